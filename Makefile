@@ -1,0 +1,36 @@
+# Two commands do everything on a fresh clone: `make demo` and `make test`.
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Make .venv from the locked requirements
+
+.venv/.ready: requirements/dev.txt scripts/setup $(wildcard packages/*/pyproject.toml services/*/pyproject.toml)
+	@scripts/setup
+
+demo: .venv/.ready ## Serve real flights: champion and challenger share live traffic (ARGS="--exit" to stop after the table)
+	@$(PY) -m examples.flights.demo $(ARGS)
+
+test: .venv/.ready ## The fast tests (under 12 minutes on 2 cores)
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-slow: .venv/.ready ## The rest: the whole demo, kill loops
+	@$(PY) -m pytest -m slow --timeout 900 $(ARGS)
+
+check: .venv/.ready ## What a change must pass before tests: ruff, mypy --strict, import-linter
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy packages/*/src services/*/src examples
+	@.venv/bin/lint-imports --no-cache
+
+format: .venv/.ready ## Format the code
+	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
+
+lock: ## Resolve dependencies anew and export requirements/*.txt
+	@scripts/lock $(ARGS)
+
+clean: ## Remove what builds and demos left
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

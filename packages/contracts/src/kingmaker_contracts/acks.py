@@ -1,0 +1,33 @@
+"""What a gateway says of itself: the routing it applied, and the accounts of its event streams."""
+
+from typing import Literal
+
+import msgspec
+
+
+class EventAccount(msgspec.Struct, frozen=True):
+    """Rows of one stream over one gateway life: stored = sent - dropped - lost.
+
+    sent: offered by the request path; dropped: given up before Redis took them;
+    last_seq: number of the last entry written (0: none yet).
+    """
+
+    sent: int
+    dropped: int
+    last_seq: int
+
+
+class GatewayAck(msgspec.Struct, frozen=True):
+    """Value of `km:gateways:{id}`. accounts and revisions are by `namespace/name`.
+
+    producer: the id events carry, new in every life of the process; partition: the k it writes to.
+    """
+
+    producer: str
+    partition: int
+    started_at: str
+    updated_at: str
+    revisions: dict[str, int]
+    epochs: dict[str, int]
+    accounts: dict[str, EventAccount]
+    v: Literal[1] = 1

@@ -1,0 +1,70 @@
+"""Every Redis key, channel and stream name, one function each.
+
+The hash tag `{namespace/name}` keeps all keys of one model in one slot of a cluster.
+"""
+
+from typing import Final
+
+PREFIX: Final = "km:"
+ROUTING_CHANNEL: Final = "km:routing"
+"""Pub/sub: the message is `namespace/name` of the model whose routing record changed."""
+MODELS: Final = "km:models"
+"""Set of `namespace/name`: the models that have a routing record."""
+ENTRY_FIELD: Final = b"b"
+"""The one field of every stream entry: a MessagePack envelope."""
+MAX_PARTITIONS: Final = 256
+
+
+def model_id(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}"
+
+
+def split_model_id(model: str) -> tuple[str, str]:
+    """`namespace/name` back into its parts; ValueError for anything else."""
+    namespace, slash, name = model.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise ValueError(f"not a model id: {model!r}, expected namespace/name")
+    return namespace, name
+
+
+def routing(namespace: str, name: str) -> str:
+    return f"{_base(namespace, name)}:routing"
+
+
+def plan(namespace: str, name: str) -> str:
+    return f"{_base(namespace, name)}:plan"
+
+
+def profile(namespace: str, name: str, sha256: str) -> str:
+    return f"{_base(namespace, name)}:profile:{sha256}"
+
+
+def evidence(namespace: str, name: str) -> str:
+    return f"{_base(namespace, name)}:evidence"
+
+
+def events(namespace: str, name: str, partition: int) -> str:
+    return f"{_base(namespace, name)}:events:{_checked(partition)}"
+
+
+def feedback(namespace: str, name: str, partition: int) -> str:
+    return f"{_base(namespace, name)}:feedback:{_checked(partition)}"
+
+
+def gateway(gateway_id: str) -> str:
+    """JSON of `kingmaker_contracts.acks.GatewayAck`, with a time to live."""
+    return f"{PREFIX}gateways:{gateway_id}"
+
+
+def gateway_pattern() -> str:
+    return f"{PREFIX}gateways:*"
+
+
+def _base(namespace: str, name: str) -> str:
+    return f"{PREFIX}{{{namespace}/{name}}}"
+
+
+def _checked(partition: int) -> int:
+    if not 0 <= partition < MAX_PARTITIONS:
+        raise ValueError(f"partition {partition} is outside 0..{MAX_PARTITIONS - 1}")
+    return partition

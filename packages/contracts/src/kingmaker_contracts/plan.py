@@ -1,0 +1,35 @@
+"""The plan: all the monitor knows of a resource. Written by the controller beside the routing record."""
+
+from typing import Literal
+
+import msgspec
+
+from kingmaker_contracts.labels import Role
+
+
+class PlannedVariant(msgspec.Struct, frozen=True):
+    name: str
+    role: Role
+    version: str
+    profile: str | None
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long the monitor waits for a label, and keeps a label that came before its prediction."""
+
+    pending_seconds: int = 30 * 86400
+    parked_seconds: int = 15 * 60
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to measure. rollout_id names the set of variants: evidence of another rollout is another story."""
+
+    namespace: str
+    name: str
+    revision: int
+    epoch: int
+    rollout_id: str
+    variants: list[PlannedVariant]
+    step: int = 0
+    retention: Retention = Retention()
+    v: Literal[1] = 1

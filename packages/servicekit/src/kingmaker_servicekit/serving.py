@@ -1,0 +1,111 @@
+"""Listen on one or more ports in one event loop, and drain on SIGTERM or SIGINT.
+
+Sockets are bound before anything else is started, so a taken port is a clear refusal and not a
+half-started service. On a signal every listener stops accepting, requests in flight get `drain_s`
+to finish, then the lifespan handlers run and the process ends with code 0. A second signal ends it at once.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+logger = logging.getLogger(__name__)
+
+
+class PortTaken(OSError):
+    """Somebody else listens there."""
+
+
+@dataclass(slots=True, frozen=True)
+class Listener:
+    """One app on one socket. http: uvicorn's protocol class or its name; lifespan: whether the app has one."""
+
+    name: str
+    app: Any
+    socket: socket.socket
+    http: Any = "httptools"
+    lifespan: bool = False
+
+    @property
+    def address(self) -> str:
+        host, port = self.socket.getsockname()[:2]
+        return f"{host}:{port}"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one. Raises PortTaken, which names the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(
+                error.errno, f"port {port} on {host} is taken by another process; choose another port"
+            ) from None
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its own signal handlers: one owner of signals for all listeners."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(listeners: Sequence[Listener], drain_s: float = 5.0) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. The last listener stops first (metrics outlive nothing)."""
+    servers = [_Server(_config(listener, drain_s)) for listener in listeners]
+
+    def stop() -> None:
+        for server in servers:
+            server.force_exit = server.should_exit
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    tasks = [
+        asyncio.create_task(server.serve(sockets=[listener.socket]), name=listener.name)
+        for server, listener in zip(servers, listeners, strict=True)
+    ]
+    for listener in listeners:
+        logger.info("listening", extra={"listener": listener.name, "address": listener.address})
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        stop()
+        await asyncio.gather(*tasks)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    if any(not server.started for server in servers):
+        raise RuntimeError("a listener did not start; its lifespan failed")
+
+
+def _config(listener: Listener, drain_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        listener.app,
+        http=listener.http,
+        ws="none",
+        lifespan="on" if listener.lifespan else "off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        timeout_keep_alive=75,
+        backlog=2048,
+    )
