@@ -6,6 +6,7 @@ function of the weights: a change moves only the buckets it must (see the contro
 """
 
 import hashlib
+import itertools
 import re
 from typing import Final
 
@@ -43,7 +44,7 @@ def parse(text: str) -> Ranges:
         taken.append((first, last))
         ranges.setdefault(match[1], []).append((first, last))
     taken.sort()
-    for (_, last), (first, _) in zip(taken, taken[1:], strict=False):
+    for (_, last), (first, _) in itertools.pairwise(taken):
         if first <= last:
             raise ValueError(f"ranges: bucket {first} is given twice")
     return {name: sorted(owned) for name, owned in ranges.items()}

@@ -30,7 +30,7 @@ class Champion(_Part):
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="Model version: models:/NAME/VERSION or models:/NAME@ALIAS; a path beside the file, locally only. "
+        description="Model version: models:/NAME/VERSION or models:/NAME@ALIAS; locally also a path beside the file. "
         "An alias is resolved once, when this identity is accepted.",
     )
     replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(default=1, description="Model-server processes.")

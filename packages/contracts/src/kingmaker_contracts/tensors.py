@@ -186,7 +186,7 @@ def _split(body: bytes, header_length: int | None) -> tuple[bytes, memoryview]:
         return body, memoryview(b"")
     if header_length == 0:
         raise BadTensor(
-            "Inference-Header-Content-Length 0 (a raw tensor without JSON) is not supported yet; send the JSON part"
+            "Inference-Header-Content-Length 0 (no JSON part) is not supported yet; send the JSON part"
         )
     if not 0 < header_length <= len(body):
         raise BadTensor(f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes")
