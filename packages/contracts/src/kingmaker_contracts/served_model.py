@@ -60,7 +60,7 @@ class StickySpec(_Part):
     """What keeps a caller with one variant."""
 
     source: Literal["Header", "Feature", "PredictionId"] = Field(
-        description="Header or Feature hash the value of the named header or feature; PredictionId draws anew each time."
+        description="Header or Feature hash the named header or feature; PredictionId draws anew each time."
     )
     name: str | None = Field(default=None, max_length=128, description="The header or the feature.")
     salt: str | None = Field(

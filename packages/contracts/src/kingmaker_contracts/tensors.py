@@ -160,7 +160,8 @@ def from_raw(name: str, datatype: str, shape: list[int], raw: bytes | memoryview
         return Tensor(name, datatype, _strings(name, count, raw).reshape(shape))
     if len(raw) != count * dtype.itemsize:
         raise BadTensor(
-            f"{name!r}: shape {shape} of {datatype} needs {count * dtype.itemsize} bytes, binary_data_size is {len(raw)}"
+            f"{name!r}: shape {shape} of {datatype} needs {count * dtype.itemsize} bytes, "
+            f"binary_data_size is {len(raw)}"
         )
     if datatype == "BOOL" and raw and max(raw) > 1:
         raise BadTensor(f"{name!r}: a BOOL byte is {max(raw)}, expected 0 or 1")
@@ -185,9 +186,7 @@ def _split(body: bytes, header_length: int | None) -> tuple[bytes, memoryview]:
     if header_length is None:
         return body, memoryview(b"")
     if header_length == 0:
-        raise BadTensor(
-            "Inference-Header-Content-Length 0 (no JSON part) is not supported yet; send the JSON part"
-        )
+        raise BadTensor("Inference-Header-Content-Length 0 (no JSON part) is not supported yet; send the JSON part")
     if not 0 < header_length <= len(body):
         raise BadTensor(f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes")
     return body[:header_length], memoryview(body)[header_length:]
