@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+
 from kingmaker_contracts import (
     acks,
     events,

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kingmaker_contracts import acks, events, evidence, feedback, plan, profile, routing, status, tensors, wire
 
+from kingmaker_contracts import acks, events, evidence, feedback, plan, profile, routing, status, tensors, wire
 from tests.contracts import samples
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+
 from kingmaker_contracts import events, prediction_ids
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kingmaker_contracts import buckets, feedback, keys, prediction_ids
 
 

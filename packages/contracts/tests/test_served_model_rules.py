@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from kingmaker_contracts.served_model import InvalidResource, parse
 
 LR = {"name": "lr", "model": "models:/flights@champion"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import DTYPES, BadTensor, InferResponse, Tensor
 
