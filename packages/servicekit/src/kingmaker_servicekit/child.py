@@ -4,6 +4,7 @@ Linux sends a child the signal it asked for when the thread that forked it ends 
 PR_SET_PDEATHSIG), and the request survives exec; so start children from the main thread.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -51,7 +52,8 @@ def start(
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]], grace_s: float = 3.0) -> None:
-    """SIGTERM to all, then SIGKILL to those that are still there after grace_s; every one is reaped."""
+    """SIGTERM to all, then SIGKILL to those that are still there after grace_s; every one is reaped,
+    and what is left of its process group goes with it."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -62,3 +64,5 @@ def stop(processes: Sequence[subprocess.Popen[bytes]], grace_s: float = 3.0) -> 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it started itself and left behind
