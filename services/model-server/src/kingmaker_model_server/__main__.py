@@ -1,0 +1,53 @@
+"""`python -m kingmaker_model_server`: serve one model version.
+
+Exit codes: 0 after a signal and a drain, 2 for settings or an address that cannot be used, 3 for a model
+that cannot be used. Each comes with one log line that says why.
+"""
+
+import logging
+import os
+import socket
+import sys
+
+import uvloop
+
+from kingmaker_model_server import app
+from kingmaker_model_server.settings import BadSettings, Settings, read
+from kingmaker_servicekit import logs, metrics_endpoint, serving
+
+logger = logging.getLogger("kingmaker_model_server")
+
+BAD_START = 2
+BAD_MODEL = 3
+
+
+def main() -> int:
+    """Serve until a signal; returns the exit code."""
+    try:
+        settings = read(os.environ)
+    except BadSettings as fault:
+        logs.configure()
+        logger.error("bad settings", extra={"reason": str(fault)})
+        return BAD_START
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        sock = serving.bind(settings.host, settings.port)
+    except OSError as fault:
+        logger.error("cannot listen", extra={"reason": fault.strerror or str(fault)})
+        return BAD_START
+    return _serve(settings, sock)
+
+
+def _serve(settings: Settings, sock: socket.socket) -> int:
+    service = app.build(settings, metrics_endpoint.new_registry())
+    listener = serving.Listener("http", service.app, sock, lifespan=True)
+    uvloop.run(serving.serve([listener], drain_s=settings.drain_seconds))
+    if service.failure is not None:
+        logger.error("bad model", extra={"reason": str(service.failure)})
+        return BAD_MODEL
+    logger.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

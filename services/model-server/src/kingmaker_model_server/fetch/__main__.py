@@ -1,0 +1,61 @@
+"""`python -m kingmaker_model_server.fetch SOURCE --to ROOT`: one JSON line on standard output, whatever happens.
+
+{"folder": ..., "manifest": {...}} and exit 0, or {"error": ..., "reason": ...} and exit 1. Everything
+MLflow prints goes to standard error: file descriptor 1 itself is pointed there for the time of the work.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from kingmaker_model_server.fetch import local, registry, source
+from kingmaker_model_server.fetch.failure import FetchFailed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch and report; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    sys.stdout.flush()
+    out = os.dup(1)
+    os.dup2(2, 1)
+    code, line = _report(options)
+    os.write(out, msgspec.json.encode(line) + b"\n")
+    return code
+
+
+def _report(options: argparse.Namespace) -> tuple[int, dict[str, object]]:
+    try:
+        if options.source.startswith(source.SCHEME):
+            wanted = source.parse(options.source)
+            if not options.registry:
+                raise FetchFailed("RegistryUnreachable", "no registry: give --registry or set MLFLOW_TRACKING_URI")
+            folder, manifest = registry.fetch(options.source, wanted, options.registry, options.to)
+        else:
+            folder, manifest = local.fetch(options.source, options.base, options.to)
+    except FetchFailed as failure:
+        return 1, {"error": str(failure), "reason": failure.reason}
+    return 0, {"folder": str(folder.resolve()), "manifest": manifest}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kingmaker_model_server.fetch", description=(__doc__ or "")[:96])
+    parser.add_argument("source", help="models:/name/3, models:/name@alias, or a path below --base")
+    parser.add_argument("--to", type=Path, required=True, metavar="ROOT", help="folder that holds fetched versions")
+    parser.add_argument(
+        "--registry",
+        default=os.environ.get("MLFLOW_TRACKING_URI", ""),
+        metavar="URI",
+        help="sqlite:///file or http(s)://host (default: MLFLOW_TRACKING_URI)",
+    )
+    parser.add_argument(
+        "--base", type=Path, default=Path(), metavar="FOLDER", help="paths may not leave it (default: here)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""What /docs says of the two routes whose bodies FastAPI never parses."""
+
+from typing import Any, Final
+
+from kingmaker_contracts.inference import DTYPES
+
+_PARAMETERS: Final = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_DATATYPE: Final = {
+    "type": "string",
+    "enum": list(DTYPES),
+}
+_TENSOR: Final = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": _DATATYPE,
+        "parameters": {
+            **_PARAMETERS,
+            "description": "`binary_data_size`: bytes of this tensor behind the JSON part, instead of `data`",
+        },
+        "data": {
+            "type": "array",
+            "items": {},
+            "description": "row-major, flat or nested; null is a missing value, where the model allows one",
+        },
+    },
+}
+_REQUEST: Final = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string", "description": "echoed; made up when absent"},
+        "parameters": {**_PARAMETERS, "description": "`binary_data_output`: true asks for every output raw"},
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {
+            "type": "array",
+            "description": "absent: all of them",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "parameters": {**_PARAMETERS, "description": "`binary_data`: true asks for this output raw"},
+                },
+            },
+        },
+    },
+}
+_RESPONSE: Final = {
+    "type": "object",
+    "required": ["model_name", "outputs"],
+    "properties": {
+        "model_name": {"type": "string"},
+        "model_version": {"type": "string"},
+        "id": {"type": "string"},
+        "parameters": _PARAMETERS,
+        "outputs": {"type": "array", "items": _TENSOR},
+    },
+}
+_ERROR: Final = {
+    "type": "object",
+    "required": ["error", "code"],
+    "properties": {"error": {"type": "string"}, "code": {"type": "string"}},
+}
+_BINARY: Final = {"schema": {"type": "string", "format": "binary", "description": "JSON part, then raw tensors"}}
+_EXAMPLE: Final = {
+    "id": "42",
+    "inputs": [
+        {"name": "distance", "shape": [2, 1], "datatype": "FP32", "data": [1400, 733]},
+        {"name": "carrier", "shape": [2, 1], "datatype": "BYTES", "data": ["UA", "AA"]},
+    ],
+    "outputs": [{"name": "probabilities"}],
+}
+_ROWS: Final = {
+    "type": "object",
+    "required": ["instances"],
+    "properties": {
+        "instances": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"oneOf": [{"type": "object"}, {"type": "array", "items": {}}, {"type": ["number", "string"]}]},
+        }
+    },
+}
+_ROW_EXAMPLES: Final = {
+    "named features": {"value": {"instances": [{"distance": 1400, "carrier": "UA"}]}},
+    "arrays in the model's order": {"value": {"instances": [[1400, "UA"], [733, "AA"]]}},
+}
+_PREDICTIONS: Final = {
+    "type": "object",
+    "required": ["predictions"],
+    "properties": {
+        "predictions": {
+            "type": "array",
+            "items": {},
+            "description": "a value a row, or an object a row when the model has several outputs",
+        }
+    },
+}
+
+
+def _json(schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema, **more}}
+
+
+def errors(*statuses: int) -> dict[str, Any]:
+    """Responses of the error form, for the statuses given."""
+    text = {
+        400: "Bad input: names the tensor or feature, what was found, what was expected",
+        404: "Unknown model or version",
+        413: "Body too large",
+        500: "The model failed on rows that fit its signature",
+        501: "Not supported",
+        503: "Not ready; Retry-After says when to ask again",
+    }
+    return {str(status): {"description": text[status], "content": _json(_ERROR)} for status in statuses}
+
+
+INFER: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {**_json(_REQUEST, example=_EXAMPLE), "application/octet-stream": _BINARY},
+    },
+    "responses": {
+        "200": {"description": "The outputs", "content": {**_json(_RESPONSE), "application/octet-stream": _BINARY}},
+        **errors(400, 404, 413, 500, 503),
+    },
+}
+PREDICT: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": _json(_ROWS, examples=_ROW_EXAMPLES)},
+    "responses": {
+        "200": {"description": "One prediction a row", "content": _json(_PREDICTIONS)},
+        **errors(400, 404, 413, 500, 501, 503),
+    },
+}
