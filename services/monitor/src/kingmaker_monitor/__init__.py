@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The monitor: turns logged predictions and delayed labels into evidence. It decides nothing."""

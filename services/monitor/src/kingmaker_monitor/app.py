@@ -1,0 +1,59 @@
+"""Where the monitor is wired: one state file, two Redis clients, one thread that counts, two loops, one port."""
+
+import asyncio
+import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from kingmaker_monitor import api, metrics
+from kingmaker_monitor.errors import MonitorError
+from kingmaker_monitor.evaluate import Evaluator
+from kingmaker_monitor.ingest.discovery import Discovery
+from kingmaker_monitor.ingest.reader import Reader
+from kingmaker_monitor.ingest.rounds import Book
+from kingmaker_monitor.profiles import Profiles
+from kingmaker_monitor.settings import Settings
+from kingmaker_monitor.snapshot import Board
+from kingmaker_monitor.store import Store
+from kingmaker_servicekit import metrics_endpoint, redis_client
+from kingmaker_servicekit.serving import Listener, serve
+
+logger = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, sock: socket.socket, store: Store) -> None:
+    """Serve on a bound socket until SIGTERM. Raises MonitorError when reading ended by itself."""
+    loop = asyncio.get_running_loop()
+    # one thread: SQLite and the counts have one owner, and the event loop keeps answering
+    executor = ThreadPoolExecutor(1, "counting")
+    short, blocking = redis_client.connect(settings.redis), redis_client.connect_blocking(settings.redis)
+    book = await loop.run_in_executor(executor, Book, store, Profiles(loop.time))
+    board = Board()
+    reader = Reader(
+        book, Discovery(short, settings.namespace), blocking, executor=executor, partitions=settings.partitions
+    )
+    evaluator = Evaluator(book, reader, short, executor=executor, board=board, every_s=settings.evaluate_seconds)
+    registry = metrics_endpoint.new_registry()
+    metrics.register(registry, lambda: board.snapshot)
+    endpoint = metrics_endpoint.build(registry, lambda: board.snapshot.evaluated_at > 0)
+    listener = Listener("api", api.build(board, endpoint), sock)
+    serving = asyncio.create_task(serve([listener], settings.drain_seconds), name="serve")
+    working = [asyncio.create_task(reader.run(), name="read"), asyncio.create_task(evaluator.run(), name="evaluate")]
+    try:
+        await asyncio.wait([serving, *working], return_when=asyncio.FIRST_COMPLETED)
+        ended = next((task for task in working if task.done()), None)
+        if ended is not None:
+            logger.critical("stopping", extra={"task": ended.get_name(), "error": repr(ended.exception())})
+            raise MonitorError(f"the {ended.get_name()} loop ended: {ended.exception()!r}")
+        await serving
+    finally:
+        for task in (*working, serving):
+            task.cancel()
+        for task in (*working, serving):
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+        # a round in the thread is finished, not cut: it commits or rolls back as a whole
+        executor.shutdown(wait=True)
+        await short.aclose()
+        await blocking.aclose()

@@ -1,0 +1,118 @@
+"""The loop that turns counts into evidence, shows it, and writes it to Redis when there is news.
+
+Evidence is written at least every REFRESH_S although nothing changed: its `as_of` says that the monitor
+still looks. Redis being away costs the write and nothing else.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from kingmaker_contracts import keys
+from kingmaker_contracts.evidence import Evidence
+from kingmaker_contracts.wire import write_json
+from kingmaker_monitor import evidence
+from kingmaker_monitor.ingest.reader import REDIS_ERRORS, Reader
+from kingmaker_monitor.ingest.rounds import Book
+from kingmaker_monitor.snapshot import Board, ModelView, Snapshot
+
+logger = logging.getLogger(__name__)
+
+REFRESH_S: Final = 5.0
+TIDY_S: Final = 5.0
+
+
+@dataclass(slots=True, frozen=True)
+class _Written:
+    version: int
+    at: float
+
+
+class Evaluator:
+    """Owns the board and the evidence keys."""
+
+    def __init__(
+        self,
+        book: Book,
+        reader: Reader,
+        redis: Redis,
+        *,
+        executor: Executor,
+        board: Board,
+        every_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._book = book
+        self._reader = reader
+        self._redis = redis
+        self._executor = executor
+        self._board = board
+        self._every_s = every_s
+        self._clock = clock
+        self._seen: dict[str, tuple[int, Evidence]] = {}
+        self._written: dict[str, _Written] = {}
+        self._failures = 0
+        self._tidied = -TIDY_S
+
+    async def run(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await self.step()
+            except Exception:  # the loop outlives a fault: /metrics then shows an old evaluation
+                logger.exception("evaluation failed")
+                self._failures += 1
+            await asyncio.sleep(max(0.05, self._every_s - (time.monotonic() - started)))
+
+    async def step(self) -> None:
+        """Look once, and write what is new."""
+        loop = asyncio.get_running_loop()
+        self._board.snapshot = await loop.run_in_executor(self._executor, self._look)
+        for name, view in self._board.snapshot.models.items():
+            if view.evidence is not None:
+                await self._write(name, view)
+
+    def _look(self) -> Snapshot:
+        """In the book's thread."""
+        now = self._clock()
+        if time.monotonic() - self._tidied >= TIDY_S:
+            self._book.tidy(round(now * 1000))
+            self._tidied = time.monotonic()
+        views = {keys.split_model_id(model)[1]: self._view(model, now) for model in self._reader.models}
+        return Snapshot(views, now, bool(self._reader.redis_up), self._failures)
+
+    def _view(self, model: str, now: float) -> ModelView:
+        state = self._book.models[model]
+        late = None if state.tally.late_ms < 0 else state.tally.late_ms / 1000
+        if state.plan is None:
+            return ModelView(None, b"", state.tally.unusable, state.tally.unlabelled, late)
+        as_of = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        seen = self._seen.get(model)
+        if seen is None or seen[0] != state.version:
+            found = evidence.of_model(state, state.plan, self._book.profiles, as_of)
+        else:
+            found = msgspec.structs.replace(seen[1], as_of=as_of)
+        self._seen[model] = state.version, found
+        return ModelView(found, write_json(found), state.tally.unusable, state.tally.unlabelled, late)
+
+    async def _write(self, name: str, view: ModelView) -> None:
+        assert view.evidence is not None  # noqa: S101 - the caller looked
+        namespace = view.evidence.namespace
+        version = self._seen[keys.model_id(namespace, name)][0]
+        last = self._written.get(name)
+        if last is not None and last.version == version and time.monotonic() - last.at < REFRESH_S:
+            return
+        try:
+            await self._redis.set(keys.evidence(namespace, name), view.body)
+        except REDIS_ERRORS:
+            self._failures += 1
+            return
+        self._written[name] = _Written(version, time.monotonic())

@@ -1,0 +1,186 @@
+"""Evidence of one model from its totals: pure, the time is an argument.
+
+What a number is made of, where a reader could wonder: latency is that of live answers, or of the copies
+while a variant has seen nothing else; drift and quality count live rows and copies together, for both
+are the same clients' requests; quality leaves out override, fallback and ineligible rows.
+"""
+
+import numpy as np
+
+from kingmaker_contracts import keys
+from kingmaker_contracts.evidence import (
+    Agreement,
+    Events,
+    Evidence,
+    FeatureDrift,
+    Feedback,
+    Latency,
+    LiveQuality,
+    VariantEvidence,
+)
+from kingmaker_contracts.plan import Plan, PlannedVariant
+from kingmaker_monitor import accounts, drift
+from kingmaker_monitor.aggregates import PAIRS, QUALITY, Aggregate
+from kingmaker_monitor.binning import SCORE, Binning
+from kingmaker_monitor.profiles import Profiles
+from kingmaker_monitor.state import Arm, ModelState
+from kingmaker_monitor.stats import latency, quality
+
+
+def of_model(state: ModelState, plan: Plan, profiles: Profiles, as_of: str) -> Evidence:
+    """Evidence of the planned rollout. as_of: RFC 3339."""
+    namespace, name = keys.split_model_id(state.name)
+    totals = {variant.name: _of_variant(state, plan, variant) for variant in plan.variants}
+    variants = {}
+    for variant in plan.variants:
+        everything, profiled, schema = totals[variant.name]
+        variants[variant.name] = _variant(variant, everything, profiled, profiles.get(schema))
+    return Evidence(
+        namespace=namespace,
+        name=name,
+        rollout_id=plan.rollout_id,
+        as_of=as_of,
+        variants=variants,
+        agreement={
+            variant.name: _agreement(totals[variant.name][1])
+            for variant in plan.variants
+            if variant.role == "challenger" and "pairs" in totals[variant.name][1].arrays
+        },
+        events=_events(state),
+        feedback=_feedback(state),
+    )
+
+
+def _of_variant(state: ModelState, plan: Plan, variant: PlannedVariant) -> tuple[Aggregate, Aggregate, str]:
+    """Everything of a variant; the part counted with the planned profile (or, failing that, with the profile most
+    rows came with); and that profile's sha256. Histograms of two profiles have different bins and never add up."""
+    everything = Aggregate()
+    by_schema: dict[str, Aggregate] = {}
+    for arm, number in state.arms.items():
+        total = state.totals.get(number)
+        if total is None or not _belongs(arm, plan, variant):
+            continue
+        for name in ("rows", "latency.live", "latency.shadow"):
+            if name in total.arrays:
+                everything.add(name, total.arrays[name])
+        if arm.version:
+            by_schema.setdefault(arm.schema, Aggregate()).merge(total)
+    best = max(
+        by_schema,
+        key=lambda schema: (schema == variant.profile, by_schema[schema].rows("answered")),
+        default="",
+    )
+    return everything, by_schema.get(best, Aggregate()), best
+
+
+def _belongs(arm: Arm, plan: Plan, variant: PlannedVariant) -> bool:
+    is_same = arm.rollout == plan.rollout_id and arm.variant == variant.name
+    return is_same and arm.version in (variant.version, "")
+
+
+def _variant(
+    variant: PlannedVariant, everything: Aggregate, profiled: Aggregate, binning: Binning | None
+) -> VariantEvidence:
+    times = everything.get("latency.live", latency.BUCKETS)
+    if not times.any():
+        times = everything.get("latency.shadow", latency.BUCKETS)
+    scores = profiled.sums("score.live", 2) + profiled.sums("score.shadow", 2)
+    return VariantEvidence(
+        role=variant.role,
+        version=variant.version,
+        assigned=everything.rows("assigned"),
+        answered=everything.rows("answered"),
+        errors=everything.rows("errors"),
+        fallbacks=everything.rows("fallbacks"),
+        ineligible=everything.rows("ineligible"),
+        shadowed=everything.rows("shadowed"),
+        shadow_errors=everything.rows("shadow_errors"),
+        latency=Latency(*(latency.quantile_ms(times, q) for q in (0.5, 0.95, 0.99))),
+        quality=_quality(profiled, binning),
+        drift=_drift(profiled, binning),
+        score_drift=_score_drift(profiled, binning),
+        mean_score=quality.mean(float(scores[0]), int(scores[1])),
+    )
+
+
+def _both(aggregate: Aggregate, column: str, size: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return aggregate.get(f"live/{column}", size) + aggregate.get(f"shadow/{column}", size)
+
+
+def _drift(aggregate: Aggregate, binning: Binning | None) -> dict[str, FeatureDrift]:
+    if binning is None:
+        return {}
+    return {
+        name: drift.NO_DATA if column is None else drift.of_column(column, _both(aggregate, name, column.size))
+        for name, column in binning.columns
+    }
+
+
+def _score_drift(aggregate: Aggregate, binning: Binning | None) -> FeatureDrift:
+    if binning is None or binning.score is None:
+        return drift.NO_DATA
+    return drift.of_column(binning.score, _both(aggregate, SCORE, binning.score.size))
+
+
+def _quality(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:
+    size = len(QUALITY)
+    counts = aggregate.get("quality.live", size) + aggregate.get("quality.shadow", size)
+    count = dict(zip(QUALITY, counts.tolist(), strict=True))
+    losses = aggregate.sums("losses.live", 2) + aggregate.sums("losses.shadow", 2)
+    auc = None
+    if binning is not None:
+        bins = len(binning.auc_edges) + 1
+        positives, negatives = (
+            aggregate.get(f"{side}.live", bins) + aggregate.get(f"{side}.shadow", bins)
+            for side in ("positives", "negatives")
+        )
+        auc = quality.auc(positives, negatives)
+    return LiveQuality(
+        n=count["n"],
+        positives=count["positives"],
+        auc=auc,
+        accuracy=quality.mean(count["right"], count["judged"]),
+        log_loss=quality.mean(float(losses[0]), count["probabilities"]),
+        brier=quality.mean(float(losses[1]), count["probabilities"]),
+    )
+
+
+def _agreement(challenger: Aggregate) -> Agreement:
+    count = dict(zip(PAIRS, challenger.get("pairs", len(PAIRS)).tolist(), strict=True))
+    difference = float(challenger.sums("pairs.difference", 1)[0])
+    return Agreement(
+        n=count["n"],
+        label=quality.mean(count["same"], count["classed"]),
+        mean_abs_score_difference=quality.mean(difference, count["scored"]),
+        champion_only_right=count["champion_only_right"],
+        challenger_only_right=count["challenger_only_right"],
+        labelled=count["labelled"],
+    )
+
+
+def _events(state: ModelState) -> Events:
+    total = accounts.total(state.accounts.values())
+    tally = state.tally
+    return Events(
+        sent=total.sent,
+        stored=total.stored,
+        dropped=total.dropped,
+        lost=total.lost,
+        duplicates=tally.duplicates,
+        malformed=tally.malformed,
+        late_seconds=None if tally.late_ms < 0 else tally.late_ms / 1000,
+    )
+
+
+def _feedback(state: ModelState) -> Feedback:
+    tally = state.tally
+    return Feedback(
+        received=tally.received,
+        joined=tally.joined,
+        duplicate=tally.duplicate,
+        conflicting=tally.conflicting,
+        unknown=tally.unknown,
+        expired=tally.expired,
+        parked=tally.parked,
+        pending=tally.pending,
+    )

@@ -1,0 +1,1 @@
+"""From stream entries to aggregates: read, check, count, commit with the offset."""

@@ -1,0 +1,87 @@
+"""What there is to read: the models of the namespace, their plans, and what gateways say they have sent."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from redis.asyncio import Redis
+
+from kingmaker_contracts import keys
+from kingmaker_contracts.acks import EventAccount, GatewayAck
+from kingmaker_contracts.plan import Plan
+from kingmaker_contracts.wire import BadRecord, read_json
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", Plan, GatewayAck)
+Acks = dict[tuple[str, int], dict[str, EventAccount]]
+"""By model and partition, then by producer."""
+
+
+@dataclass(slots=True)
+class Found:
+    """plans: every model with a routing record or a plan of its own, None while it has no readable plan."""
+
+    plans: dict[str, Plan | None] = field(default_factory=dict)
+    acks: Acks = field(default_factory=dict)
+
+
+class Discovery:
+    """Asks Redis. Remembers which records were unreadable, to say so once each."""
+
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self._redis = redis
+        self._namespace = namespace
+        self._bad: dict[str, str] = {}
+
+    async def look(self) -> Found:
+        """Raises redis.RedisError."""
+        found = Found()
+        for raw in sorted(cast(set[bytes], await self._redis.smembers(keys.MODELS))):
+            model = raw.decode(errors="replace")
+            try:
+                namespace, name = keys.split_model_id(model)
+            except ValueError as error:
+                self._complain(model, str(error))
+                continue
+            if namespace == self._namespace:
+                found.plans[model] = await self._plan(model, namespace, name)
+        if found.plans:
+            found.acks = await self._acks(found.plans)
+        return found
+
+    async def profile(self, model: str, sha256: str) -> bytes | None:
+        """The stored bytes of a profile. Raises redis.RedisError."""
+        raw = await self._redis.get(keys.profile(*keys.split_model_id(model), sha256))
+        return cast(bytes | None, raw)
+
+    async def _plan(self, model: str, namespace: str, name: str) -> Plan | None:
+        raw = await self._redis.get(keys.plan(namespace, name))
+        return None if raw is None else self._read(f"plan of {model}", raw, Plan)
+
+    async def _acks(self, plans: dict[str, Plan | None]) -> Acks:
+        names = [key async for key in self._redis.scan_iter(match=keys.gateway_pattern(), count=500)]
+        acks: Acks = {}
+        for name, raw in zip(names, await self._redis.mget(names) if names else [], strict=True):
+            ack = None if raw is None else self._read(name.decode(errors="replace"), raw, GatewayAck)
+            if ack is None:
+                continue
+            for model, account in ack.accounts.items():
+                if model in plans:
+                    acks.setdefault((model, ack.partition), {})[ack.producer] = account
+        return acks
+
+    def _read(self, name: str, raw: bytes | str, kind: type[T]) -> T | None:
+        try:
+            record = read_json(raw, kind)
+        except BadRecord as error:
+            self._complain(name, str(error))
+            return None
+        if self._bad.pop(name, None) is not None:
+            logger.info("record readable again", extra={"record": name})
+        return record
+
+    def _complain(self, name: str, error: str) -> None:
+        if self._bad.get(name) != error:
+            logger.warning("record unreadable, ignored", extra={"record": name, "error": error})
+            self._bad[name] = error

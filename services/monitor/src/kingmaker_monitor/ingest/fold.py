@@ -1,0 +1,116 @@
+"""Batches of predictions into counts, with numpy and never row by row.
+
+Who gets a row counted: `assigned`, `fallbacks` and `ineligible` belong to the variant the split meant, all
+else to the variant that answered. An override was not the split's doing and is assigned to nobody.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kingmaker_contracts.events import BadEnvelope, EventBatch
+from kingmaker_contracts.labels import ASSIGNED_BY_SPLIT, REASONS
+from kingmaker_monitor.aggregates import ROWS, Aggregate, new_rows
+from kingmaker_monitor.binning import SCORE, Binning
+from kingmaker_monitor.stats import latency
+
+SHADOW: Final = REASONS.index("shadow")
+_FALLBACK: Final = REASONS.index("fallback")
+_INELIGIBLE: Final = REASONS.index("ineligible")
+_OVERRIDE: Final = REASONS.index("override")
+FAIR: Final = np.array([reason in ASSIGNED_BY_SPLIT for reason in REASONS])
+"""By reason code: whether the row may be compared with others."""
+FAILED: Final = 500
+"""A status from here on is an error of the variant: such a row is no prediction."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows of one or more batches with the same header: answering variant, variants in order, schema."""
+
+    variants: list[str]
+    columns: dict[str, NDArray[Any]]
+    features: NDArray[np.float32]
+
+    @property
+    def shadow(self) -> NDArray[np.bool_]:
+        return np.asarray(self.columns["reason"] == SHADOW)
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        return np.asarray(self.columns["status"] >= FAILED)
+
+
+def check(batch: EventBatch) -> None:
+    """Refuse what would read outside an array later. Raises BadEnvelope."""
+    reasons, assigned = batch.columns["reason"], batch.columns["assigned"]
+    if int(reasons.max()) >= len(REASONS):
+        raise BadEnvelope(f"reason {int(reasons.max())}, expected below {len(REASONS)}")
+    if int(assigned.max()) >= len(batch.variants):
+        raise BadEnvelope(f"a row is assigned to variant {int(assigned.max())} of {len(batch.variants)}")
+    if batch.seq < 1 or batch.sent < 0 or batch.dropped < 0:
+        raise BadEnvelope(f"seq {batch.seq}, sent {batch.sent}, dropped {batch.dropped}: none may be below its start")
+    if not 0 <= batch.t0 < 1 << 48:
+        raise BadEnvelope(f"t0 {batch.t0} is no time in unix milliseconds")
+
+
+def join(batches: list[EventBatch]) -> Rows:
+    """Batches with the same header as one."""
+    first = batches[0]
+    if len(batches) == 1:
+        return Rows(first.variants, first.columns, first.features)
+    columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in first.columns}
+    return Rows(first.variants, columns, np.concatenate([batch.features for batch in batches], axis=1))
+
+
+def of_answering(rows: Rows, binning: Binning | None) -> Aggregate:
+    """What the variant that answered gets. binning: None when its profile is not known."""
+    result = Aggregate()
+    shadow, failed = rows.shadow, rows.failed
+    live = ~shadow
+    counts = new_rows()
+    counts[ROWS.index("answered")] = np.count_nonzero(live)
+    counts[ROWS.index("errors")] = np.count_nonzero(live & failed)
+    counts[ROWS.index("shadowed")] = np.count_nonzero(shadow)
+    counts[ROWS.index("shadow_errors")] = np.count_nonzero(shadow & failed)
+    fits = binning is not None and rows.features.shape[0] == binning.width and binning.width > 0
+    if not fits:
+        counts[ROWS.index("unprofiled")] = len(shadow)
+    result.add("rows", counts)
+    for kind, chosen in (("live", live), ("shadow", shadow)):
+        if not chosen.any():
+            continue
+        result.add(f"latency.{kind}", latency.histogram(rows.columns["latency"][chosen]))
+        if binning is not None and fits:
+            _features(result, kind, rows.features[:, chosen], binning)
+        _scores(result, kind, rows.columns["score"][chosen & ~failed], binning)
+    return result
+
+
+def of_assigned(rows: Rows) -> dict[str, Aggregate]:
+    """What the variants get that the split meant, by name."""
+    reason, assigned = rows.columns["reason"], rows.columns["assigned"]
+    meant = (reason != SHADOW) & (reason != _OVERRIDE)
+    size = len(rows.variants)
+    table = np.zeros((size, len(ROWS)), np.int64)
+    table[:, ROWS.index("assigned")] = np.bincount(assigned[meant], minlength=size)
+    table[:, ROWS.index("fallbacks")] = np.bincount(assigned[reason == _FALLBACK], minlength=size)
+    table[:, ROWS.index("ineligible")] = np.bincount(assigned[reason == _INELIGIBLE], minlength=size)
+    return {name: Aggregate({"rows": table[i]}) for i, name in enumerate(rows.variants) if table[i].any()}
+
+
+def _features(result: Aggregate, kind: str, features: NDArray[np.float32], binning: Binning) -> None:
+    for (name, column), values in zip(binning.columns, features, strict=True):
+        if column is not None:
+            result.add(f"{kind}/{name}", column.count(values))
+
+
+def _scores(result: Aggregate, kind: str, scores: NDArray[np.float32], binning: Binning | None) -> None:
+    known = scores[np.isfinite(scores)]
+    if not len(known):
+        return
+    result.add(f"score.{kind}", np.array([known.sum(dtype=np.float64), len(known)]))
+    if binning is not None and binning.score is not None:
+        result.add(f"{kind}/{SCORE}", binning.score.count(known))

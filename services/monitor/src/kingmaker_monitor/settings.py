@@ -1,0 +1,52 @@
+"""Every setting of the monitor, read once in `__main__` from KINGMAKER_MONITOR_*."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, RedisDsn, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kingmaker_servicekit.logs import LogFormat
+
+PREFIX: Final = "KINGMAKER_MONITOR_"
+
+
+class Settings(BaseSettings):
+    """The monitor's settings. What is measured, and for how long, stands in the plan and not here."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    namespace: str = "default"
+    """Only models of this namespace are followed."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8082, ge=0, le=65535)
+    """API, /metrics and /health. 0 takes any free port."""
+    redis_url: RedisDsn
+    state_file: Path
+    """SQLite file that holds offsets, aggregates, pending predictions and labels. One monitor at a time."""
+    evaluate_seconds: float = Field(default=1.0, ge=0.05, le=30)
+    """How often evidence is computed. Costs a few milliseconds a model."""
+    partitions: int = Field(default=1, ge=1, le=256)
+    """Event streams of each model that are read: partitions 0 to this less one."""
+    log_level: str = "INFO"
+    log_format: LogFormat = "json"
+    drain_seconds: float = Field(default=5.0, ge=0, le=300)
+    """What requests in flight get after SIGTERM."""
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError(f"{value!r} is not DEBUG, INFO, WARNING, ERROR or CRITICAL")
+        return value.upper()
+
+    @property
+    def redis(self) -> str:
+        return str(self.redis_url)
+
+
+def unknown_variables() -> list[str]:
+    """Environment variables with our prefix that name no setting: a typo would otherwise do nothing, silently."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
