@@ -1,0 +1,37 @@
+"""What can stop the controller, or one thing it does. Exit codes are what scripts see."""
+
+
+class ControllerError(Exception):
+    """Base of the family; exit_code is the process's when it ends the controller."""
+
+    exit_code = 1
+
+
+class BadSettings(ControllerError):
+    """The environment does not make a controller; the text says which setting and why."""
+
+    exit_code = 2
+
+
+class LeaseHeld(ControllerError):
+    """Another controller works on this state; the text names it."""
+
+    exit_code = 4
+
+
+class LeaderLost(ControllerError):
+    """Somebody else took the lease while this controller was running."""
+
+    exit_code = 4
+
+
+class FetchFailed(ControllerError):
+    """A model version could not be fetched. reason: one CamelCase word of the fetch step, or ours."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreUnavailable(ControllerError):
+    """Redis did not answer in time."""

@@ -1,0 +1,171 @@
+"""Routing, plan and profiles in Redis: read what stands there, replace it only by something newer.
+
+Routing and plan change together in one script that compares (epoch, revision), so a leader that lost
+its lease without noticing cannot put an old record back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from kingmaker_contracts import keys, wire
+from kingmaker_contracts.acks import GatewayAck
+from kingmaker_contracts.plan import Plan
+from kingmaker_contracts.routing import RoutingRecord
+from kingmaker_controller.errors import StoreUnavailable
+from kingmaker_controller.rollout.facts import GatewayView
+
+logger = logging.getLogger(__name__)
+
+CALL_TIMEOUT_S: Final = 2.0
+
+_REPLACE: Final = """
+local stored = redis.call('GET', KEYS[1])
+if stored and stored ~= ARGV[1] and stored ~= ARGV[2] then
+  local good, record = pcall(cjson.decode, stored)
+  local epoch = good and type(record) == 'table' and tonumber(record.epoch) or 0
+  local revision = good and type(record) == 'table' and tonumber(record.revision) or 0
+  local e, r = tonumber(ARGV[4]), tonumber(ARGV[5])
+  if epoch > e or (epoch == e and revision >= r) then
+    return {0, epoch, revision}
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[3])
+return {1, 0, 0}
+"""
+"""KEYS: routing, plan. ARGV: new routing, a malformed value that may be overwritten, new plan, epoch, revision.
+The index and the channel have slots of their own, so they follow outside of the script."""
+
+_REMOVE: Final = """
+local stored = redis.call('GET', KEYS[1])
+if stored then
+  local good, record = pcall(cjson.decode, stored)
+  if good and type(record) == 'table' and (tonumber(record.epoch) or 0) > tonumber(ARGV[1]) then return 0 end
+end
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What stands there. malformed: why the routing value is unreadable; raw: that value; plan: as stored;
+    is_indexed: the model is in keys.MODELS; profiles: those of the asked that are there."""
+
+    record: RoutingRecord | None
+    malformed: str = ""
+    raw: bytes = b""
+    plan: bytes | None = None
+    is_indexed: bool = False
+    profiles: frozenset[str] = frozenset()
+
+
+class Overtaken(Exception):
+    """A record that is as new as ours or newer stands there."""
+
+    def __init__(self, epoch: int, revision: int) -> None:
+        super().__init__(f"epoch {epoch}, revision {revision} is stored")
+        self.epoch = epoch
+        self.revision = revision
+
+
+class RedisStore:
+    """redis: a client with short timeouts, bytes in and out. Every method raises StoreUnavailable."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+        self._replace = redis.register_script(_REPLACE)
+        self._remove = redis.register_script(_REMOVE)
+
+    async def read(self, namespace: str, name: str, profiles: frozenset[str]) -> Stored:
+        """The stored records of one model, and which of these profiles are there."""
+        wanted = sorted(profiles)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.get(keys.routing(namespace, name))
+        pipeline.get(keys.plan(namespace, name))
+        pipeline.sismember(keys.MODELS, keys.model_id(namespace, name))
+        for sha256 in wanted:
+            pipeline.exists(keys.profile(namespace, name, sha256))
+        raw, plan, is_indexed, *present = await _bounded(pipeline.execute())
+        there = frozenset(sha256 for sha256, found in zip(wanted, present, strict=True) if found)
+        if raw is None:
+            return Stored(None, plan=plan, is_indexed=bool(is_indexed), profiles=there)
+        try:
+            record = wire.read_json(raw, RoutingRecord)
+        except (wire.BadRecord, UnicodeDecodeError) as error:
+            return Stored(None, str(error), raw, plan, bool(is_indexed), there)
+        return Stored(record, "", b"", plan, bool(is_indexed), there)
+
+    async def gateways(self, models: list[str]) -> dict[str, tuple[GatewayView, ...]]:
+        """Acknowledgements by model; unreadable ones are left out."""
+        found = await _bounded(self._scan())
+        acks: list[tuple[str, GatewayAck]] = []
+        for key, raw in found:
+            try:
+                acks.append((key.decode(), wire.read_json(raw, GatewayAck)))
+            except (wire.BadRecord, UnicodeDecodeError) as error:
+                logger.warning("gateway ack unreadable", extra={"key": repr(key), "error": str(error)})
+        return {
+            model: tuple(
+                GatewayView(key, ack.updated_at, ack.epochs.get(model, 0), ack.revisions.get(model, 0))
+                for key, ack in acks
+            )
+            for model in models
+        }
+
+    async def put_profile(self, namespace: str, name: str, sha256: str, raw: bytes) -> None:
+        await _bounded(self._redis.set(keys.profile(namespace, name, sha256), raw, nx=True))
+
+    async def replace(self, record: RoutingRecord, plan: Plan, malformed: bytes) -> None:
+        """Write both, index and announce them. Raises Overtaken when something as new stands there."""
+        namespace, name = record.namespace, record.name
+        names = [keys.routing(namespace, name), keys.plan(namespace, name)]
+        arguments: list[bytes | str | int | float] = [
+            wire.write_json(record),
+            malformed,
+            wire.write_json(plan),
+            record.epoch,
+            record.revision,
+        ]
+        done, epoch, revision = await _bounded(self._replace(keys=names, args=arguments))
+        if not done:
+            raise Overtaken(int(epoch), int(revision))
+        await self._announce(namespace, name, is_there=True)
+
+    async def remove(self, namespace: str, name: str, epoch: int) -> bool:
+        """Take the model's routing and plan away; False when a leader of a higher epoch owns them."""
+        names = [keys.routing(namespace, name), keys.plan(namespace, name)]
+        if not await _bounded(self._remove(keys=names, args=[epoch])):
+            return False
+        await self._announce(namespace, name, is_there=False)
+        return True
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _announce(self, namespace: str, name: str, is_there: bool) -> None:
+        model = keys.model_id(namespace, name)
+        pipeline = self._redis.pipeline(transaction=False)
+        (pipeline.sadd if is_there else pipeline.srem)(keys.MODELS, model)
+        pipeline.publish(keys.ROUTING_CHANNEL, model)
+        await _bounded(pipeline.execute())
+
+    async def _scan(self) -> list[tuple[bytes, bytes]]:
+        found = [key async for key in self._redis.scan_iter(keys.gateway_pattern(), count=1000)]
+        values = await self._redis.mget(found) if found else []
+        return [(key, value) for key, value in zip(found, values, strict=True) if isinstance(value, bytes)]
+
+
+async def _bounded(call: Awaitable[Any]) -> Any:
+    """A call with an end: the client's own timeouts hold for each attempt, this one for all of it."""
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return await call
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(str(error) or type(error).__name__) from error

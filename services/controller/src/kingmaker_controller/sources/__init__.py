@@ -1,0 +1,29 @@
+"""Where resources come from: a file now, the Kubernetes API later. Each gives the same `Reading`."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kingmaker_contracts.served_model import Fault, ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One model of a reading. resource: None when faults say why."""
+
+    resource: ServedModel | None
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All a source holds. models: by `namespace/name`; faults: of the source as a whole, when it cannot be told
+    which models it holds: then nothing is removed."""
+
+    models: dict[str, Document]
+    faults: tuple[Fault, ...] = ()
+
+
+class Source(Protocol):
+    def poll(self) -> Reading | None:
+        """A new reading, or None when nothing changed since the last one. Never raises for bad content."""
+        ...
