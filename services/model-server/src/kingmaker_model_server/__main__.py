@@ -1,7 +1,7 @@
 """`python -m kingmaker_model_server`: serve one model version.
 
-Exit codes: 0 after a signal and a drain, 2 for settings or an address that cannot be used, 3 for a model
-that cannot be used. Each comes with one log line that says why.
+Exit codes: 0 after a signal and a drain, 1 for a fault of ours, 2 for settings or an address that cannot
+be used, 3 for a model that cannot be used. Each comes with one log line that says why.
 """
 
 import logging
@@ -12,6 +12,7 @@ import sys
 import uvloop
 
 from kingmaker_model_server import app
+from kingmaker_model_server.errors import BadModel
 from kingmaker_model_server.settings import BadSettings, Settings, read
 from kingmaker_servicekit import logs, metrics_endpoint, serving
 
@@ -42,11 +43,23 @@ def _serve(settings: Settings, sock: socket.socket) -> int:
     service = app.build(settings, metrics_endpoint.new_registry())
     listener = serving.Listener("http", service.app, sock, lifespan=True)
     uvloop.run(serving.serve([listener], drain_s=settings.drain_seconds))
-    if service.failure is not None:
-        logger.error("bad model", extra={"reason": str(service.failure)})
+    code = _told(service.failure)
+    if service.loading:
+        logging.shutdown()
+        os._exit(code)  # finalizing Python under ONNX Runtime's feet would crash
+    return code
+
+
+def _told(failure: Exception | None) -> int:
+    """Log why the service ended; returns the exit code."""
+    if failure is None:
+        logger.info("stopped")
+        return 0
+    if isinstance(failure, BadModel):
+        logger.error("bad model", extra={"reason": str(failure)})
         return BAD_MODEL
-    logger.info("stopped")
-    return 0
+    logger.error("load failed", exc_info=failure)
+    return 1
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from kingmaker_model_server import api
-from kingmaker_model_server.errors import BadModel
 from kingmaker_model_server.loading import load
 from kingmaker_model_server.metrics import Metrics
 from kingmaker_model_server.predict import Predictor
@@ -21,14 +23,21 @@ from kingmaker_servicekit import metrics_endpoint
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class Service:
-    """The app to serve. failure: why the model could not be loaded; the server then ends by itself."""
+    """The app to serve.
+
+    loading: the load's thread is at work, perhaps in a read or a call that cannot be interrupted;
+    failure: why the model could not be loaded, upon which the server ends by itself.
+    """
 
     app: FastAPI
     predictor: Predictor
-    failure: BadModel | None = None
+    loading: bool = False
+    failure: Exception | None = None
 
 
 def build(settings: Settings, registry: CollectorRegistry) -> Service:
@@ -62,12 +71,15 @@ def build(settings: Settings, registry: CollectorRegistry) -> Service:
 async def _load(settings: Settings, service: Service, metrics: Metrics) -> None:
     """Load in a thread, then begin to answer; a model that cannot be used ends the process."""
     started = time.perf_counter()
+    service.loading = True
     try:
-        loaded, report = await asyncio.to_thread(load, settings)
-    except BadModel as failure:
+        loaded, report = await _in_daemon_thread(lambda: load(settings))
+    except Exception as failure:
         service.failure = failure
+        service.loading = False
         signal.raise_signal(signal.SIGTERM)  # the one way out: the same drain as for an operator's signal
         return
+    service.loading = False
     seconds = time.perf_counter() - started
     service.predictor.load(loaded)
     metrics.loaded(settings.model_name, loaded.version, report.sha256, seconds)
@@ -82,3 +94,26 @@ async def _load(settings: Settings, service: Service, metrics: Metrics) -> None:
             "load_s": round(seconds, 3),
         },
     )
+
+
+async def _in_daemon_thread(work: Callable[[], T]) -> T:
+    """The result of work, in a thread that does not keep the process: asyncio's own threads are waited for at exit."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def tell(outcome: Callable[[], None]) -> None:
+        if not result.done():
+            outcome()
+
+    def run() -> None:
+        try:
+            value = work()
+        except Exception as failure:
+            done = functools.partial(result.set_exception, failure)
+        else:
+            done = functools.partial(result.set_result, value)
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, done)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await result

@@ -71,7 +71,10 @@ def _resolve(wanted: RegistrySource, uri: str) -> tuple[str, dict[str, str], str
     from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except MlflowException as fault:
+        raise _unreachable(uri, fault) from None
     try:
         if wanted.alias is not None:
             found = client.get_model_version_by_alias(wanted.name, wanted.alias)
@@ -123,15 +126,16 @@ def _download(artifacts: str, uri: str) -> folder.Content:
 
 def _onnx_file(path: Path) -> Path:
     """The model file the MLmodel's onnx flavour names. Raises FetchFailed."""
-    import yaml  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.models import Model  # noqa: PLC0415
 
     try:
-        flavors = yaml.safe_load((path / "MLmodel").read_text())["flavors"]
-        if "onnx" not in flavors:
-            raise FetchFailed("NotOnnx", f"the version has no onnx flavour, only {', '.join(sorted(flavors))}")
-        data = path / str(flavors["onnx"].get("data", "model.onnx"))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as fault:
+        flavors = Model.load(str(path)).flavors
+    except (MlflowException, OSError, ValueError, TypeError, AttributeError) as fault:
         raise FetchFailed("NotOnnx", f"the version's MLmodel cannot be read: {fault}") from None
+    if "onnx" not in flavors:
+        raise FetchFailed("NotOnnx", f"the version has no onnx flavour, only {', '.join(sorted(flavors))}")
+    data = path / str(flavors["onnx"].get("data", "model.onnx"))
     if data.is_dir():  # older MLflow names the folder
         data /= "model.onnx"
     if not data.resolve().is_relative_to(path.resolve()) or not data.is_file():
