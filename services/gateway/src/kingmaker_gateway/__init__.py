@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The one REST address in front of champion and challengers."""

@@ -1,0 +1,82 @@
+"""Where the gateway is put together: every object is made here once and handed to those who need it."""
+
+import contextlib
+import importlib.metadata
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+
+from kingmaker_gateway import api
+from kingmaker_gateway.acks import Acknowledger
+from kingmaker_gateway.feedback import FeedbackWriter
+from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.models import Models
+from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.router import Router
+from kingmaker_gateway.routes import Routes
+from kingmaker_gateway.settings import Settings
+from kingmaker_gateway.snapshot import SnapshotFile
+from kingmaker_servicekit import metrics_endpoint, redis_client
+
+
+@dataclass(slots=True, frozen=True)
+class Gateway:
+    """The two apps of one process. public: for clients; it runs everything else in its lifespan."""
+
+    public: FastAPI
+    admin: Starlette
+
+
+def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
+    """Everything, wired; nothing runs until the public app's lifespan starts. Call it inside the event loop."""
+    metrics = Metrics(registry)
+    redis = redis_client.connect(settings.redis_url)
+    events_redis = redis_client.connect(settings.redis_url, timeout_s=2.0)
+    blocking = redis_client.connect_blocking(settings.redis_url)
+    models = Models(settings, metrics, random.Random())  # noqa: S311 - spreads load
+    snapshot = SnapshotFile(settings.snapshot_file) if settings.snapshot_file else None
+    poll_s = settings.routes.poll_ms / 1000
+    routes = Routes(
+        redis,
+        blocking,
+        namespace=settings.namespace,
+        poll_s=poll_s,
+        snapshot=snapshot,
+        metrics=metrics,
+        adopt=models.adopt,
+    )
+    recorder = Recorder(events_redis, settings.recorder, settings.partition, metrics)
+    acks = Acknowledger(
+        redis,
+        gateway_id=settings.gateway_id,
+        partition=settings.partition,
+        routes=routes,
+        recorder=recorder,
+        metrics=metrics,
+    )
+    router = Router(models, recorder, settings.partition, metrics)
+    writer = FeedbackWriter(redis, settings.namespace, settings.feedback, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        routes.start()
+        recorder.start()
+        acks.start()
+        try:
+            yield
+        finally:  # requests have been drained: first no new work, then the events of the old, then the last word
+            await routes.close()
+            await models.close()
+            await recorder.close()
+            await acks.close()
+            for client in (redis, events_redis, blocking):
+                await client.aclose()
+
+    version = importlib.metadata.version("kingmaker-gateway")
+    body_read_s = settings.limits.body_read_ms / 1000
+    public = api.build(router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan)
+    return Gateway(public, metrics_endpoint.build(registry, lambda: models.is_ready))

@@ -1,0 +1,76 @@
+"""V2 bodies into a batch, outputs into V2 bodies; V1 is in `rows`. Binary tensors work in both directions.
+
+Pure. The contracts read and write the bytes; here is what only the gateway knows: which errors are a
+client's, which outputs it wants, and that an answer carries the ServedModel's name.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import BINARY_HEADER, BadTensor, InferRequest, InferResponse, Tensor
+from kingmaker_contracts.problems import Code, Problem
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+
+@dataclass(slots=True, frozen=True)
+class Encoded:
+    """A body and the headers that describe it."""
+
+    body: bytes
+    content_type: str = JSON
+    head_length: int | None = None
+
+
+def decode(body: bytes, header_length: str | None) -> InferRequest:
+    """A V2 infer call. header_length: the header's text. Raises Problem."""
+    try:
+        return tensors.decode_request(body, _length(header_length))
+    except BadTensor as error:
+        raise Problem(Code.BAD_INPUT, str(error)) from None
+
+
+def encode(call: InferRequest, model: str, version: str, prediction_id: str, outputs: list[Tensor]) -> Encoded:
+    """The answer to `call`, with the outputs it asked for in the order it asked. Outputs were checked by `wanted`."""
+    chosen = outputs
+    if call.outputs is not None:
+        by_name = {tensor.name: tensor for tensor in outputs}
+        chosen = [by_name[output.name] for output in call.outputs]
+    binary = frozenset(tensor.name for tensor in chosen if tensor.datatype == "FP16" or call.wants_binary(tensor.name))
+    answer = InferResponse(model, chosen, version, prediction_id if call.id is None else call.id)
+    body, head = tensors.encode_response(answer, binary)
+    return Encoded(body, JSON if head is None else BINARY, head)
+
+
+def check_wanted(call: InferRequest, known: Any) -> None:
+    """Every output asked for exists, and no two are the same. Raises Problem."""
+    if call.outputs is None:
+        return
+    names = [output.name for output in call.outputs]
+    if not names:
+        raise Problem(Code.BAD_INPUT, "outputs is an empty list; leave it out to get all outputs")
+    for at, name in enumerate(names):
+        if name not in known:
+            raise Problem(Code.BAD_INPUT, f"unknown output {name[:80]!r}; known outputs: {', '.join(map(repr, known))}")
+        if name in names[:at]:
+            raise Problem(Code.BAD_INPUT, f"output {name!r} is asked for twice")
+
+
+def timeout_s(call: InferRequest) -> float | None:
+    """OIP parameter `timeout`, microseconds, in seconds. Raises Problem."""
+    value: Any = call.parameters.get("timeout")
+    if value is None:
+        return None
+    if type(value) is not int or value <= 0:
+        raise Problem(Code.BAD_INPUT, f"parameter timeout is {value!r}, expected a positive number of microseconds")
+    return value / 1e6
+
+
+def _length(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 12:
+        raise Problem(Code.BAD_INPUT, f"header {BINARY_HEADER} is {text[:40]!r}, expected a number of bytes")
+    return int(text)

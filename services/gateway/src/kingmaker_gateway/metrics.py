@@ -1,0 +1,90 @@
+"""Every number the gateway tells Prometheus, in one place; names begin with kingmaker_gateway_."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from kingmaker_contracts.labels import CODE, MODEL, REASON, VARIANT
+
+_LATENCY = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_WHO = (MODEL, VARIANT)
+
+
+class VariantMetrics:
+    """The children of one variant, bound before traffic: labels() costs more than the counting."""
+
+    def __init__(self, metrics: "Metrics", model: str, variant: str) -> None:
+        self.duration = metrics.request_duration.labels(model, variant)
+        self.fallbacks = metrics.fallbacks.labels(model, variant)
+        self.abandoned = metrics.upstream_abandoned.labels(model, variant)
+        self.upstream_failures = metrics.upstream_failures.labels(model, variant)
+        self.breaker_state = metrics.breaker_state.labels(model, variant)
+        self.shadow_sent = metrics.shadow_sent.labels(model, variant)
+        self.shadow_dropped = metrics.shadow_dropped.labels(model, variant)
+        self.mismatched = False
+        self._mismatch = metrics.signature_mismatch.labels(model, variant)
+        self._requests = metrics.requests
+        self._names = model, variant
+        self._by_code = {200: metrics.requests.labels(model, variant, "200")}
+
+    def set_mismatch(self, mismatched: bool) -> None:
+        self.mismatched = mismatched
+        self._mismatch.set(mismatched)
+
+    def count(self, status: int) -> None:
+        child = self._by_code.get(status)
+        if child is None:
+            child = self._by_code[status] = self._requests.labels(*self._names, str(status))
+        child.inc()
+
+
+class Metrics:
+    """Made once with the registry passed in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"kingmaker_gateway_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"kingmaker_gateway_{name}", text, labels, registry=registry)
+
+        self.requests = counter(
+            "requests_total",
+            "Prediction requests answered. variant is empty when none was chosen, model when it is unknown.",
+            *_WHO,
+            CODE,
+        )
+        self.request_duration = Histogram(
+            "kingmaker_gateway_request_duration_seconds",
+            "From the whole body's arrival to the answer, by the variant that answered.",
+            _WHO,
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.rejected = counter("rejected_total", "Requests refused before routing, by problem code.", CODE)
+        self.in_flight = gauge("in_flight", "Prediction requests being worked on.", MODEL)
+        self.fallbacks = counter(
+            "fallbacks_total", "Requests meant for this challenger that the champion answered for its sickness.", *_WHO
+        )
+        self.upstream_failures = counter("upstream_failures_total", "Attempts at a variant that failed.", *_WHO)
+        self.upstream_abandoned = counter(
+            "upstream_abandoned_total",
+            "Attempts given up when their time was over; late answers are not read.",
+            *_WHO,
+        )
+        self.breaker_state = gauge("breaker_state", "0 closed, 1 half open, 2 open.", *_WHO)
+        self.signature_mismatch = gauge(
+            "signature_mismatch", "1: an input shared with the champion has another type; no traffic.", *_WHO
+        )
+        self.shadow_sent = counter("shadow_sent_total", "Copies sent to a shadow.", *_WHO)
+        self.shadow_dropped = counter("shadow_dropped_total", "Copies dropped: the shadow's queue was full.", *_WHO)
+        self.events_sent = counter("events_sent_total", "Prediction rows offered to the recorder.", MODEL)
+        self.events_dropped = counter("events_dropped_total", "Prediction rows given up, by reason.", MODEL, REASON)
+        self.events_buffered = gauge("events_buffered", "Prediction rows waiting for Redis.")
+        self.feedback_labels = counter("feedback_labels_total", "Labels that Redis accepted.", MODEL)
+        self.routing_revision = gauge("routing_revision", "Revision of the routing record in force.", MODEL)
+        self.routing_ignored = counter("routing_ignored_total", "Records not applied: malformed or lower.", REASON)
+        self.routing_age = gauge("routing_age_seconds", "Since the records were last read from Redis; -1: never.")
+        self.redis_up = gauge("redis_up", "1 when Redis answered the last time it was asked.")
+        self.loop_errors = counter("background_errors_total", "Unexpected errors background loops survived.", "loop")
+
+    def variant(self, model: str, variant: str) -> VariantMetrics:
+        return VariantMetrics(self, model, variant)

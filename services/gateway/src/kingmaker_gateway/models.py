@@ -1,0 +1,244 @@
+"""What is served right now: for each model one immutable state, replaced whole when routing changes.
+
+A request takes the state once and keeps it to its end, so it never sees half of a change. Variants that
+stay the same from record to record keep their connections, their breaker and what was learnt of them.
+"""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+
+from kingmaker_contracts import keys
+from kingmaker_contracts.profile import Profile
+from kingmaker_contracts.routing import RoutedVariant, RoutingRecord
+from kingmaker_gateway import batch, envelope, signature, split
+from kingmaker_gateway.batch import Vocabulary
+from kingmaker_gateway.breaker import Breaker
+from kingmaker_gateway.envelope import Answerer
+from kingmaker_gateway.errors import UpstreamError
+from kingmaker_gateway.metrics import Metrics, VariantMetrics
+from kingmaker_gateway.settings import Settings
+from kingmaker_gateway.shadow import Shadow
+from kingmaker_gateway.signature import Signature
+from kingmaker_gateway.split import Table
+from kingmaker_gateway.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+
+_DISCOVERY_S = (0.1, 2.0)
+
+
+class LiveVariant:
+    """One variant's connections and health, for as long as its identity (name, version, package) stays."""
+
+    def __init__(self, routed: RoutedVariant, upstream: Upstream, breaker: Breaker, counts: VariantMetrics) -> None:
+        self.routed = routed
+        self.upstream = upstream
+        self.breaker = breaker
+        self.counts = counts
+        self.profile: Profile | None = None
+        self.discovered: Signature | None = None
+        self.shadow: Shadow | None = None
+        self.discovery: asyncio.Task[None] | None = None
+
+    @property
+    def signature(self) -> Signature | None:
+        return signature.from_profile(self.profile) if self.profile else self.discovered
+
+
+@dataclass(slots=True, frozen=True)
+class State:
+    """One record in force. Tuples are by variant, champion first.
+
+    signatures: None where nothing is known yet, or where it contradicts the champion's; vocabularies: what a request
+    to that target may say; mirrors: (index, percent) of the shadows.
+    """
+
+    record: RoutingRecord
+    table: Table
+    variants: tuple[LiveVariant, ...]
+    signatures: tuple[Signature | None, ...]
+    answerers: tuple[Answerer, ...]
+    vocabularies: tuple[Vocabulary | None, ...]
+    mirrors: tuple[tuple[int, int], ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Routing is known, because this exists; and so is what the champion takes."""
+        return self.signatures[split.CHAMPION] is not None
+
+    def takes_requests(self, index: int) -> bool:
+        """Whether a variant is loaded, understood and reachable as far as this gateway knows."""
+        return self.signatures[index] is not None and self.variants[index].upstream.is_up
+
+
+class LiveModel:
+    """One served model. state is replaced, the rest stays."""
+
+    def __init__(self, name: str, state: State, metrics: Metrics) -> None:
+        self.name = name
+        self.state = state
+        self.in_flight = 0
+        self.unrouted = metrics.variant(name, "")
+        metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
+
+
+class Models:
+    """All of them, and the owner of everything they started."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, dice: random.Random) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._dice = dice
+        self._models: dict[str, LiveModel] = {}
+        self._variants: dict[str, dict[tuple[str, ...], LiveVariant]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._models)
+
+    @property
+    def is_ready(self) -> bool:
+        return any(model.state.is_ready for model in self._models.values())
+
+    def get(self, name: str) -> LiveModel | None:
+        return self._models.get(name)
+
+    def adopt(self, record: RoutingRecord, profiles: dict[str, Profile]) -> None:
+        """Put a record in force."""
+        old = self._variants.get(record.name, {})
+        new: dict[tuple[str, ...], LiveVariant] = {}
+        for routed in record.variants:
+            identity = (routed.name, routed.version, routed.model_name, routed.profile or "")
+            live = old.get(identity) or self._start(record.name, routed)
+            live.routed = routed
+            live.upstream.use(routed.endpoints)
+            if routed.profile in profiles:
+                live.profile = profiles[routed.profile]
+            self._set_shadow(live)
+            new[identity] = live
+        self._variants[record.name] = new
+        self._assemble(record)
+        for gone in set(old) - set(new):
+            self._retire(old[gone])
+        for live in new.values():
+            if live.signature is None and live.discovery is None:
+                live.discovery = asyncio.create_task(
+                    self._discover(record.name, live), name=f"discover {live.routed.name}"
+                )
+
+    async def close(self) -> None:
+        """Stop copies and connections now."""
+        live = [variant for variants in self._variants.values() for variant in variants.values()]
+        tasks = [variant.discovery for variant in live if variant.discovery]
+        for task in tasks:
+            task.cancel()
+        shadows = [variant.shadow.close() for variant in live if variant.shadow]
+        await asyncio.gather(*tasks, *self._closing, *shadows, return_exceptions=True)
+        await asyncio.gather(*(variant.upstream.close() for variant in live))
+
+    def _start(self, model: str, routed: RoutedVariant) -> LiveVariant:
+        counts = self._metrics.variant(model, routed.name)
+        breaker = Breaker(self._settings.breaker)
+        counts.breaker_state.set_function(lambda: breaker.state)
+        return LiveVariant(routed, self._upstream(routed), breaker, counts)
+
+    def _upstream(self, routed: RoutedVariant) -> Upstream:
+        return Upstream(routed.model_name, routed.endpoints, self._settings.upstream, self._dice)
+
+    def _set_shadow(self, live: LiveVariant) -> None:
+        wanted = live.routed.role == "challenger" and live.routed.mirror > 0
+        if wanted and live.shadow is None:
+            live.shadow = Shadow(self._upstream(live.routed), self._settings.shadow, live.counts, self._metrics)
+        elif wanted and live.shadow is not None:
+            live.shadow.upstream.use(live.routed.endpoints)
+        elif live.shadow is not None:
+            self._close_later(live.shadow)
+            live.shadow = None
+
+    def _retire(self, live: LiveVariant) -> None:
+        live.upstream.retire()
+        if live.discovery is not None:
+            live.discovery.cancel()
+        if live.shadow is not None:
+            self._close_later(live.shadow)
+
+    def _close_later(self, shadow: Shadow) -> None:
+        task = asyncio.create_task(shadow.close(), name="close shadow")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _assemble(self, record: RoutingRecord) -> None:
+        table = split.build(record)
+        by_name = {live.routed.name: live for live in self._variants[record.name].values()}
+        variants = tuple(by_name[name] for name in table.variants)
+        champion = variants[split.CHAMPION].signature
+        signatures = tuple(_agreed(record.name, live, champion) for live in variants)
+        sticky = record.sticky.name if record.sticky.source == "Feature" else None
+        known = [s for s in signatures if s is not None]
+        state = State(
+            record=record,
+            table=table,
+            variants=variants,
+            signatures=signatures,
+            answerers=tuple(_answerer(record, live, table) for live in variants),
+            vocabularies=tuple(
+                None if target is None or champion is None else batch.vocabulary(target, champion, known, sticky)
+                for target in signatures
+            ),
+            mirrors=tuple((i, v.routed.mirror) for i, v in enumerate(variants) if v.shadow is not None),
+        )
+        model = self._models.get(record.name)
+        if model is None:
+            self._models[record.name] = LiveModel(record.name, state, self._metrics)
+        else:
+            model.state = state
+
+    async def _discover(self, model: str, live: LiveVariant) -> None:
+        """Ask the model server what it takes until it says so, or until a profile does."""
+        loop = asyncio.get_running_loop()
+        pause, longest = _DISCOVERY_S
+        while live.profile is None:
+            try:
+                live.discovered = signature.from_metadata(await live.upstream.metadata(loop.time() + 1.0))
+                break
+            except (UpstreamError, ValueError) as error:
+                if pause < longest:
+                    logger.info("no signature yet", extra={"variant": live.routed.name, "reason": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(longest, pause * 2)
+        logger.info("signature known", extra={"model": model, "variant": live.routed.name})
+        self._assemble(self._models[model].state.record)
+
+
+def _agreed(model: str, live: LiveVariant, champion: Signature | None) -> Signature | None:
+    """A variant's signature, None when it is unknown or does not go together with the champion's."""
+    mine = live.signature
+    conflicts = mine.conflicts(champion) if mine is not None and champion is not None else []
+    if conflicts and not live.counts.mismatched:
+        logger.warning(
+            "signature mismatch, the variant gets no traffic",
+            extra={"model": model, "variant": live.routed.name, "conflicts": "; ".join(conflicts)},
+        )
+    live.counts.set_mismatch(bool(conflicts))
+    return None if conflicts else mine
+
+
+def _answerer(record: RoutingRecord, live: LiveVariant, table: Table) -> Answerer:
+    known, labels = envelope.codes_of(live.profile)
+    return Answerer(
+        model=keys.model_id(record.namespace, record.name),
+        revision=record.revision,
+        epoch=record.epoch,
+        rollout=record.rollout_id,
+        variant=live.routed.name,
+        version=live.routed.version,
+        role=live.routed.role,
+        variants=table.variants,
+        schema=(live.routed.profile or "") if live.profile else "",
+        profile=live.profile,
+        known_codes=known,
+        label_codes=labels,
+    )

@@ -1,0 +1,64 @@
+"""The two ways a client may speak, behind one shape the router works with: V1 rows and V2 tensors."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, Tensor
+from kingmaker_gateway import batch, codec, rows
+from kingmaker_gateway.batch import Batch, Vocabulary
+from kingmaker_gateway.codec import Encoded
+
+
+class Call(Protocol):
+    """A decoded request. batch: timeout_s: the client's own limit; wanted: outputs it asked for, None for all."""
+
+    batch: Batch
+    timeout_s: float | None
+    wanted: list[str] | None
+
+    def encode(self, model: str, version: str, prediction_id: str, outputs: list[Tensor]) -> Encoded:
+        """The body of the answer."""
+        ...
+
+
+Reader = Callable[[bytes, Mapping[str, str], Vocabulary], Call]
+"""Body, headers in lower case and what may be said, into a call. Raises Problem."""
+
+
+class V2Call:
+    """`/v2/models/{m}/infer`."""
+
+    def __init__(self, request: InferRequest, vocabulary: Vocabulary) -> None:
+        codec.check_wanted(request, vocabulary.required.outputs)
+        self.batch = batch.build(request.inputs, vocabulary)
+        self.timeout_s = codec.timeout_s(request)
+        self.wanted = None if request.outputs is None else [output.name for output in request.outputs]
+        self._request = request
+
+    def encode(self, model: str, version: str, prediction_id: str, outputs: list[Tensor]) -> Encoded:
+        return codec.encode(self._request, model, version, prediction_id, outputs)
+
+
+class V1Call:
+    """`/v1/models/{m}:predict`."""
+
+    def __init__(self, decoded: Batch) -> None:
+        self.batch = decoded
+        self.timeout_s: float | None = None
+        self.wanted: list[str] | None = None
+
+    def encode(self, model: str, version: str, prediction_id: str, outputs: list[Tensor]) -> Encoded:  # noqa: ARG002
+        return Encoded(rows.encode(outputs))
+
+
+def v2(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:
+    return V2Call(codec.decode(body, headers.get(BINARY_HEADER)), vocabulary)
+
+
+def v1(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:  # noqa: ARG001
+    return V1Call(rows.decode(body, vocabulary))
+
+
+def offers(outputs: Iterable[str], wanted: list[str] | None) -> bool:
+    """Whether a variant with these outputs has all that were asked for."""
+    return wanted is None or set(wanted) <= set(outputs)

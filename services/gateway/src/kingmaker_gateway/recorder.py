@@ -1,0 +1,215 @@
+"""Write every prediction to Redis without a request ever waiting for it.
+
+The request path leaves a `Prediction` in a bounded buffer. One task encodes what came in, every flush_ms
+or as soon as a batch is full, and appends the entries to the model's stream in order. A batch that could not
+be written is kept and tried again with the same number, so a reader can tell a repeated entry from a lost one.
+When the buffer is full, the newest rows are dropped and counted: nothing that has a number is ever given up
+while the process lives, hence stored = sent - dropped once the buffer is empty.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from prometheus_client import Counter
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from kingmaker_contracts import events, keys
+from kingmaker_contracts.acks import EventAccount
+from kingmaker_gateway import envelope
+from kingmaker_gateway.envelope import Prediction
+from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.settings import RecorderSettings
+
+logger = logging.getLogger(__name__)
+
+_ENTRIES_PER_TRIP = 16
+_FINAL_ATTEMPTS = 3
+
+
+@dataclass(slots=True, frozen=True)
+class _Entry:
+    key: str
+    model: str
+    seq: int
+    rows: int
+    raw: bytes
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The accounts of one model's stream. encoded: rows that got a sequence number."""
+
+    offered: Counter
+    sent: int = 0
+    dropped: int = 0
+    encoded: int = 0
+    seq: int = 0
+    written_seq: int = 0
+    waiting: list[Prediction] = field(default_factory=list)
+
+
+class Recorder:
+    """Owns the flush task. offer() belongs to the request path, everything else runs behind it."""
+
+    def __init__(self, redis: Redis, settings: RecorderSettings, partition: int, metrics: Metrics) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._partition = partition
+        self._metrics = metrics
+        self._streams: dict[str, _Stream] = {}
+        self._unsent: deque[_Entry] = deque()
+        self._buffered = 0
+        self._waiting = 0
+        self._full = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+        self._stopping = False
+        self.producer = envelope.new_producer()
+        metrics.events_buffered.set_function(lambda: self._buffered)
+
+    @property
+    def accounts(self) -> dict[str, EventAccount]:
+        return {model: EventAccount(s.sent, s.dropped, s.written_seq) for model, s in self._streams.items()}
+
+    def offer(self, prediction: Prediction) -> None:
+        """Keep a prediction for writing, or drop and count it. Never waits."""
+        model = prediction.by.model
+        stream = self._streams.get(model)
+        if stream is None:
+            stream = self._streams[model] = _Stream(self._metrics.events_sent.labels(model))
+        rows = prediction.rows
+        stream.sent += rows
+        stream.offered.inc(rows)
+        if self._buffered + rows > self._settings.buffer_rows:
+            self._drop(model, rows, "buffer_full")
+            return
+        stream.waiting.append(prediction)
+        self._buffered += rows
+        self._waiting += rows
+        if self._waiting >= self._settings.batch_rows:
+            self._full.set()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="recorder")
+
+    async def close(self) -> None:
+        """Write what is left; what Redis does not take now is dropped and counted."""
+        self._stopping = True
+        self._full.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        self.encode()
+        for _ in range(_FINAL_ATTEMPTS):
+            if await self.write():
+                return
+        while self._unsent:
+            entry = self._unsent.popleft()
+            self._buffered -= entry.rows
+            self._drop(entry.model, entry.rows, "shutdown")
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                async with asyncio.timeout(self._settings.flush_ms / 1000):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            self._full.clear()
+            try:
+                self.encode()
+                await self.write()
+            except Exception:
+                self._metrics.loop_errors.labels("recorder").inc()
+                logger.exception("the recorder failed unexpectedly")
+
+    def encode(self) -> None:
+        """Turn waiting predictions into numbered entries."""
+        for model, stream in self._streams.items():
+            waiting, stream.waiting = stream.waiting, []
+            for group in _groups(waiting, self._settings.batch_rows):
+                rows = sum(p.rows for p in group)
+                self._waiting -= rows
+                self._encode(model, stream, group, rows)
+
+    def _encode(self, model: str, stream: _Stream, group: list[Prediction], rows: int) -> None:
+        batch = envelope.build(
+            group, self.producer, stream.seq + 1, sent=stream.encoded + stream.dropped, dropped=stream.dropped
+        )
+        try:
+            raw = events.encode(batch)
+        except ValueError:
+            self._buffered -= rows
+            self._drop(model, rows, "unencodable")
+            logger.exception("predictions could not be encoded", extra={"model": model, "rows": rows})
+            return
+        stream.seq += 1
+        stream.encoded += rows
+        key = keys.events(*keys.split_model_id(model), self._partition)
+        self._unsent.append(_Entry(key, model, stream.seq, rows, raw))
+
+    async def write(self) -> bool:
+        """Append entries in order until none is left or Redis fails; whether none is left."""
+        while self._unsent:
+            entries = [self._unsent[i] for i in range(min(_ENTRIES_PER_TRIP, len(self._unsent)))]
+            pipeline = self._redis.pipeline(transaction=False)
+            for entry in entries:
+                pipeline.xadd(
+                    entry.key,
+                    {keys.ENTRY_FIELD: entry.raw},
+                    maxlen=self._settings.max_stream_entries,
+                    approximate=True,
+                )
+            try:
+                results = await pipeline.execute(raise_on_error=False)
+            except (RedisError, OSError) as error:
+                self._told(failing=True, reason=str(error))
+                return False
+            if not self._settle(entries, results):
+                return False
+        self._told(failing=False, reason="")
+        return True
+
+    def _settle(self, entries: list[_Entry], results: list[object]) -> bool:
+        """Forget what Redis took; keep what it refused, and everything behind it in the same stream."""
+        refused: list[_Entry] = []
+        models: set[str] = set()
+        for entry, result in zip(entries, results, strict=True):
+            self._unsent.popleft()
+            if entry.model in models or isinstance(result, Exception):
+                models.add(entry.model)
+                refused.append(entry)
+                self._told(failing=True, reason=str(result))
+                continue
+            self._buffered -= entry.rows
+            self._streams[entry.model].written_seq = entry.seq
+        self._unsent.extendleft(reversed(refused))
+        return not refused
+
+    def _drop(self, model: str, rows: int, reason: str) -> None:
+        self._streams[model].dropped += rows
+        self._metrics.events_dropped.labels(model, reason).inc(rows)
+
+    def _told(self, failing: bool, reason: str) -> None:
+        if failing and not self._failing:
+            logger.warning("events cannot be written, keeping them", extra={"reason": reason})
+        if self._failing and not failing:
+            logger.info("events are written again")
+        self._failing = failing
+
+
+def _groups(predictions: list[Prediction], max_rows: int) -> list[list[Prediction]]:
+    """Predictions of one answerer each, in order, no more than max_rows rows together unless one alone has more."""
+    groups: list[list[Prediction]] = []
+    current: dict[tuple[object, ...], tuple[list[Prediction], int]] = {}
+    for prediction in predictions:
+        key = prediction.by.batch_key
+        group, rows = current.get(key, (None, 0))
+        if group is None or rows + prediction.rows > max_rows:
+            group, rows = [], 0
+            groups.append(group)
+        group.append(prediction)
+        current[key] = group, rows + prediction.rows
+    return groups

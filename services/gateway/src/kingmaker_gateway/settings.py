@@ -1,0 +1,130 @@
+"""What an operator sets before the gateway starts; what changes while it runs (weights) is routing, in Redis.
+
+Read once in `__main__` from variables `KINGMAKER_GATEWAY_<NAME>`, nested names with a double underscore:
+`KINGMAKER_GATEWAY_RECORDER__FLUSH_MS=200`. A variable with our prefix that names no setting is an error,
+because a misspelt limit that silently does nothing is worse than a refusal to start.
+"""
+
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "KINGMAKER_GATEWAY_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RecorderSettings(_Section):
+    """Prediction events on their way to Redis."""
+
+    buffer_rows: int = Field(default=100_000, ge=1)
+    """Rows kept while Redis is away, all models together, about 200 bytes each; more are dropped and counted."""
+    flush_ms: int = Field(default=100, ge=1, le=60_000)
+    """Longest time a row waits for company. A gateway killed with SIGKILL loses this much."""
+    batch_rows: int = Field(default=2048, ge=1, le=65_536)
+    """Rows in one stream entry, at most; that many waiting rows are flushed at once."""
+    max_stream_entries: int = Field(default=200_000, ge=1)
+    """Redis trims the stream to about this many entries."""
+
+
+class ShadowSettings(_Section):
+    """Copies of answered requests."""
+
+    queue_size: int = Field(default=256, ge=1)
+    """Copies waiting for one shadow, at most. A full queue drops the newest and counts it."""
+    connections: int = Field(default=4, ge=1, le=64)
+    """Copies in flight to one shadow, each on a connection of its own."""
+    timeout_ms: int = Field(default=1000, ge=1)
+    """How long a shadow may take before its copy is given up."""
+
+
+class UpstreamSettings(_Section):
+    """Connections to model servers."""
+
+    connections: int = Field(default=8, ge=1, le=256)
+    """Persistent connections to one endpoint of one variant, at most; more requests wait their turn."""
+    connect_timeout_ms: int = Field(default=500, ge=1)
+    backoff_first_ms: int = Field(default=100, ge=1)
+    """Pause after the first failed connection; it doubles up to backoff_last_ms."""
+    backoff_last_ms: int = Field(default=3000, ge=1)
+    max_answer_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """A longer answer is garbage."""
+
+
+class BreakerSettings(_Section):
+    """When a sick challenger is taken to zero here, without asking anybody."""
+
+    failures: int = Field(default=5, ge=1)
+    """Consecutive failures that open it."""
+    open_ms: int = Field(default=5000, ge=1)
+    """How long an open breaker keeps all requests away before it lets a probe through."""
+    probes: int = Field(default=3, ge=1)
+    """Consecutive successful probes that close it again; one probe at a time."""
+
+
+class FeedbackSettings(_Section):
+    """Labels from clients."""
+
+    max_in_flight: int = Field(default=64, ge=1)
+    """Feedback calls waiting for Redis, at most; more are answered 429."""
+    max_stream_entries: int = Field(default=1_000_000, ge=1)
+    """Redis trims the stream to about this many calls."""
+    timeout_ms: int = Field(default=1000, ge=1)
+    """How long Redis may take to accept one call."""
+
+
+class RoutesSettings(_Section):
+    """How the routing records are followed."""
+
+    poll_ms: int = Field(default=1000, ge=10)
+    """Besides the announcement over pub/sub, records are read this often."""
+
+
+class LimitSettings(_Section):
+    """Bounds that hold before a model is known or a deadline runs."""
+
+    body_read_ms: int = Field(default=10_000, ge=1)
+    """How long a client may take to send its body."""
+
+
+class Settings(BaseSettings):
+    """Everything, from the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    namespace: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    admin_port: int = Field(default=8081, ge=0, le=65535)
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
+    snapshot_file: Path | None = None
+    """Where the last good records are kept, to start from when Redis is away."""
+    gateway_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", min_length=1)
+    partition: int = Field(default=0, ge=0, le=255)
+    """The event partition this process writes to; it is in every prediction id it gives out."""
+    drain_seconds: float = Field(default=5.0, ge=0)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+    recorder: RecorderSettings = RecorderSettings()
+    shadow: ShadowSettings = ShadowSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    routes: RoutesSettings = RoutesSettings()
+    limits: LimitSettings = LimitSettings()
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Variables that carry our prefix and name no setting; nested ones are checked by pydantic itself."""
+    known = {name.upper() for name in Settings.model_fields}
+    ours = (name for name in names if name.upper().startswith(PREFIX))
+    return sorted(name for name in ours if name.upper().removeprefix(PREFIX).split("__")[0] not in known)

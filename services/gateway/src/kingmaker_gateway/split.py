@@ -1,0 +1,80 @@
+"""Which variant answers a request, and why: a pure function of the record, the caller's key and the rules.
+
+The order of the rules is part of the API: an override is obeyed first; then the bucket decides; a
+challenger that lacks an input of the request is passed over for the champion, and so is one that is
+not available. The assignment is reported beside the choice, because a passed-over challenger's rows
+still count as assigned to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from kingmaker_contracts import buckets
+from kingmaker_contracts.labels import Reason
+from kingmaker_contracts.routing import RoutingRecord
+
+CHAMPION: Final = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Table:
+    """One record, ready to look up. variants: names, champion first; owner: variant index of each bucket."""
+
+    variants: tuple[str, ...]
+    owner: bytes
+    salt: str
+
+
+@dataclass(slots=True, frozen=True)
+class Choice:
+    """variant: index of who answers; assigned: index of who the split meant; both into Table.variants."""
+
+    variant: int
+    assigned: int
+    reason: Reason
+
+
+def build(record: RoutingRecord) -> Table:
+    """The lookup of a record: 10,000 bytes, one a bucket, so that a request costs one hash and one index."""
+    challengers = [variant.name for variant in record.variants if variant.role == "challenger"]
+    variants = (record.champion.name, *challengers)
+    owner = bytearray(buckets.COUNT)
+    for name, ranges in buckets.parse(record.ranges).items():
+        index = variants.index(name)
+        for first, last in ranges:
+            owner[first : last + 1] = bytes((index,)) * (last + 1 - first)
+    return Table(variants, bytes(owner), record.sticky.salt)
+
+
+def choose(
+    table: Table,
+    key: str | None,
+    prediction_id: str,
+    *,
+    override: int | None,
+    eligible: Sequence[bool],
+    available: Sequence[bool],
+) -> Choice:
+    """Who answers.
+
+    key: the sticky key, None when the caller has none; override: index of the variant asked for;
+    eligible[i]: the request has every input of variant i; available[i]: variant i takes traffic.
+    The champion's entries are not looked at: it answers whatever nobody else may.
+    """
+    if override is not None:
+        return Choice(override, override, "override")
+    assigned = table.owner[buckets.bucket_of(table.salt, prediction_id if key is None else key)]
+    if assigned != CHAMPION:
+        if not eligible[assigned]:
+            return Choice(CHAMPION, assigned, "ineligible")
+        if not available[assigned]:
+            return Choice(CHAMPION, assigned, "fallback")
+    return Choice(assigned, assigned, "weight" if key is None else "sticky")
+
+
+def is_mirrored(salt: str, variant: str, percent: int, prediction_id: str) -> bool:
+    """Whether a copy of this request goes to a shadow. Independent of the split and of the other shadows."""
+    if percent in (0, 100):
+        return percent == 100
+    return buckets.bucket_of(f"{salt}/mirror/{variant}", prediction_id) < percent * buckets.PER_PERCENT
