@@ -10,7 +10,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from examples.flights import replay, summary, traffic
+from examples.flights import features, replay, summary, train
 from kingmaker import controller_api, resource_file
 from kingmaker.cli.failures import Failure
 from kingmaker.cli.up import running_stack, show_addresses, wait_until_served
@@ -89,14 +89,21 @@ def _prepare(options: Options, console: Console) -> None:
     shutil.copyfile(RESOURCE, layout.file)
     layout.prepare()
     console.print("[bold]1. Train and publish[/bold] champion lr and challenger gbm on January and February 2013")
-    traffic.publish_models(layout.registry_uri, lambda text: console.print(f"   {text}", highlight=False))
+    began = time.monotonic()
+
+    def tell(stage: str, done: int, total: int) -> None:
+        console.print(f"   {time.monotonic() - began:4.1f} s  {stage} ({done}/{total})", highlight=False)
+
+    for alias, version in train.train_and_publish(layout.registry_uri, tell).items():
+        auc = version.metrics["auc"]
+        console.print(f"   published {version.uri} as {alias}: AUC {auc:.4f} on held-out flights", highlight=False)
 
 
 def _run(stack: Stack, options: Options, console: Console) -> bool:
     console.print("[bold]2. Start[/bold] what `kingmaker up` starts")
     wait_until_served(stack, console)
     console.print(f"[bold]3. Replay[/bold] {options.flights:,} later flights in the order they departed")
-    run = replay.Replay(stack.addresses["gateway"], MODEL, traffic.flights(options.flights))
+    run = replay.Replay(stack.addresses["gateway"], MODEL, _flights(options.flights))
     done, edit = _replay(run, stack, options, console)
     evidence = _settled(stack, options.flights)
     salt = f"default/{MODEL}"
@@ -111,6 +118,13 @@ def _run(stack: Stack, options: Options, console: Console) -> bool:
     if done.first_failure:
         console.print(f"[red]first failure:[/red] {done.first_failure}", highlight=False, markup=False)
     return not faults
+
+
+def _flights(count: int) -> Iterator[features.Flight]:
+    later = train.later_flights()
+    if count > len(later):
+        raise Failure(f"--flights is {count}; after February {len(later)} flights departed")
+    return features.as_requests(later.head(count))
 
 
 def _replay(

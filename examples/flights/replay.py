@@ -14,17 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from examples.flights.features import Flight
+
 CLIENTS = 8
 LABELS_A_CALL = 500
-
-
-class Flight(NamedTuple):
-    """One departed flight. departed, arrived: unix seconds; late: 1 when it arrived over 30 minutes late."""
-
-    departed: float
-    arrived: float
-    features: dict[str, Any]
-    late: int
 
 
 class Answer(NamedTuple):
@@ -94,7 +87,7 @@ class Replay:
                 flight = next(self._flights, None)
                 if flight is None:
                     break
-                self.progress.clock = flight.departed
+                self.progress.clock = flight.dep_at
             body = json.dumps({"instances": [flight.features]})
             sent_at = time.monotonic()
             status, headers, text = _post(connection, self._predict, body)
@@ -114,7 +107,7 @@ class Replay:
             self.progress.served += 1
             self.progress.answers.append(answer)
             if answer.status == http.client.OK:
-                heapq.heappush(self._labels, (flight.arrived, answer.prediction_id, flight.late))
+                heapq.heappush(self._labels, (flight.arr_at, answer.prediction_id, flight.late))
                 return
             self.progress.failed += 1
             self.progress.first_failure = self.progress.first_failure or f"{answer.status}: {text[:300]}"

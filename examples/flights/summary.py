@@ -148,7 +148,7 @@ def show(summary: dict[str, Any], evidence: Evidence, console: Console) -> None:
         if pair.label is not None and pair.mean_abs_score_difference is not None:
             console.print(
                 f"{challenger} and the champion on the same {pair.n:,} flights: same answer on {pair.label:.2%}, "
-                f"scores {pair.mean_abs_score_difference:.4f} apart on average; of {pair.labelled:,} with known outcome "
+                f"scores {pair.mean_abs_score_difference:.4f} apart on average; of {pair.labelled:,} with an outcome "
                 f"{challenger} alone was right on {pair.challenger_only_right}, the champion alone on "
                 f"{pair.champion_only_right}",
                 highlight=False,

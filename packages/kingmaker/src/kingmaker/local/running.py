@@ -1,0 +1,93 @@
+"""Which stacks run on this machine, so that `kingmaker get` and `set-weight` find theirs by model name.
+
+A stack describes itself in `.kingmaker/stack.json` beside its resource and leaves a pointer to it in the
+user's state folder; a pointer whose process is gone is swept away.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from kingmaker.local.layout import Layout
+
+
+class Stack(msgspec.Struct, frozen=True):
+    """A running stack. addresses: name of a process to http://host:port; models: namespace/name."""
+
+    pid: int
+    file: str
+    models: list[str]
+    addresses: dict[str, str]
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(Path(self.file))
+
+
+class NotFound(Exception):
+    """No running stack fits, or more than one does."""
+
+
+def announce(stack: Stack) -> None:
+    stack.layout.description.write_bytes(msgspec.json.format(msgspec.json.encode(stack), indent=2))
+    pointer = _pointer(stack.layout)
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    pointer.write_text(str(stack.layout.description))
+
+
+def withdraw(layout: Layout) -> None:
+    layout.description.unlink(missing_ok=True)
+    _pointer(layout).unlink(missing_ok=True)
+
+
+def all_stacks() -> list[Stack]:
+    """Every stack of this user that runs."""
+    found: list[Stack] = []
+    for pointer in sorted(_folder().glob("*")):
+        stack = _read(Path(pointer.read_text()))
+        if stack is None:
+            pointer.unlink(missing_ok=True)
+        else:
+            found.append(stack)
+    return found
+
+
+def find(model: str | None, file: Path | None) -> Stack:
+    """The stack of a resource file, or the one that serves `model`, or the only one. Raises NotFound."""
+    if file is not None:
+        stack = _read(Layout.of(file).description)
+        if stack is None:
+            raise NotFound(f"no stack runs on {file}; start it with: kingmaker up {file}")
+        return stack
+    stacks = [stack for stack in all_stacks() if model is None or _serves(stack, model)]
+    if not stacks:
+        what = f"serves a model named {model}" if model else "runs"
+        raise NotFound(f"no stack on this machine {what}; start one with: kingmaker up FILE")
+    if len(stacks) > 1:
+        files = ", ".join(stack.file for stack in stacks)
+        raise NotFound(f"{len(stacks)} stacks fit ({files}); say which with --file")
+    return stacks[0]
+
+
+def _serves(stack: Stack, model: str) -> bool:
+    return any(model in (served, served.partition("/")[2]) for served in stack.models)
+
+
+def _read(description: Path) -> Stack | None:
+    try:
+        stack = msgspec.json.decode(description.read_bytes(), type=Stack)
+        os.kill(stack.pid, 0)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return stack
+
+
+def _folder() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "kingmaker" / "stacks"
+
+
+def _pointer(layout: Layout) -> Path:
+    return _folder() / hashlib.sha256(str(layout.state).encode()).hexdigest()[:16]

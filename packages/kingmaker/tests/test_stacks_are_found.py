@@ -1,0 +1,92 @@
+"""Commands find the stack they mean, and say so when they cannot."""
+
+import os
+import socket
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from kingmaker.cli.get import age
+from kingmaker.local import ports, running
+from kingmaker.local.layout import Layout
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def announce(folder: Path, *models: str, pid: int | None = None) -> Layout:
+    folder.mkdir()
+    layout = Layout.of(folder / "model.yaml")
+    layout.prepare()
+    running.announce(running.Stack(pid or os.getpid(), str(layout.file), list(models), {"gateway": "http://x:1"}))
+    return layout
+
+
+def test_a_stack_is_found_by_model_file_or_as_the_only_one(tmp_path: Path) -> None:
+    layout = announce(tmp_path / "a", "default/flights")
+    for model, file in [("flights", None), ("default/flights", None), (None, layout.file), (None, None)]:
+        assert running.find(model, file).file == str(layout.file)
+
+
+def test_without_a_fitting_stack_the_command_to_start_one_is_told(tmp_path: Path) -> None:
+    announce(tmp_path / "a", "default/flights")
+    with pytest.raises(running.NotFound, match="serves a model named boats; start one with: kingmaker up"):
+        running.find("boats", None)
+    with pytest.raises(running.NotFound, match="no stack runs on .*other.yaml"):
+        running.find(None, tmp_path / "b" / "other.yaml")
+
+
+def test_two_fitting_stacks_need_a_file(tmp_path: Path) -> None:
+    announce(tmp_path / "a", "default/flights")
+    announce(tmp_path / "b", "default/flights")
+    with pytest.raises(running.NotFound, match="say which with --file"):
+        running.find("flights", None)
+
+
+def test_a_stack_whose_process_is_gone_is_forgotten(tmp_path: Path) -> None:
+    gone = 2**22 + 1  # beyond the kernel's largest process number
+    announce(tmp_path / "a", "default/flights", pid=gone)
+    with pytest.raises(running.NotFound):
+        running.find("flights", None)
+
+
+def test_a_withdrawn_stack_is_not_found(tmp_path: Path) -> None:
+    layout = announce(tmp_path / "a", "default/flights")
+    running.withdraw(layout)
+    assert running.all_stacks() == []
+
+
+def test_the_token_is_for_the_owner_alone_and_stays_the_same(tmp_path: Path) -> None:
+    layout = Layout.of(tmp_path / "model.yaml")
+    layout.prepare()
+    token = layout.token.read_text()
+    layout.prepare()
+    assert layout.token.read_text() == token
+    assert len(token) >= 32
+    assert stat.S_IMODE(layout.token.stat().st_mode) == 0o600
+
+
+def test_a_port_base_gives_a_row_and_a_taken_one_is_named() -> None:
+    with socket.socket() as sock:
+        sock.bind((ports.HOST, 0))
+        taken = sock.getsockname()[1]
+        with pytest.raises(ports.PortTaken, match=rf"port {taken} \(gateway_admin\) is taken"):
+            ports.choose(taken - 1)
+    assert ports.choose(taken).mlflow == taken + 4
+
+
+def test_free_ports_are_all_different() -> None:
+    chosen = ports.choose(None)
+    assert len({getattr(chosen, name) for name in ports.NAMES}) == len(ports.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (119, "119s"), (120, "2m"), (10799, "179m"), (10800, "3h"), (200_000, "2d")]
+)
+def test_ages_are_written_as_kubectl_does(seconds: int, text: str) -> None:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    assert age((now - timedelta(seconds=seconds)).isoformat(), now) == text

@@ -1,0 +1,92 @@
+"""The demo, shortened, as a newcomer without a terminal would run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def demo(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "examples.flights.demo", "--folder", str(folder / "demo")]
+    command += ["--report", str(folder / "summary.json"), *arguments]
+    env = os.environ | {"XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Command lines of processes that still name the demo's folder, in arguments or environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            if process.pid != os.getpid() and str(folder) in line + " ".join(process.environ().values()):
+                found.append(line)
+        except psutil.Error:
+            continue
+    return [line for line in found if "pytest" not in line]
+
+
+def check(summary: dict[str, Any], flights: int) -> None:
+    assert (summary["flights_served"], summary["failed_requests"]) == (flights, 0)
+    assert set(summary["variants"]) == {"lr", "gbm"}
+    assert sum(one["requests"] for one in summary["variants"].values()) == flights
+    for variant in summary["variants"].values():
+        assert variant["errors"] == variant["fallbacks"] == 0
+        assert 0 < variant["p50_ms"] <= variant["p99_ms"]
+        assert variant["auc"] > 0.9
+    assert sum(one["auc_n"] for one in summary["variants"].values()) == flights
+    # 10 % before the edit at half time, 30 % after it
+    assert summary["variants"]["gbm"]["share"] == pytest.approx(0.2, abs=0.03)
+    assert set(summary["drift"]) == {
+        "dep_delay", "hour", "weekday", "distance", "carrier", "origin", "dest", "rg_origin", "rg_dest",
+    }  # fmt: skip
+    assert 0.9 < summary["agreement"] <= 1
+    events = summary["events"]
+    assert events["stored"] == events["sent"] > flights
+    assert (events["dropped"], events["lost"]) == (0, 0)
+    assert 0 <= summary["weight_change_s"] < 2
+
+
+def test_a_short_demo_works_in_every_part_and_leaves_nothing_running(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--flights", "4000", "--exit")
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    check(json.loads((tmp_path / "summary.json").read_text()), 4000)
+    for part in ("gateway", "/docs", "monitor", "MLflow", "/metrics", "lr (champion)", "gbm (challenger)"):
+        assert part in output
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_the_whole_demo_serves_50_000_flights(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--exit")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    check(json.loads((tmp_path / "summary.json").read_text()), 50_000)
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1, 4, 8, 12, 16, 20, 26])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_demo_can_be_ended_at_any_moment(tmp_path: Path, seconds: int, number: int) -> None:
+    process = demo(tmp_path, "--flights", "50000", "--exit")
+    time.sleep(seconds)  # the moment is what this test is about
+    assert process.poll() is None
+    process.send_signal(number)
+    process.wait(5)
+    deadline = time.monotonic() + 5
+    while left_behind(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left_behind(tmp_path) == []
