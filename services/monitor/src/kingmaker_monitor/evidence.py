@@ -68,7 +68,7 @@ def _of_variant(state: ModelState, plan: Plan, variant: PlannedVariant) -> tuple
     best = max(
         by_schema,
         key=lambda schema: (schema == variant.profile, by_schema[schema].rows("answered")),
-        default="",
+        default=variant.profile or "",
     )
     return everything, by_schema.get(best, Aggregate()), best
 

@@ -1,0 +1,177 @@
+"""Delayed truth: late, early, twice, contradicting, for nobody; and the numbers that come of it."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
+
+from kingmaker_contracts.feedback import FeedbackBatch, LabelEvent
+from kingmaker_contracts.plan import Retention
+
+DAY_MS = 86_400_000
+
+
+def outcomes(evidence: Any) -> dict[str, int]:
+    feedback = evidence.feedback
+    names = ("received", "joined", "duplicate", "conflicting", "unknown", "expired", "parked")
+    found = {name: getattr(feedback, name) for name in names}
+    assert found["received"] == sum(found.values()) - found["received"]
+    return {name: count for name, count in found.items() if count}
+
+
+def test_quality_equals_sklearn_on_the_same_rows(counting: Any, world: Any) -> None:
+    dice = np.random.default_rng(8)
+    score = dice.beta(1, 5, 4000).astype(np.float32)
+    truth = dice.random(4000) < score
+    counting.take(world.batch(1, 4000, score=score, label=(score >= 0.5).astype("<u1"), first=0))
+    labels = [(i, bool(truth[i])) for i in range(4000)]
+    found = counting.take(world.labels(*labels)).variants["lr"].quality
+    assert (found.n, found.positives) == (4000, truth.sum())
+    assert found.auc == pytest.approx(roc_auc_score(truth, score), abs=0.002)
+    assert found.accuracy == pytest.approx(accuracy_score(truth, score >= 0.5), rel=1e-12)
+    assert found.log_loss == pytest.approx(log_loss(truth, score.astype(float)), rel=1e-6)
+    assert found.brier == pytest.approx(brier_score_loss(truth, score.astype(float)), rel=1e-6)
+
+
+@pytest.mark.parametrize("label", [1, 1.0, True, "1"])
+def test_every_spelling_of_a_class_is_that_class(counting: Any, world: Any, label: Any) -> None:
+    found = counting.take(world.batch(1, 1, first=0), world.labels((0, label)))
+    assert found.variants["lr"].quality.positives == 1
+
+
+def test_the_same_label_again_is_a_duplicate(counting: Any, world: Any) -> None:
+    once = counting.take(world.batch(1, first=0), world.labels((0, 1)))
+    again = counting.take(world.labels((0, 1), (0, "1")))
+    assert outcomes(again) == {"received": 3, "joined": 1, "duplicate": 2}
+    assert again.variants == once.variants
+    assert again.feedback.pending == 9
+
+
+def test_a_conflicting_label_replaces_what_the_old_one_said(counting: Any, world: Any) -> None:
+    score = np.full(10, 0.9)
+    counting.take(world.batch(1, score=score, label=1, first=0), world.labels((0, 1), (1, 0)))
+    found = counting.take(world.labels((0, 0)))
+    assert outcomes(found) == {"received": 3, "joined": 2, "conflicting": 1}
+    quality = found.variants["lr"].quality
+    assert (quality.n, quality.positives, quality.accuracy) == (2, 0, 0.0)
+    assert quality.log_loss == pytest.approx(-math.log(0.1), rel=1e-5)
+
+
+def test_the_later_observation_wins_whatever_arrives_last(counting: Any, world: Any) -> None:
+    counting.take(world.batch(1, first=0), world.labels((0, 1, "2026-10-02T00:00:00Z")))
+    found = counting.take(world.labels((0, 0, "2026-10-01T00:00:00Z")))
+    assert outcomes(found) == {"received": 2, "joined": 1, "conflicting": 1}
+    assert found.variants["lr"].quality.positives == 1
+    found = counting.take(world.labels((0, 0, "2026-10-03T00:00:00+00:00")))
+    assert found.variants["lr"].quality.positives == 0
+
+
+def test_two_sources_count_one_prediction_once_and_the_latest_is_believed(counting: Any, world: Any) -> None:
+    counting.take(world.batch(1, first=0), world.labels((0, 1, "2026-10-01T00:00:00Z", "card")))
+    found = counting.take(world.labels((0, 0, "2026-10-02T00:00:00Z", "clerk")))
+    assert outcomes(found) == {"received": 2, "joined": 2}
+    quality = found.variants["lr"].quality
+    assert (quality.n, quality.positives) == (1, 0)
+    assert found.feedback.pending == 9
+
+
+def test_a_label_before_its_prediction_waits_and_joins(counting: Any, world: Any) -> None:
+    early = counting.take(world.labels((0, 1)))
+    assert outcomes(early) == {"received": 1, "parked": 1}
+    found = counting.take(world.batch(1, first=0))
+    assert outcomes(found) == {"received": 1, "joined": 1}
+    assert found.variants["lr"].quality.n == 1
+    assert found.feedback.pending == 9
+
+
+def test_a_label_without_a_prediction_becomes_unknown(counting: Any, world: Any) -> None:
+    counting.take(world.labels((77, 1)))
+    counting.book.tidy(world.t0 + 15 * 60_000 - 1)
+    assert outcomes(counting.evidence) == {"received": 1, "parked": 1}
+    counting.book.tidy(world.t0 + 15 * 60_000 + 1)
+    assert outcomes(counting.evidence) == {"received": 1, "unknown": 1}
+
+
+def test_predictions_expire_and_their_labels_come_too_late(new_counting: Any, world: Any) -> None:
+    counting = new_counting(plan=world.plan(retention=Retention(pending_seconds=86_400)))
+    counting.take(world.batch(1, first=0), world.labels((0, 1)))
+    counting.book.tidy(world.t0 + DAY_MS + 1000)
+    assert counting.state.tally.unlabelled == 9
+    assert counting.evidence.feedback.pending == 0
+    found = counting.take(world.labels((1, 1)), now_ms=world.t0 + DAY_MS + 1000)
+    assert outcomes(found) == {"received": 2, "joined": 1, "expired": 1}
+    assert found.variants["lr"].quality.n == 1
+    assert counting.store.sql.execute("SELECT count(*) FROM predictions").fetchone() == (0,)
+    assert counting.store.sql.execute("SELECT count(*) FROM labels").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("reason", ["override", "fallback", "ineligible"])
+def test_rows_the_split_did_not_choose_stay_out_of_quality(counting: Any, world: Any, reason: str) -> None:
+    found = counting.take(world.batch(1, reason=reason, first=0), world.labels((0, 1)))
+    assert outcomes(found) == {"received": 1, "joined": 1}
+    assert found.variants["lr"].quality.n == 0
+
+
+def test_a_failed_row_is_no_prediction(counting: Any, world: Any) -> None:
+    found = counting.take(world.batch(1, 1, status=503, first=0), world.labels((0, 1)))
+    assert outcomes(found) == {"received": 1, "parked": 1}
+    assert found.feedback.pending == 0
+
+
+def test_a_label_that_is_no_class_joins_and_is_left_out_of_quality(counting: Any, world: Any) -> None:
+    found = counting.take(world.batch(1, first=0), world.labels((0, "maybe")))
+    assert outcomes(found) == {"received": 1, "joined": 1}
+    assert found.variants["lr"].quality.n == 0
+    assert counting.state.tally.unusable == 1
+
+
+def test_rows_of_one_request_have_labels_of_their_own(counting: Any, world: Any) -> None:
+    ids = np.array([world.id(5)] * 3, "V16")
+    batch = world.batch(1, 3, id=ids, row=[0, 1, 2])
+    labels = FeedbackBatch(world.t0, [LabelEvent(world.id(5), row, 1) for row in (1, 2, None)])
+    found = counting.take(batch, labels)
+    assert found.variants["lr"].quality.n == 3
+    assert found.feedback.pending == 0
+
+
+def shadowed(world: Any) -> tuple[Any, Any]:
+    champion = world.batch(1, 4, first=0, score=[0.9, 0.2, 0.8, 0.1], label=[1, 0, 1, 0])
+    shadow = world.batch(
+        2, 4, "gbm", first=0, sent=4, reason="shadow", assigned=0, score=[0.7, 0.6, 0.9, 0.2], label=[1, 1, 1, 0]
+    )
+    return champion, shadow
+
+
+def test_champion_and_shadow_are_compared_row_by_row(counting: Any, world: Any) -> None:
+    found = counting.take(*shadowed(world)).agreement["gbm"]
+    assert (found.n, found.label, found.labelled) == (4, 0.75, 0)
+    assert found.mean_abs_score_difference == pytest.approx((0.2 + 0.4 + 0.1 + 0.1) / 4, rel=1e-5)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations([0, 1, 2]), together=st.booleans())
+def test_live_answer_shadow_answer_and_label_may_come_in_any_order(
+    new_counting: Any, world: Any, order: list[int], together: bool
+) -> None:
+    counting = new_counting(f"{''.join(map(str, order))}-{together}-{np.random.default_rng().integers(1 << 60)}.db")
+    things = [*shadowed(world), world.labels((0, 1), (1, 0), (2, 0), (1, 1), (1, 0))]
+    if together:
+        found = counting.take(*[things[i] for i in order])
+    else:
+        found = [counting.take(things[i]) for i in order][-1]
+    pair = found.agreement["gbm"]
+    assert (pair.n, pair.labelled, pair.champion_only_right, pair.challenger_only_right) == (4, 3, 1, 0)
+    assert found.variants["lr"].quality.accuracy == pytest.approx(2 / 3)
+    assert found.variants["gbm"].quality.accuracy == pytest.approx(1 / 3)
+    assert outcomes(found) == {"received": 5, "joined": 3, "conflicting": 2}
+    assert found.feedback.pending == 1
+
+
+def test_a_shadow_of_another_rollout_makes_no_pair(counting: Any, world: Any) -> None:
+    champion, shadow = shadowed(world)
+    shadow.rollout = "r0"
+    assert counting.take(champion, shadow).agreement == {}
