@@ -18,21 +18,22 @@ def fetch(text: str, base: Path, root: Path) -> tuple[Path, Manifest]:
     if (path / package.MANIFEST).is_file():
         told = _manifest(path / package.MANIFEST)
         name, version = told.name, told.version
-    content = read(path)
+    content = read(path, base)
     manifest = folder.manifest_of(content, text, name, version)
     return folder.write(root, content, manifest), manifest
 
 
-def read(path: Path) -> folder.Content:
-    """The model and, in a folder, the profile beside it. Raises FetchFailed."""
+def read(path: Path, base: Path) -> folder.Content:
+    """The model and, in a folder, the profile beside it; links may not lead out of base either. Raises FetchFailed."""
     try:
         if path.is_file():
             if path.suffix != ".onnx":
                 raise FetchFailed("NotOnnx", f"{path} is no .onnx file")
             return folder.Content(path.read_bytes(), None)
-        model = only_model(path)
+        model = source.inside(str(only_model(path)), base)
         found = [path / name for name in (FILE_NAME, package.PROFILE) if (path / name).is_file()]
-        return folder.Content(model.read_bytes(), found[0].read_bytes() if found else None)
+        profile = source.inside(str(found[0]), base).read_bytes() if found else None
+        return folder.Content(model.read_bytes(), profile)
     except BadModel as fault:
         raise FetchFailed("NotOnnx", str(fault)) from None
     except OSError as fault:

@@ -1,0 +1,247 @@
+"""The fetch step: from a model string to a verified folder, against a real MLflow registry on SQLite."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kingmaker_contracts.profile import FILE_NAME
+from kingmaker_model_server import package
+from kingmaker_model_server.fetch import local, registry, source
+from kingmaker_model_server.fetch.failure import FetchFailed
+
+
+class Registry:
+    """A registry in a SQLite file: flights 1 (@champion, with a profile), 2 (wrong tag), 3 (logged by MLflow's
+    own ONNX flavour, no profile), 4 (no ONNX), 5 (profile of another model), 6 (unreadable profile)."""
+
+    def __init__(self, folder: Path, make: Any, model: bytes) -> None:
+        import mlflow
+        import onnx
+
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.model = model
+        client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        client.create_registered_model("flights")
+        profile = json.dumps(make.flights_profile(model)).encode()
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        tag = registry.SHA_TAG
+
+        def publish(name: str, raw: bytes | None, tags: dict[str, str]) -> Path:
+            path = folder / name
+            mlflow.onnx.save_model(
+                onnx.load_from_string(model), str(path), pip_requirements=["onnxruntime"], save_as_external_data=False
+            )
+            (path / "model.onnx").write_bytes(model)
+            if raw is not None:
+                (path / FILE_NAME).parent.mkdir()
+                (path / FILE_NAME).write_bytes(raw)
+            client.create_model_version("flights", str(path), tags=tags)
+            return path
+
+        self.first = publish("one", profile, {tag: self.sha256})
+        publish("two", profile, {tag: "0" * 64})
+        experiment = client.create_experiment("e", artifact_location=str(folder / "artifacts"))
+        mlflow.set_tracking_uri(self.uri)
+        with mlflow.start_run(experiment_id=experiment):
+            mlflow.onnx.log_model(
+                onnx.load_from_string(model),
+                name="model",
+                registered_model_name="flights",
+                pip_requirements=["onnxruntime"],
+            )
+        mlflow.set_tracking_uri(None)
+        no_onnx = publish("four", None, {})
+        text = (no_onnx / "MLmodel").read_text()
+        (no_onnx / "MLmodel").write_text(text.replace("  onnx:", "  other:"))
+        publish("five", json.dumps(make.flights_profile(model, onnx_sha256="1" * 64)).encode(), {})
+        publish("six", b'{"name": 1}', {})
+        client.set_registered_model_alias("flights", "champion", "1")
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory, make: Any, flights_bytes: bytes) -> Registry:
+    return Registry(tmp_path_factory.mktemp("mlflow"), make, flights_bytes)
+
+
+def run(*arguments: str, **env: str) -> tuple[int, dict[str, Any]]:
+    """The command as a process: its exit code and the one line on its standard output."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
+    command = [sys.executable, "-m", "kingmaker_model_server.fetch", *arguments]
+    done = subprocess.run(command, capture_output=True, env=clean | env, timeout=60, check=False)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1, (done.stdout, done.stderr[-2000:])
+    return done.returncode, json.loads(lines[0])
+
+
+def fetch(text: str, uri: str, root: Path) -> Any:
+    return registry.fetch(text, source.parse(text), uri, root)
+
+
+def reason(text: str, uri: str, root: Path) -> tuple[str, str]:
+    with pytest.raises(FetchFailed) as caught:
+        fetch(text, uri, root)
+    assert not root.exists() or not list(root.iterdir())
+    return caught.value.reason, str(caught.value)
+
+
+def test_an_alias_is_resolved_once_and_the_folder_is_one_the_server_loads(
+    flights: Registry, tmp_path: Path, make: Any
+) -> None:
+    code, line = run("models:/flights@champion", "--to", str(tmp_path / "root"), MLFLOW_TRACKING_URI=flights.uri)
+    assert code == 0, line
+    folder = Path(line["folder"])
+    assert folder == tmp_path / "root" / f"flights-1-{flights.sha256[:12]}"
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "model.onnx", "profile.json"]
+    profile = (folder / "profile.json").read_bytes()
+    assert line["manifest"] == {
+        "source": "models:/flights@champion",
+        "name": "flights",
+        "version": "1",
+        "sha256": flights.sha256,
+        "alias": "champion",
+        "profile_sha256": hashlib.sha256(profile).hexdigest(),
+        "v": 1,
+    }
+    assert json.loads((folder / "manifest.json").read_text()) == line["manifest"]
+    read = package.read(folder)
+    assert (read.version, read.sha256) == ("1", flights.sha256)
+
+
+def test_a_finished_folder_is_used_again_and_a_damaged_one_replaced(flights: Registry, tmp_path: Path) -> None:
+    folder, _ = fetch("models:/flights@champion", flights.uri, tmp_path)
+    before = (folder / "manifest.json").stat()
+    again, manifest = fetch("models:/flights/1", flights.uri, tmp_path)
+    assert again == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == before.st_mtime_ns
+    assert (manifest.source, manifest.alias, manifest.version) == ("models:/flights/1", None, "1")
+    for damage in (
+        lambda: (folder / "model.onnx").write_bytes(b"x"),
+        (folder / "manifest.json").unlink,
+        lambda: (folder / "profile.json").write_bytes(b"{}"),
+    ):
+        damage()
+        fetch("models:/flights/1", flights.uri, tmp_path)
+        assert package.read(folder).sha256 == flights.sha256
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_version_logged_without_kingmaker_has_no_profile(flights: Registry, tmp_path: Path) -> None:
+    folder, manifest = fetch("models:/flights/3", flights.uri, tmp_path)
+    assert (manifest.version, manifest.profile_sha256) == ("3", None)
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "model.onnx"]
+    assert package.read(folder).profile is None
+
+
+def test_another_sha256_than_the_tag_or_the_profile_says_is_refused(flights: Registry, tmp_path: Path) -> None:
+    kind, text = reason("models:/flights/2", flights.uri, tmp_path)
+    assert kind == "ShaMismatch"
+    assert flights.sha256 in text
+    assert registry.SHA_TAG in text
+    kind, text = reason("models:/flights/5", flights.uri, tmp_path)
+    assert kind == "ShaMismatch"
+    assert "onnx_sha256 of profile.json" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("models:/nobody/1", "ModelNotFound", "nobody"),
+        ("models:/nobody@champion", "ModelNotFound", "nobody"),
+        ("models:/flights/99", "VersionNotFound", "99"),
+        ("models:/flights@king", "AliasNotFound", "'king'; it has champion"),
+        ("models:/flights/4", "NotOnnx", "no onnx flavour, only other"),
+        ("models:/flights/6", "BadProfile", "profile.json"),
+    ],
+)
+def test_what_is_missing_is_named(flights: Registry, tmp_path: Path, text: str, kind: str, words: str) -> None:
+    found, message = reason(text, flights.uri, tmp_path / "root")
+    assert found == kind
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("models:/flights", "ModelNotFound"),
+        ("models:/flights/", "ModelNotFound"),
+        ("models:/a/b/c", "ModelNotFound"),
+        ("models:/flights@a@b", "ModelNotFound"),
+        ("models:/flights/latest", "VersionNotFound"),
+        ("models:/flights/0", "VersionNotFound"),
+    ],
+)
+def test_a_malformed_model_string_is_refused_with_the_form(text: str, kind: str) -> None:
+    with pytest.raises(FetchFailed) as caught:
+        source.parse(text)
+    assert caught.value.reason == kind
+
+
+def test_a_registry_that_is_not_there_is_told_soon_and_nothing_is_created(free_port: int, tmp_path: Path) -> None:
+    started = time.monotonic()
+    code, line = run("models:/f/1", "--to", str(tmp_path / "r"), "--registry", f"http://127.0.0.1:{free_port}")
+    assert (code, line["reason"]) == (1, "RegistryUnreachable"), line
+    assert time.monotonic() - started < 30  # MLflow's own defaults take four minutes
+    assert reason("models:/f/1", f"sqlite:///{tmp_path}/none.db", tmp_path / "r")[0] == "RegistryUnreachable"
+    assert not (tmp_path / "none.db").exists()
+    (tmp_path / "other.db").write_bytes(b"no database at all, but long enough to be looked at")
+    assert reason("models:/f/1", f"sqlite:///{tmp_path}/other.db", tmp_path / "r")[0] == "RegistryUnreachable"
+    assert reason("models:/f/1", "databricks", tmp_path / "r")[0] == "RegistryUnreachable"
+    assert not (tmp_path / "r").exists()
+
+
+def test_no_registry_at_all_says_which_setting_is_missing(tmp_path: Path) -> None:
+    code, line = run("models:/f/1", "--to", str(tmp_path))
+    assert (code, line["reason"]) == (1, "RegistryUnreachable")
+    assert "MLFLOW_TRACKING_URI" in line["error"]
+
+
+def test_a_path_is_taken_from_below_the_base_and_from_nowhere_else(tmp_path: Path, make: Any) -> None:
+    base, root = tmp_path / "base", tmp_path / "root"
+    (base / "sub").mkdir(parents=True)
+    model = make.one_column_model()
+    (base / "sub" / "tiny.onnx").write_bytes(model)
+    (tmp_path / "outside.onnx").write_bytes(model)
+    (base / "link.onnx").symlink_to(tmp_path / "outside.onnx")
+    code, line = run("sub/tiny.onnx", "--to", str(root), "--base", str(base))
+    assert code == 0, line
+    sha256 = hashlib.sha256(model).hexdigest()
+    assert line["manifest"]["version"] == sha256[:8]
+    assert Path(line["folder"]) == root / f"tiny-{sha256[:8]}-{sha256[:12]}"
+    assert local.fetch("sub", base, root)[1].name == "sub"
+    (base / "linked").mkdir()
+    (base / "linked" / "model.onnx").symlink_to(tmp_path / "outside.onnx")
+    for text in ("../outside.onnx", str(tmp_path / "outside.onnx"), "link.onnx", "sub/../../outside.onnx", "linked"):
+        with pytest.raises(FetchFailed) as caught:
+            local.fetch(text, base, root)
+        assert caught.value.reason == "OutsideFolder", text
+    (base / "empty").mkdir()
+    (base / "note.txt").write_text("no model")
+    for text, kind in (("none.onnx", "ModelNotFound"), ("empty", "NotOnnx"), ("note.txt", "NotOnnx")):
+        with pytest.raises(FetchFailed) as caught:
+            local.fetch(text, base, root)
+        assert caught.value.reason == kind, text
+
+
+def test_a_saved_mlflow_model_and_a_fetched_package_keep_their_profile(flights: Registry, tmp_path: Path) -> None:
+    shutil.copytree(flights.first, tmp_path / "saved")
+    folder, manifest = local.fetch("saved", tmp_path, tmp_path / "root")
+    assert manifest.profile_sha256 is not None
+    again, second = local.fetch(str(folder), tmp_path, tmp_path / "second")
+    assert (second.name, second.version, second.sha256) == (manifest.name, manifest.version, manifest.sha256)
+    assert package.read(again).profile == package.read(folder).profile
+
+
+def test_a_root_that_cannot_be_written_is_told(tmp_path: Path, make: Any) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(make.one_column_model())
+    (tmp_path / "root").write_text("a file")
+    with pytest.raises(FetchFailed) as caught:
+        local.fetch("tiny.onnx", tmp_path, tmp_path / "root")
+    assert caught.value.reason == "WriteFailed"
