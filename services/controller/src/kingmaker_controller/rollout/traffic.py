@@ -43,14 +43,17 @@ def allot(scene: Scene, reigning: Identity) -> Allotment:
     waiting: dict[str, int] = {}
     for challenger in spec.challengers:
         identity = Identity(challenger.name, challenger.model or "")
-        if challenger.name == reigning.name or identity not in pinned:
+        weight = spec.weights.get(challenger.name, 0) if challenger.replicas else 0
+        if challenger.name == reigning.name:
+            continue
+        if identity not in pinned:
+            waiting |= {challenger.name: weight} if weight else {}
             continue
         # buckets belong to an identity: another model under the same name starts from none
         kept[challenger.name] = old.get(challenger.name, []) if identity in before else []
         default = 100 if spec.mode == "Shadow" else 0
         mirrors[identity] = default if challenger.mirror_percent is None else challenger.mirror_percent
         current = buckets.size(kept[challenger.name])
-        weight = spec.weights.get(challenger.name, 0) if challenger.replicas else 0
         target = weight * buckets.PER_PERCENT
         is_held = spec.paused or (target > current and not scene.is_ready(identity))
         sizes[challenger.name] = current if is_held else target

@@ -169,7 +169,8 @@ class _Variant:
         log = self._runtime.commands.logs / f"{self._wanted.name}.fetch.log"
         failures = 0
         while self._fetched is None:
-            self._show("Fetching", "", "")
+            if not failures:  # later attempts go on under what the last one said
+                self._show("Fetching", "", "")
             try:
                 fetched = await self._runtime.fetcher.fetch(self._wanted, log)
             except (FetchFailed, OSError) as error:

@@ -73,6 +73,7 @@ class Replica:
         self._process: subprocess.Popen[bytes] | None = None
         self._endpoint = ""
         self._log_start = 0
+        self._was_ready = False
         self.phase: Phase = "Starting"
         self.message = ""
         self.restarts = 0
@@ -87,6 +88,7 @@ class Replica:
         failures = 0
         while True:
             started = time.monotonic()
+            self._was_ready = False
             try:
                 code = await self._one_life()
                 self._show("Failed", self._last_words(code))
@@ -99,7 +101,8 @@ class Replica:
             logger.warning("model server ended", extra={"endpoint": self._endpoint, "reason": self.message})
             await asyncio.sleep(self._backoff.wait_s(failures))
             failures += 1
-            self._show("Starting", "")
+            if self._was_ready:  # one that never got ready stays Failed, with its last words, until it does
+                self._show("Starting", f"starts again; before, it was {self.message}")
 
     async def stop(self, grace_s: float) -> None:
         """SIGTERM, SIGKILL after grace_s, and reap."""
@@ -134,7 +137,9 @@ class Replica:
             is_ready = await self._probe()
             if is_ready is not None:
                 answered = now
-                self._show("Ready" if is_ready else "Starting", "")
+                self._was_ready = self._was_ready or is_ready
+                if is_ready or self.phase == "Ready":
+                    self._show("Ready" if is_ready else "Starting", "" if is_ready else "says it is not ready")
             elif self.phase == "Ready" and now - answered > SILENT_S and self._process.poll() is None:
                 self._show("Starting", f"has not answered for {SILENT_S:g} s")
         return self._process.returncode

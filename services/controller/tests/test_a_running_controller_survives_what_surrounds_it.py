@@ -1,0 +1,163 @@
+"""The controller as a process: Redis that goes and comes, SIGKILL, a rival, foreign records."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kingmaker_contracts import keys, wire
+
+LR = {"name": "lr", "model": "models:/flights@champion"}
+GBM = {"name": "gbm", "model": "models:/flights/2"}
+NN = {"name": "nn", "model": "models:/flights/3"}
+
+
+def spec(*challengers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"champion": LR, "challengers": list(challengers), **more}
+
+
+@pytest.fixture(autouse=True)
+def alias(request: pytest.FixtureRequest) -> None:
+    for name in {"stack", "own_stack"} & set(request.fixturenames):
+        (request.getfixturevalue(name).registry / "@champion").write_text("1")
+
+
+def test_redis_may_be_absent_vanish_and_come_back_empty(own_stack: Any, own_valkey: Any, routing: Any) -> None:
+    stack = own_stack
+    own_valkey.stop()
+    stack.write(spec(GBM, NN, weights={"gbm": 10}))
+    process = stack.start()
+    stack.until(lambda: stack.condition("Programmed")["reason"] == "RedisUnavailable", "it waits and says so")
+    stack.until(lambda: stack.condition("Ready")["status"] == "True", "model servers start without Redis")
+    own_valkey.start()
+    stack.until(lambda: routing(own_valkey.client).ranges == "gbm:0-999", "the record is written when Redis comes")
+    stack.write(spec(GBM, NN, weights={"gbm": 20, "nn": 10}))
+    stack.until(lambda: routing(own_valkey.client).ranges == "gbm:0-1999,nn:2000-2999", "both get traffic")
+    stack.write(spec(GBM, NN, weights={"gbm": 10, "nn": 20}))
+    history = "gbm:0-999,nn:1000-2999"
+    stack.until(lambda: routing(own_valkey.client).ranges == history, "nn takes what gbm gave back")
+    servers = sorted(stack.servers())
+
+    own_valkey.stop(signal.SIGKILL)
+    stack.until(lambda: stack.condition("Programmed")["reason"] == "RedisUnavailable", "the loss is seen")
+    for path in (own_valkey.folder / "appendonlydir").iterdir():
+        path.unlink()
+    own_valkey.start()
+    record = stack.until(lambda: routing(own_valkey.client), "an empty Redis gets its record back", 5)
+    assert record.ranges == history
+    assert own_valkey.client.sismember(keys.MODELS, "default/flights")
+    assert sorted(stack.servers()) == servers, "losing Redis stops no model server"
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize("tampering", ["higher revision", "higher epoch", "same order", "malformed", "plan", "index"])
+def test_what_somebody_else_writes_is_put_right(stack: Any, valkey: Any, routing: Any, tampering: str) -> None:
+    stack.write(spec(GBM, weights={"gbm": 10}))
+    stack.start()
+    stack.until(lambda: stack.condition("Programmed")["reason"] == "NoGateway", "it is programmed")
+    mine = stack.until(lambda: (r := routing(valkey.client)).ranges == "gbm:0-999" and r, "gbm gets 10 %")
+    key, plan = keys.routing("default", "flights"), keys.plan("default", "flights")
+    foreign = {
+        "higher revision": msgspec.structs.replace(mine, ranges="gbm:0-9999", revision=mine.revision + 1000),
+        "higher epoch": msgspec.structs.replace(mine, ranges="gbm:0-9999", epoch=mine.epoch + 50),
+        "same order": msgspec.structs.replace(mine, ranges="gbm:0-9999"),
+    }
+    before = valkey.client.get(plan)
+    if tampering in foreign:
+        valkey.client.set(key, wire.write_json(foreign[tampering]))
+    elif tampering == "malformed":
+        valkey.client.set(key, b'{"epoch": 99, "revision": "many"')
+    elif tampering == "plan":
+        valkey.client.set(plan, b"{}")
+    else:
+        valkey.client.srem(keys.MODELS, "default/flights")
+
+    def is_right() -> bool:
+        record = routing(valkey.client)
+        order = foreign[tampering].order if tampering in foreign else (0, 0)
+        return (
+            record.ranges == "gbm:0-999"
+            and record.order > order
+            and valkey.client.sismember(keys.MODELS, "default/flights")
+            and (tampering != "plan" or valkey.client.get(plan) == before)
+        )
+
+    stack.until(is_right, "the record is right again", 5)
+    if tampering in foreign or tampering == "malformed":
+        reasons = [entry["reason"] for entry in stack.get("/api/models/flights/audit").json()]
+        assert reasons.count("WeightDriftCorrected") == 1
+
+
+def test_sigkill_takes_the_children_along_and_a_restart_keeps_champion_versions_and_ranges(
+    stack: Any, valkey: Any, routing: Any
+) -> None:
+    stack.write(spec(GBM, NN, weights={"nn": 10}))
+    process = stack.start()
+    stack.until(lambda: routing(valkey.client).ranges == "nn:0-999", "nn gets 10 %")
+    stack.write(spec(GBM, NN, weights={"gbm": 10, "nn": 10}))
+    before = stack.until(lambda: (r := routing(valkey.client)).ranges == "nn:0-999,gbm:1000-1999" and r, "then gbm")
+    status = stack.status()
+    process.kill()
+    process.wait()
+    stack.until(lambda: stack.servers() == [], "children die with their parent")
+
+    (stack.registry / "@champion").write_text("3")
+    for version in ("1", "2", "3"):
+        (stack.registry / version).unlink()  # a restart needs no registry for what was fetched before
+    valkey.client.flushall()
+    stack.start()
+    record = stack.until(
+        lambda: (r := routing(valkey.client)) and all(v.endpoints for v in r.variants) and r, "all serve again"
+    )
+    assert record.ranges == before.ranges
+    assert record.epoch > before.epoch
+    assert record.revision > before.revision
+    assert [(v.name, v.version) for v in record.variants] == [(v.name, v.version) for v in before.variants]
+    after = stack.status()
+    assert after["champion"] == status["champion"]
+    assert after["rolloutID"] == status["rolloutID"]
+    assert stack.model()["generation"] == 2
+
+
+def test_a_second_controller_on_the_same_state_is_refused_by_name(stack: Any, free_port: int) -> None:
+    stack.write(spec())
+    first = stack.start()
+    stack.until(lambda: stack.status()["phase"] == "Stable", "the first one serves")
+    log = stack.log.read_text()
+    second = stack.start(port=0)
+    assert second.wait(10) == 4
+    lines = stack.log.read_text().removeprefix(log).strip().splitlines()
+    refusal = [line for line in lines if line.startswith("kingmaker-controller:")]
+    assert len(refusal) == 1
+    assert f"pid {first.pid} on " in refusal[0]
+    assert first.poll() is None
+
+
+def test_a_taken_port_bad_settings_and_a_missing_token_are_refused_in_one_line(stack: Any) -> None:
+    stack.write(spec())
+    stack.start()
+    stack.until(lambda: stack.status()["phase"] == "Stable", "it serves")
+
+    def refusal(code: int, **settings: str) -> str:
+        before = stack.log.read_text()
+        assert stack.start(STATE_DIR=str(stack.folder / "other"), **settings).wait(10) == code
+        lines = stack.log.read_text().removeprefix(before).splitlines()
+        return next(line for line in lines if line.startswith("kingmaker-controller:"))
+
+    assert f"port {stack.port}" in refusal(3)
+    assert "KINGMAKER_CONTROLLER_POL_MS" in refusal(2, POL_MS="100")
+    assert "KINGMAKER_CONTROLLER_POLL_MS" in refusal(2, POLL_MS="soon")
+    assert "nowhere cannot be read" in refusal(2, TOKEN_FILE=str(stack.folder / "nowhere"))
+
+
+def test_a_stubborn_model_server_does_not_keep_the_controller_from_stopping(stack: Any) -> None:
+    (stack.registry / "1").write_text("stubborn")
+    stack.write(spec())
+    process = stack.start(RUNTIME__STOP_GRACE_S="0.5")
+    stack.until(lambda: stack.status()["phase"] == "Stable", "it serves")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(6) == 0
+    assert stack.servers() == []
+    assert Path(stack.folder / ".kingmaker" / "logs" / "lr.log").exists()
