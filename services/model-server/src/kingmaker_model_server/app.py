@@ -74,7 +74,7 @@ async def _load(settings: Settings, service: Service, metrics: Metrics) -> None:
     service.loading = True
     try:
         loaded, report = await _in_daemon_thread(lambda: load(settings))
-    except Exception as failure:
+    except Exception as failure:  # __main__ tells a bad model from a fault of ours
         service.failure = failure
         service.loading = False
         signal.raise_signal(signal.SIGTERM)  # the one way out: the same drain as for an operator's signal
@@ -108,7 +108,7 @@ async def _in_daemon_thread(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             value = work()
-        except Exception as failure:
+        except Exception as failure:  # handed over to whoever awaits
             done = functools.partial(result.set_exception, failure)
         else:
             done = functools.partial(result.set_result, value)

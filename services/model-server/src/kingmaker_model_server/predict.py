@@ -110,18 +110,20 @@ class Predictor:
             answer = work()
         except Problem as problem:
             answer = error(problem)
-        except (BadTensor, ValueError, OverflowError) as fault:
-            # numpy raises the plain kinds for shapes no array can have, such as [0, 10**30]
+        except BadTensor as fault:
             answer = error(refuse(str(fault)))
         except ModelFailed as fault:
             # not the client's doing: the rows fit the signature, and another variant may answer them
             answer = error(Problem(Code.INTERNAL, f"the model failed on these rows: {fault}"))
+        except Exception:  # the outermost handler, whoever reads HTTP
+            logger.exception("request failed")
+            answer = error(Problem(Code.INTERNAL, "a fault of this server; its log has more"))
         self._metrics.requests[answer.status].inc()
         self._metrics.request_duration.observe(self._clock() - started)
         return answer
 
     def _infer(self, loaded: Loaded, headers: Headers, body: bytes) -> Answer:
-        request = tensors.decode_request(body, _header_length(headers))
+        request = _decoded(headers, body)
         wanted = _wanted(request, loaded.model.outputs)
         arrays = self._run(loaded, [spec.name for spec in wanted], loaded.signature.feed(request.inputs))
         outputs = [Tensor(s.name, s.datatype, array) for s, array in zip(wanted, arrays, strict=True)]
@@ -156,6 +158,15 @@ def error(problem: Problem) -> Answer:
     """The answer for a problem."""
     headers = (_JSON, _RETRY) if problem.code in problems.RETRY_AFTER else (_JSON,)
     return Answer(problem.status, headers, problems.body(problem.code, problem.message))
+
+
+def _decoded(headers: Headers, body: bytes) -> InferRequest:
+    """The request. Raises BadTensor, Problem (bad_input)."""
+    try:
+        return tensors.decode_request(body, _header_length(headers))
+    except (ValueError, OverflowError) as fault:
+        # numpy's own words for shapes no array can have, such as [0, 10**30] or seventy dimensions
+        raise refuse(str(fault)) from None
 
 
 def _header_length(headers: Headers) -> int | None:

@@ -7,6 +7,7 @@ MLflow prints goes to standard error: file descriptor 1 itself is pointed there 
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def _report(options: argparse.Namespace) -> tuple[int, dict[str, object]]:
             folder, manifest = local.fetch(options.source, options.base, options.to)
     except FetchFailed as failure:
         return 1, {"error": str(failure), "reason": failure.reason}
+    except Exception as failure:  # outermost: the caller was promised a line
+        traceback.print_exc()
+        return 1, {"error": f"{type(failure).__name__}: {failure}", "reason": "Unexpected"}
     return 0, {"folder": str(folder.resolve()), "manifest": manifest}
 
 

@@ -1,0 +1,82 @@
+"""Whatever comes in, the core answers 200 or 400, and counts."""
+
+import copy
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import Tensor
+
+GOOD: dict[str, Any] = {
+    "id": "1",
+    "inputs": [
+        {"name": "distance", "shape": [2, 1], "datatype": "FP32", "data": [1400, 733]},
+        {"name": "delay", "shape": [2, 1], "datatype": "FP32", "data": [3, 40]},
+        {"name": "carrier", "shape": [2, 1], "datatype": "BYTES", "data": ["UA", "AA"]},
+    ],
+    "outputs": [{"name": "label"}],
+}
+ROWS: dict[str, Any] = {"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}, [1, 2, "AA"]]}
+datatypes = st.sampled_from(["FP16", "FP64", "INT64", "INT8", "UINT64", "BOOL", "BYTES", "FP32", "X"])
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+values = st.recursive(
+    scalars | datatypes,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "data", "distance"]), inner),
+    max_leaves=6,
+)
+fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place inside a JSON value."""
+    found = [path] if path else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        found += paths(inner, (*path, key))
+    return found
+
+
+@st.composite
+def changed(draw: Any, good: Any) -> bytes:
+    """A good body with one or two places overwritten by anything."""
+    body = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, 2))):
+        *way, last = draw(st.sampled_from(paths(body)))
+        place = body
+        for key in way:
+            place = place[key]
+        place[last] = draw(values)
+    return json.dumps(body).encode()
+
+
+@fuzz
+@given(body=changed(GOOD))
+def test_any_infer_body_is_answered_or_refused(core: Any, body: bytes) -> None:
+    assert core.infer(body).status in (200, 400)
+
+
+@fuzz
+@given(body=changed(ROWS))
+def test_any_predict_body_is_answered_or_refused(core: Any, body: bytes) -> None:
+    assert core.predictor.predict("m", body).status in (200, 400)
+
+
+@fuzz
+@given(cut=st.integers(0, 400), length=st.integers(0, 500), noise=st.binary(max_size=8))
+def test_any_binary_body_is_answered_or_refused(core: Any, cut: int, length: int, noise: bytes) -> None:
+    inputs = [tensors.from_values(t["name"], t["datatype"], t["shape"], t["data"]) for t in GOOD["inputs"]]
+    assert all(isinstance(tensor, Tensor) for tensor in inputs)
+    body, _ = tensors.encode_request(inputs)
+    mutated = body[:cut] + noise + body[cut + len(noise) :]
+    answer = core.infer(mutated, {b"inference-header-content-length": b"%d" % length})
+    assert answer.status in (200, 400)
+
+
+def test_a_fault_of_the_server_is_500_with_the_error_body_and_is_counted(make: Any, flights_bytes: bytes) -> None:
+    broken = make.Core(flights_bytes)
+    broken.model.run = None  # a bug, for once on purpose
+    status, text = broken.predict([[1, 2, "UA"]])
+    assert (status, text) == (500, "a fault of this server; its log has more")
