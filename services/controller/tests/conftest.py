@@ -234,7 +234,7 @@ class Stack:
                 last = holds()
                 if last:
                     return last
-            except (httpx.HTTPError, KeyError, TypeError, AttributeError, StopIteration) as error:
+            except (wire.BadRecord, httpx.HTTPError, KeyError, TypeError, AttributeError, StopIteration) as error:
                 last = error
             time.sleep(0.03)
         raise AssertionError(f"{what} did not come true; last: {last!r}\n{self.log.read_text()[-4000:]}")

@@ -1,0 +1,95 @@
+"""The lease over the local state file."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kingmaker_contracts.status import Status
+from kingmaker_controller.errors import LeaderLost, LeaseHeld
+from kingmaker_controller.leader import Leader, Lease
+from kingmaker_controller.rollout.facts import Event
+from kingmaker_controller.state import AUDIT_ROWS, State, StoredModel
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@pytest.fixture
+def open_state(tmp_path: Path) -> Iterator[Callable[[], State]]:
+    opened: list[State] = []
+
+    def open_one() -> State:
+        opened.append(State(tmp_path))
+        return opened[-1]
+
+    yield open_one
+    for state in opened:
+        state.close()
+
+
+def test_a_takeover_exceeds_every_epoch_anybody_has_seen(open_state: Callable[[], State]) -> None:
+    state = open_state()
+    assert Leader(state, "a").acquire([], NOW) == 1
+    assert Leader(state, "b").acquire([7, 3], NOW) == 8, "the lock is ours: the holder of the lease is dead"
+    assert Leader(state, "c").acquire([2], NOW) == 9
+
+
+def test_a_living_holder_is_named_and_keeps_the_lease(open_state: Callable[[], State]) -> None:
+    first, second = open_state(), open_state()
+    leader = Leader(first, "pid 1 on here")
+    leader.acquire([], NOW)
+    with pytest.raises(LeaseHeld, match="pid 1 on here, since 2026-11-21"):
+        Leader(second, "pid 2 on here").acquire([], NOW)
+    leader.confirm()
+
+
+def test_a_released_lease_keeps_its_epoch(open_state: Callable[[], State]) -> None:
+    first, second = open_state(), open_state()
+    leader = Leader(first, "a")
+    leader.acquire([4], NOW)
+    leader.release()
+    assert Leader(second, "b").acquire([], NOW) == 6
+
+
+def test_a_lease_taken_away_is_noticed(open_state: Callable[[], State]) -> None:
+    state = open_state()
+    leader = Leader(state, "a")
+    leader.acquire([], NOW)
+    assert state.swap_lease(state.read_lease(), Lease("thief", 9, "t"))
+    with pytest.raises(LeaderLost, match="thief"):
+        leader.confirm()
+    with pytest.raises(LeaderLost):
+        leader.raise_above(20, NOW)
+    leader.release()
+    assert state.read_lease() == Lease("thief", 9, "t")
+
+
+def test_the_epoch_is_raised_above_a_record_and_never_lowered(open_state: Callable[[], State]) -> None:
+    state = open_state()
+    leader = Leader(state, "a")
+    leader.acquire([], NOW)
+    assert leader.raise_above(12, NOW) == 13
+    assert leader.raise_above(5, NOW) == 13
+    assert state.read_lease().epoch == 13
+
+
+def test_a_swap_against_another_lease_changes_nothing(open_state: Callable[[], State]) -> None:
+    state = open_state()
+    lease = Lease("a", 1, "t")
+    assert state.swap_lease(None, lease)
+    assert not state.swap_lease(None, Lease("b", 2, "t"))
+    assert not state.swap_lease(Lease("a", 2, "t"), Lease("b", 3, "t"))
+    assert state.read_lease() == lease
+
+
+def test_models_and_their_audit_survive_and_the_log_is_bounded(open_state: Callable[[], State]) -> None:
+    state = open_state()
+    stored = StoredModel("default/flights", "t", 3, {"a": [1]}, Status(phase="Stable", message="ü"), removed=False)
+    state.save(stored, [Event("First", "f")] + [Event("More", str(i)) for i in range(AUDIT_ROWS)], NOW)
+    again = open_state()
+    assert again.models() == {"default/flights": stored}
+    entries = again.audit("default/flights", AUDIT_ROWS + 5)
+    assert len(entries) == AUDIT_ROWS
+    assert (entries[0].message, entries[-1].message) == (str(AUDIT_ROWS - 1), "0")
+    assert again.audit("default/other") == []
