@@ -38,7 +38,8 @@ from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.store import Store
 
 MODEL = "default/flights"
-T0 = 1_790_000_000_000
+T0 = round(time.time()) * 1000 - 60_000
+"""A minute ago: a real monitor expires what is older than its retention."""
 
 
 class World:
@@ -89,14 +90,14 @@ class World:
             float(values.std()),
         )
 
-    def plan(self, rollout: str = "r1", retention: Retention = Retention(), **versions: str) -> Plan:
+    def plan(self, rollout: str = "r1", retention: Retention | None = None, **versions: str) -> Plan:
         versions = versions or {"lr": "1", "gbm": "2"}
         roles: list[Role] = ["champion", *["challenger"] * (len(versions) - 1)]  # type: ignore[list-item]
         variants = [
             PlannedVariant(name, role, version, self.schema)
             for (name, version), role in zip(versions.items(), roles, strict=True)
         ]
-        return Plan("default", "flights", 1, 1, rollout, variants, retention=retention)
+        return Plan("default", "flights", 1, 1, rollout, variants, retention=retention or Retention())
 
     def id(self, number: int, unix_ms: int = T0) -> bytes:
         return prediction_ids.new(unix_ms, number.to_bytes(9, "big"), 0)
@@ -234,7 +235,7 @@ class Process:
             "KINGMAKER_MONITOR_REDIS_URL": redis_url,
             "KINGMAKER_MONITOR_STATE_FILE": str(self.state_file),
             "KINGMAKER_MONITOR_PORT": str(port),
-            "KINGMAKER_MONITOR_EVALUATE_SECONDS": "0.1",
+            "KINGMAKER_MONITOR_EVALUATE_SECONDS": "0.2",
             **{f"KINGMAKER_MONITOR_{name.upper()}": value for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -287,7 +288,7 @@ def new_process(tmp_path: Path, free_port: int) -> Iterator[Callable[..., Proces
     made: list[Process] = []
 
     def make(redis_url: str, **settings: str) -> Process:
-        made.append(Process(tmp_path, redis_url, free_port, **settings))
+        made.append(Process(tmp_path, redis_url, int(settings.pop("port", free_port)), **settings))
         return made[-1]
 
     yield make

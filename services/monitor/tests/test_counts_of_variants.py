@@ -1,5 +1,6 @@
 """Who gets which row counted, and that counting does not depend on how rows were cut into batches."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,16 +96,14 @@ def assert_same(one: Aggregate, other: Aggregate) -> None:
 def test_any_split_of_rows_into_batches_gives_the_same_counts(world: Any, cuts: set[int], seed: int) -> None:
     dice = np.random.default_rng(seed)
     reasons = dice.choice(REASONS, 120)
-    whole = world.batch(
-        1, 120, reason=reasons, assigned=dice.integers(0, 2, 120), status=dice.choice([200, 503], 120)
-    )
+    whole = world.batch(1, 120, reason=reasons, assigned=dice.integers(0, 2, 120), status=dice.choice([200, 503], 120))
     whole.features[0, dice.integers(0, 120, 9)] = np.nan
     bins = binning.of_profile(world.profile)
     expected = fold.of_answering(fold.join([whole]), bins)
     meant = fold.of_assigned(fold.join([whole]))
     edges = [0, *sorted(cuts), 120]
     answered, assigned = Aggregate(), {"lr": Aggregate(), "gbm": Aggregate()}
-    pieces = [cut(whole, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [cut(whole, a, b) for a, b in itertools.pairwise(edges)]
     for group in (pieces[:2], *[[piece] for piece in pieces[2:]]):
         answered.merge(fold.of_answering(fold.join(group), bins))
         for name, added in fold.of_assigned(fold.join(group)).items():

@@ -159,10 +159,8 @@ def test_live_answer_shadow_answer_and_label_may_come_in_any_order(
 ) -> None:
     counting = new_counting(f"{''.join(map(str, order))}-{together}-{np.random.default_rng().integers(1 << 60)}.db")
     things = [*shadowed(world), world.labels((0, 1), (1, 0), (2, 0), (1, 1), (1, 0))]
-    if together:
-        found = counting.take(*[things[i] for i in order])
-    else:
-        found = [counting.take(things[i]) for i in order][-1]
+    rounds = [order] if together else [[i] for i in order]
+    found = [counting.take(*[things[i] for i in some]) for some in rounds][-1]
     pair = found.agreement["gbm"]
     assert (pair.n, pair.labelled, pair.champion_only_right, pair.challenger_only_right) == (4, 3, 1, 0)
     assert found.variants["lr"].quality.accuracy == pytest.approx(2 / 3)

@@ -6,8 +6,8 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
 
 from kingmaker_contracts.evidence import Evidence
 from kingmaker_contracts.problems import Code, Problem, body
@@ -38,7 +38,7 @@ class ProblemBody(msgspec.Struct, frozen=True):
     code: str
 
 
-def build(board: Board, metrics: ASGIApp) -> FastAPI:
+def build(board: Board, metrics: Starlette) -> FastAPI:
     """The app. metrics: serves /metrics and /health/*, on the same port."""
     app = FastAPI(
         title="Kingmaker monitor",
@@ -79,7 +79,7 @@ def build(board: Board, metrics: ASGIApp) -> FastAPI:
 
     _answer_problems(app)
     _declare(app, components)
-    app.mount("/", metrics)
+    app.router.routes.extend(metrics.routes)
     return app
 
 

@@ -66,8 +66,11 @@ class Store:
             raise StateUnusable(f"state file {path} cannot be used: {error}") from None
 
     def close(self) -> None:
+        """Give up the file and its lock. Again does nothing."""
         self.sql.close()
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -45,6 +45,8 @@ class Book:
         """Take in a profile as fetched."""
         if self.profiles.learn(sha256, raw) and raw is not None:
             self._store.save_profile(sha256, raw)
+            for state in self.models.values():
+                state.version += 1  # what was counted can be judged now
 
     def follow(self, plans: dict[str, Plan | None]) -> None:
         """Know these models and what is planned for them. A plan of None keeps the last good one."""

@@ -1,0 +1,124 @@
+"""A monitor killed at any point neither loses nor counts twice."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kingmaker_contracts.evidence import Evidence
+
+
+def history(world: Any, batches: int = 60) -> list[Any]:
+    """Live rows of two variants, copies, labels on time, early, twice and contradicting, a gap and repeated entries."""
+    things: list[Any] = []
+    sent = 0
+    for seq in range(1, batches + 1):
+        is_shadow = seq % 4 == 0
+        variant = "gbm" if seq % 4 in (0, 3) else "lr"
+        shadow = {"reason": "shadow", "assigned": 0, "first": (seq - 3) * 1000} if is_shadow else {}
+        batch = world.batch(seq, 5, variant, sent=sent, **shadow)
+        sent += 5
+        if seq % 10 != 7:
+            things.append(batch)
+        if seq % 9 == 0:
+            things.append(batch)
+        if seq % 4 == 2:
+            things.append(world.labels((seq * 1000, 1), (seq * 1000 + 1, 0), ((seq + 1) * 1000, 1)))
+        if seq % 8 == 2:
+            things.append(world.labels((seq * 1000, 0), (seq * 1000 + 1, 0)))
+    return things
+
+
+def facts(evidence: Evidence) -> Any:
+    """All of the evidence that does not depend on when it was made; sums to the precision of adding floats."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rounded(inner) for key, inner in value.items() if key not in ("as_of", "late_seconds")}
+        return round(value, 9) if isinstance(value, float) else value
+
+    import msgspec
+
+    return rounded(msgspec.to_builtins(evidence))
+
+
+def expected(new_counting: Callable[..., Any], world: Any, things: list[Any]) -> Any:
+    counting = new_counting("expected.db")
+    return facts(counting.take(*things, now_ms=round(time.time() * 1000)))
+
+
+@pytest.mark.parametrize("statement", [1, 2, 4, 7, 11, 16, 23, 31, 47, 60, 81, 100, 130, 160, 200, 240])
+def test_killed_between_any_two_statements(new_counting: Callable[..., Any], world: Any, statement: int) -> None:
+    things = history(world)
+    want = expected(new_counting, world, things)
+    counting = new_counting("killed.db")
+    now_ms = round(time.time() * 1000)
+    counting.take(*things[:20], now_ms=now_ms)
+    counting.store.close()
+    child = os.fork()
+    if child == 0:
+        try:
+            apply_and_die(new_counting, world, things[20:50], now_ms, statement)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    survivor = new_counting("killed.db")
+    applied = survivor.state.offsets[world.event_stream.key] != offset(world, things[:20])
+    survivor.take(*things[50 if applied else 20 :], now_ms=now_ms)
+    assert facts(survivor.evidence) == want
+
+
+def apply_and_die(new_counting: Callable[..., Any], world: Any, things: list[Any], now_ms: int, statement: int) -> None:
+    counting = new_counting("killed.db")
+    left = statement
+
+    def count_down(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    counting.store.sql.set_trace_callback(count_down)
+    counting.take(*things, now_ms=now_ms)
+    os.kill(os.getpid(), signal.SIGKILL)  # fewer statements than that: killed after the commit
+
+
+def offset(world: Any, things: list[Any]) -> bytes:
+    read = next(read for read in world.read(*things) if read.stream == world.event_stream)
+    return bytes(read.entries[-1][0])
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 24))])
+def test_a_process_killed_at_random_moments_ends_with_the_same_evidence(
+    seed: int, new_counting: Any, new_process: Any, publish: Any, valkey: Any, world: Any
+) -> None:
+    things = history(world, 100)
+    want = expected(new_counting, world, things)
+    publish(valkey.client, world.plan())
+    dice = random.Random(seed)
+    monitor = new_process(valkey.url)
+
+    def send() -> None:
+        client = valkey.client
+        for thing in things:
+            publish(client, thing)
+            time.sleep(0.01)
+
+    monitor.start()
+    monitor.until(lambda: monitor.get("/health/ready").status_code == 200)
+    sender = threading.Thread(target=send)
+    sender.start()
+    for _ in range(2):
+        goal = dice.randint(20, 250)
+        monitor.until(lambda goal=goal: monitor.evidence().events.stored >= goal)
+        time.sleep(dice.random() * 0.1)
+        monitor.stop(signal.SIGKILL)
+        monitor.start()
+    sender.join()
+    monitor.until(lambda: facts(monitor.evidence()) == want)
+    assert monitor.stop() == 0
