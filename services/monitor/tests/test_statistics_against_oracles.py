@@ -35,6 +35,7 @@ def test_noise_is_the_published_95_percent_point(n: int, noise: float) -> None:
     found = psi.of_counts(np.full(10, 1000), np.full(10, n // 10))
     assert found is not None
     assert found.noise == pytest.approx(noise, abs=6e-4)
+    assert found.noise == pytest.approx((1 / n + 1 / 10_000) * scipy_stats.chi2.ppf(0.95, 9), rel=1e-9)
 
 
 def test_noise_is_exceeded_by_about_one_undrifted_sample_in_twenty() -> None:

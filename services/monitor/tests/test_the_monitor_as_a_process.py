@@ -144,7 +144,7 @@ def test_redis_may_vanish_and_come_back(new_process: Any, publish: Any, own_valk
     assert "redis away" in monitor.log.read_text()
 
 
-@pytest.mark.parametrize("damage", ["junk", "middle", "empty header"])
+@pytest.mark.parametrize("damage", ["junk", "middle"])
 def test_a_damaged_file_is_set_aside_and_the_streams_are_read_again(
     new_process: Any, publish: Any, valkey: Any, world: Any, damage: str
 ) -> None:
@@ -156,10 +156,8 @@ def test_a_damaged_file_is_set_aside_and_the_streams_are_read_again(
     raw = bytearray(monitor.state_file.read_bytes())
     if damage == "junk":
         raw[:] = b"not a database at all" * 1000
-    elif damage == "middle":
-        raw[8192:-8192] = b"\xa5" * (len(raw) - 16384)
     else:
-        raw[:100] = bytes(100)
+        raw[8192:-8192] = b"\xa5" * (len(raw) - 16384)
     monitor.state_file.write_bytes(raw)
     monitor.start()
     monitor.until(lambda: monitor.evidence().events.stored == 3000)
@@ -187,20 +185,29 @@ def test_a_taken_port_is_one_clear_line(new_process: Any, valkey: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "code", "messages"),
     [
-        ({"evaluate_seconds": "soon"}, "KINGMAKER_MONITOR_EVALUATE_SECONDS: Input should be a valid number"),
-        ({"partitions": "0"}, "KINGMAKER_MONITOR_PARTITIONS: Input should be greater than or equal to 1"),
-        ({"log_level": "LOUD"}, "KINGMAKER_MONITOR_LOG_LEVEL"),
-        ({"evaluate_second": "1"}, "unknown setting KINGMAKER_MONITOR_EVALUATE_SECOND"),
-        ({"state_file": "/proc/nowhere/monitor.db"}, "state file /proc/nowhere/monitor.db cannot be used"),
+        (
+            {"evaluate_seconds": "soon", "partitions": "0", "log_level": "LOUD"},
+            2,
+            [
+                "KINGMAKER_MONITOR_EVALUATE_SECONDS: Input should be a valid number",
+                "KINGMAKER_MONITOR_PARTITIONS: Input should be greater than or equal to 1",
+                "KINGMAKER_MONITOR_LOG_LEVEL: Value error, 'LOUD' is not",
+            ],
+        ),
+        ({"evaluate_second": "1"}, 2, ["unknown setting KINGMAKER_MONITOR_EVALUATE_SECOND"]),
+        ({"state_file": "/proc/nowhere/monitor.db"}, 3, ["state file /proc/nowhere/monitor.db cannot be used"]),
     ],
 )
-def test_wrong_settings_are_named(new_process: Any, valkey: Any, settings: dict[str, str], message: str) -> None:
-    code, said = new_process(valkey.url, **settings).run()
-    assert code in (2, 3)
-    assert message in said
-    assert "Traceback" not in said
+def test_wrong_settings_are_named(
+    new_process: Any, valkey: Any, settings: dict[str, str], code: int, messages: list[str]
+) -> None:
+    found, said = new_process(valkey.url, **settings).run()
+    assert found == code
+    assert said.count("\n") == len(messages)
+    for message in messages:
+        assert message in said
 
 
 def test_a_profile_that_comes_late_is_used_from_then_on(monitor: Any, publish: Any, valkey: Any, world: Any) -> None:

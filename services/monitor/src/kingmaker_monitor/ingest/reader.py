@@ -57,6 +57,7 @@ class Reader:
         self._streams: dict[bytes, Stream] = {}
         self._acks: Acks = {}
         self._looked = -LOOK_S
+        self._followed: tuple[str, ...] | None = None
         self.redis_up: bool | None = None
         """None before the first answer or failure."""
         self.models: tuple[str, ...] = tuple(sorted(book.models))
@@ -94,9 +95,9 @@ class Reader:
     async def _look(self) -> None:
         found = await self._discovery.look()
         await self._off_loop(lambda: self._book.follow(found.plans))
-        if tuple(found.plans) != self.models or not self._streams:
+        if tuple(found.plans) != self._followed:
             logger.info("following models", extra={"models": list(found.plans)})
-            self.models = tuple(found.plans)
+            self.models = self._followed = tuple(found.plans)
             streams = [
                 Stream(model, kind, partition)
                 for model in found.plans
