@@ -47,7 +47,7 @@ class Options:
 
 def main() -> None:
     options = _options()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     worked = False
     try:
         _prepare(options, console)

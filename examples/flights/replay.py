@@ -128,7 +128,7 @@ class Replay:
     def _known_outcomes(self, everything: bool) -> list[dict[str, Any]]:
         """Labels of flights that have arrived by the replay's clock; enough for a call, or what there is."""
         with self._lock:
-            batch = []
+            batch: list[dict[str, Any]] = []
             while (
                 self._labels
                 and len(batch) < LABELS_A_CALL

@@ -30,7 +30,8 @@ def seconds_until_followed(edit: WeightEdit, answers: list[Answer], salt: str) -
     rule ends the wait; an answer that was on its way when the rule changed counts as old.
     """
     before, after = _owned(edit.before, edit.challenger), _owned(edit.after, edit.challenger)
-    old, new = [], []
+    old: list[float] = []
+    new: list[float] = []
     for answer in answers:
         if answer.answered_at < edit.at or not answer.prediction_id:
             continue

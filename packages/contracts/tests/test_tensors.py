@@ -44,6 +44,8 @@ BAD: list[tuple[bytes, str]] = [
     (one([1], datatype="FLOAT"), "'x': unknown datatype 'FLOAT', expected one of BOOL"),
     (one([1, 2], [3]), "'x': shape [3] needs 3 values, data has 2"),
     (one([1], [-1]), "'x': shape [-1] has a negative dimension"),
+    (one([], [0, 10**18]), "'x': a shape has at most 8 dimensions of at most 2147483647"),
+    (one([1], [1] * 70), "'x': a shape has at most 8 dimensions of at most 2147483647"),
     (one([[1, 2], [3]], [2, 2]), "'x': data is not nested as shape [2, 2] says, found 1 values where 2 were expected"),
     (one([[1, 2], 3], [2, 2]), "'x': data is not nested as shape [2, 2] says, found 3 where 2 were expected"),
     (one([[1], [2], [3]], [2, 1]), "'x': data has 3 rows, shape [2, 1] says 2"),

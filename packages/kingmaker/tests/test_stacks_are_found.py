@@ -36,7 +36,7 @@ def test_without_a_fitting_stack_the_command_to_start_one_is_told(tmp_path: Path
     announce(tmp_path / "a", "default/flights")
     with pytest.raises(running.NotFound, match="serves a model named boats; start one with: kingmaker up"):
         running.find("boats", None)
-    with pytest.raises(running.NotFound, match="no stack runs on .*other.yaml"):
+    with pytest.raises(running.NotFound, match=r"no stack runs on .*other\.yaml"):
         running.find(None, tmp_path / "b" / "other.yaml")
 
 
