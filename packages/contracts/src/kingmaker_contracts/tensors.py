@@ -28,7 +28,7 @@ from kingmaker_contracts.inference import (
 
 _LENGTH: Final = struct.Struct("<I")
 _MAX_DIMENSIONS: Final = 8
-_MAX_SIZE: Final = 2**31 - 1
+_MAX_ELEMENTS: Final = 2**31 - 1
 _NUMBER: Final = frozenset({int, float})
 _EXPECTED: Final = {"BOOL": "true or false", "BYTES": "a string"}
 
@@ -261,8 +261,8 @@ def _dtype(name: str, datatype: str) -> np.dtype[Any]:
 def _count(name: str, shape: list[int]) -> int:
     if any(size < 0 for size in shape):
         raise BadTensor(f"{name!r}: shape {shape} has a negative dimension")
-    if len(shape) > _MAX_DIMENSIONS or any(size > _MAX_SIZE for size in shape):
-        raise BadTensor(f"{name!r}: a shape has at most {_MAX_DIMENSIONS} dimensions of at most {_MAX_SIZE}")
+    if len(shape) > _MAX_DIMENSIONS or math.prod(max(1, size) for size in shape) > _MAX_ELEMENTS:
+        raise BadTensor(f"{name!r}: shape {shape} is beyond {_MAX_DIMENSIONS} dimensions or {_MAX_ELEMENTS} elements")
     return math.prod(shape)
 
 
