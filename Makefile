@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh clone: `make demo` and `make test`.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
+# Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup demo test test-slow check format lock clean
 
 help: ## Show this list
