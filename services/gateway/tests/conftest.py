@@ -12,6 +12,7 @@ import httpx
 import pytest
 import redis
 import uvicorn
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from kingmaker_contracts import events, keys, profile, wire
@@ -190,6 +191,11 @@ async def running(settings: Settings, client: "redis.Redis | None") -> AsyncIter
 def make_settings(url: str, **changes: Any) -> Settings:
     sections: dict[str, Any] = {"recorder": {"flush_ms": 20}, "routes": {"poll_ms": 200}}
     return Settings(redis_url=url, gateway_id="gw-test", **{**sections, **changes})
+
+
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Callable[[], Any]]:
+    """The loop the gateway runs on: its transports differ from asyncio's."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from kingmaker_gateway.split import CHAMPION
 
 Handler = Callable[[Request], Awaitable[Response]]
 _JSON: Final = [(b"content-type", b"application/json")]
+_THROWN_AWAY: Final = 32 * 1024 * 1024
 _STATUS_CODE: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
 
@@ -58,7 +59,7 @@ def build(
     )
     reader = _BodyReader(body_read_s)
     _add_errors(app)
-    _add_reads(app, models, version)
+    # routes are tried in order: predictions come first
     for path, versioned in (("/v2/models/{model}", False), ("/v2/models/{model}/versions/{variant}", True)):
         handler = _prediction(router, reader, protocols.v2)
         _add(
@@ -87,11 +88,20 @@ def build(
         summary="Send true labels",
         docs=openapi.feedback(),
     )
+    _add_reads(app, models, version)
     return app
 
 
+class _Unread(Problem):
+    """The body was not read to its end, so the connection cannot be used again."""
+
+
 class _BodyReader:
-    """Read a body, but never more than is allowed, and not for ever."""
+    """Read a body, but never keep more than is allowed, and not for ever.
+
+    A body that is too large is read on and thrown away, up to a bound: a client that is still sending does not
+    read, and would see a broken connection where the answer says what is wrong.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -99,19 +109,25 @@ class _BodyReader:
     async def read(self, request: Request, limit: int) -> bytes:
         """Raises Problem, ClientDisconnect."""
         length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
+        announced = int(length) if length.isdigit() else 0
+        if announced > limit + _THROWN_AWAY:
+            raise _Unread(Code.BODY_TOO_LARGE, _too_large(limit))
         chunks: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(self._timeout_s):
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > limit:
-                        raise _too_large(limit)
-                    chunks.append(chunk)
+                    if size > limit + _THROWN_AWAY:
+                        raise _Unread(Code.BODY_TOO_LARGE, _too_large(limit))
+                    if size > limit or announced > limit:
+                        chunks.clear()
+                    else:
+                        chunks.append(chunk)
         except TimeoutError:
-            raise Problem(Code.DEADLINE_EXCEEDED, f"the body did not arrive within {self._timeout_s:g} s") from None
+            raise _Unread(Code.DEADLINE_EXCEEDED, f"the body did not arrive within {self._timeout_s:g} s") from None
+        if size > limit:
+            raise Problem(Code.BODY_TOO_LARGE, _too_large(limit))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -280,12 +296,11 @@ def _json(value: Any, status: int = 200) -> Response:
     return _Raw(Answer(status, _JSON, msgspec.json.encode(value)))
 
 
-def _too_large(limit: int) -> Problem:
-    return Problem(Code.BODY_TOO_LARGE, f"the body is larger than {limit} bytes")
+def _too_large(limit: int) -> str:
+    return f"the body is larger than {limit} bytes"
 
 
 def _closing(answer: Answer, problem: Problem) -> Answer:
-    """After a body that was not read to its end, the connection cannot be used again."""
-    if problem.code not in (Code.BODY_TOO_LARGE, Code.DEADLINE_EXCEEDED):
+    if not isinstance(problem, _Unread):
         return answer
     return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body)

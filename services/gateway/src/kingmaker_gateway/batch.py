@@ -125,8 +125,8 @@ def sticky_value(batch: Batch, feature: str) -> str | None:
     array = batch.arrays.get(feature, batch.extra)
     if array is None:
         return None
-    if array[0].size != 1:
-        refuse(f"input {feature!r} is the sticky key, expected one value a row, found {array[0].size}")
+    if array.size != batch.rows:
+        refuse(f"input {feature!r} is the sticky key, expected one value a row, found {array.size // batch.rows}")
     flat = array.ravel()
     keys = {_key(value) for value in (flat.tolist() if flat.size == 1 or (flat != flat[0]).any() else [flat.item(0)])}
     if len(keys) > 1:

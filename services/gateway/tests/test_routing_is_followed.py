@@ -1,0 +1,161 @@
+"""Records from Redis: a change reaches traffic, nothing bad is applied, and a missing Redis changes nothing."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from kingmaker_contracts import keys, wire
+
+
+async def variant_of(bench: Any, kit: SimpleNamespace) -> str:
+    return str((await bench.predict([kit.full_row])).headers.get("x-variant"))
+
+
+async def test_a_weight_edit_reaches_traffic_at_once(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+    # polling alone would take a minute: it is the announcement that is fast
+    async with kit.running(kit.settings(valkey.url, routes={"poll_ms": 60_000}), valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        assert await variant_of(bench, kit) == "lr"
+        bench.store(pair.record(ranges="gbm:0-9999", revision=2))
+
+        async def moved() -> bool:
+            return await variant_of(bench, kit) == "gbm"
+
+        await kit.until(moved, within_s=1.0)
+
+
+async def test_a_record_that_nobody_announced_is_polled(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    await bench.challenger_is_up("gbm")
+    raw = wire.write_json(pair.record(ranges="gbm:0-9999", revision=2))
+    bench.redis.set(keys.routing("default", "flights"), raw)
+
+    async def moved() -> bool:
+        return await variant_of(bench, kit) == "gbm"
+
+    await kit.until(moved)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"revision": 4, "epoch": 3}, "lower"),
+        ({"revision": 9, "epoch": 2}, "lower"),
+        ({"revision": 5, "epoch": 3, "ranges": "gbm:0-9999"}, "lower"),
+        (b"not json", "malformed"),
+        (b'{"v": 2}', "malformed"),
+        ({"revision": 9, "name": "other"}, "malformed"),
+        ({"revision": 9, "ranges": "gbm:0-10000"}, "malformed"),
+        ({"revision": 9, "ranges": "stranger:0-1"}, "malformed"),
+    ],
+)
+async def test_what_is_malformed_or_older_is_not_applied(
+    bench: Any, pair: Any, kit: SimpleNamespace, change: Any, reason: str
+) -> None:
+    await bench.publish(pair.record(revision=5, epoch=3), pair.profiles)
+    await bench.challenger_is_up("gbm")
+    raw = change
+    if isinstance(change, dict):
+        plain = msgspec.to_builtins(pair.record(revision=5, epoch=3))
+        raw = msgspec.json.encode({**plain, "ranges": "gbm:0-9999", **change})
+    bench.redis.set(keys.routing("default", "flights"), raw)
+    bench.redis.publish(keys.ROUTING_CHANNEL, "default/flights")
+    await kit.until(lambda: bench.metric("routing_ignored_total", reason=reason) == 1)
+    assert await variant_of(bench, kit) == "lr"
+    assert bench.metric("routing_revision", model="flights") == 5
+    bench.store(pair.record(ranges="gbm:0-9999", revision=10, epoch=3))
+    await kit.until(lambda: bench.metric("routing_revision", model="flights") == 10)
+    assert bench.metric("routing_ignored_total", reason=reason) == 1  # counted once, not every poll
+
+
+async def test_a_record_that_vanishes_changes_nothing(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    bench.redis.flushall()
+    read_before = bench.metric("routing_age_seconds")
+    await kit.until(lambda: bench.metric("routing_age_seconds") < max(read_before, 0.05))
+    assert await variant_of(bench, kit) == "lr"
+
+
+async def test_without_redis_the_last_record_serves_and_the_next_is_taken_when_it_is_back(
+    own_valkey: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        own_valkey.stop()
+        await kit.until(lambda: bench.metric("redis_up") == 0)
+        started = time.monotonic()
+        assert {await variant_of(bench, kit) for _ in range(20)} == {"lr"}
+        assert time.monotonic() - started < 5
+        assert await bench.is_ready()
+        own_valkey.start()
+        bench.store(pair.record(ranges="gbm:0-9999", revision=2))
+        await kit.until(lambda: bench.metric("routing_revision", model="flights") == 2)
+        assert bench.metric("redis_up") == 1
+        assert await variant_of(bench, kit) == "gbm"
+
+
+async def test_a_gateway_may_start_before_redis(own_valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+    own_valkey.stop()
+    async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
+        await kit.until(lambda: bench.metric("redis_up") == 0)
+        assert (await bench.client.get("/v2/health/live")).status_code == 200
+        ready = await bench.client.get("/v2/health/ready")
+        assert (ready.status_code, ready.json()) == (503, {"ready": False})
+        assert (await bench.predict()).status_code == 404
+        own_valkey.start()
+        await bench.publish(pair.record(), pair.profiles)
+        assert (await bench.predict()).status_code == 200
+
+
+async def test_a_gateway_starts_from_its_snapshot_when_redis_is_away(
+    own_valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    settings = kit.settings(own_valkey.url, snapshot_file=tmp_path / "deep" / "routing.json")
+    async with kit.running(settings, own_valkey.client) as bench:
+        await bench.publish(pair.record(ranges="gbm:0-9999", revision=3), pair.profiles)
+        await kit.until(settings.snapshot_file.exists)
+    own_valkey.stop()
+    pair.champion.serve_metadata = pair.challenger.serve_metadata = False  # only the stored profiles can tell
+    async with kit.running(settings, own_valkey.client) as bench:
+        assert bench.metric("routing_revision", model="flights") == 3
+        await bench.challenger_is_up("gbm")
+        null_gain = await bench.predict([{**kit.full_row, "gain": None}])  # nullable is known from the profile alone
+        assert (null_gain.status_code, null_gain.headers["x-variant"]) == (200, "gbm")
+
+
+async def test_a_damaged_snapshot_does_not_keep_a_gateway_from_starting(
+    valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    file = tmp_path / "routing.json"
+    file.write_bytes(b'{"records": [')
+    async with kit.running(kit.settings(valkey.url, snapshot_file=file), valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+        assert (await bench.predict()).status_code == 200
+
+
+async def test_a_profile_that_comes_late_replaces_what_the_model_server_said(
+    bench: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    await bench.publish(pair.record())  # no profiles yet
+    await bench.challenger_is_up("gbm")
+    row = {**kit.full_row, "gain": None}
+    strict = await bench.predict([row], headers={"x-kingmaker-variant": "gbm"})
+    assert strict.status_code == 400
+    bench.store(pair.record(), pair.profiles)
+
+    async def allowed() -> bool:
+        return (await bench.predict([row], headers={"x-kingmaker-variant": "gbm"})).status_code == 200
+
+    await kit.until(allowed)
+
+
+async def test_other_namespaces_are_none_of_its_business(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    bench.store(pair.record(namespace="elsewhere", name="theirs"), pair.profiles)
+    await bench.publish(pair.record(), pair.profiles)
+    assert (await bench.client.get("/v2/models")).json() == {"models": ["flights"]}
