@@ -1,6 +1,8 @@
 """The controller as a process: Redis that goes and comes, SIGKILL, a rival, foreign records."""
 
+import contextlib
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import msgspec
 import pytest
 
 from kingmaker_contracts import keys, wire
+from kingmaker_contracts.profile import Profile, sha256_of
 
 LR = {"name": "lr", "model": "models:/flights@champion"}
 GBM = {"name": "gbm", "model": "models:/flights/2"}
@@ -26,6 +29,9 @@ def alias(request: pytest.FixtureRequest) -> None:
 
 def test_redis_may_be_absent_vanish_and_come_back_empty(own_stack: Any, own_valkey: Any, routing: Any) -> None:
     stack = own_stack
+    profile = wire.write_json(Profile("flights", "0" * 64, [], [], None, None, None, None, "2026-11-21T00:00:00Z"))
+    profile_key = keys.profile("default", "flights", sha256_of(profile))
+    (stack.registry / "1.profile").write_bytes(profile)
     own_valkey.stop()
     stack.write(spec(GBM, NN, weights={"gbm": 10}))
     process = stack.start()
@@ -33,6 +39,8 @@ def test_redis_may_be_absent_vanish_and_come_back_empty(own_stack: Any, own_valk
     stack.until(lambda: stack.condition("Ready")["status"] == "True", "model servers start without Redis")
     own_valkey.start()
     stack.until(lambda: routing(own_valkey.client).ranges == "gbm:0-999", "the record is written when Redis comes")
+    assert routing(own_valkey.client).champion.profile == sha256_of(profile)
+    assert own_valkey.client.get(profile_key) == profile
     stack.write(spec(GBM, NN, weights={"gbm": 20, "nn": 10}))
     stack.until(lambda: routing(own_valkey.client).ranges == "gbm:0-1999,nn:2000-2999", "both get traffic")
     stack.write(spec(GBM, NN, weights={"gbm": 10, "nn": 20}))
@@ -47,6 +55,7 @@ def test_redis_may_be_absent_vanish_and_come_back_empty(own_stack: Any, own_valk
     own_valkey.start()
     record = stack.until(lambda: routing(own_valkey.client), "an empty Redis gets its record back", 5)
     assert record.ranges == history
+    assert own_valkey.client.get(profile_key) == profile
     assert own_valkey.client.sismember(keys.MODELS, "default/flights")
     assert sorted(stack.servers()) == servers, "losing Redis stops no model server"
     assert process.poll() is None
@@ -140,6 +149,17 @@ def test_a_second_controller_on_the_same_state_is_refused_by_name_and_a_taken_po
     refusal = stack.log.read_text().removeprefix(log).strip().splitlines()
     assert [f"port {stack.port} on 127.0.0.1 is taken" in line for line in refusal] == [True]
     assert first.poll() is None
+
+
+def test_a_controller_that_lost_its_lease_stops_and_says_to_whom(stack: Any) -> None:
+    stack.write(spec())
+    process = stack.start()
+    stack.until(lambda: stack.status()["phase"] == "Stable", "it serves")
+    with contextlib.closing(sqlite3.connect(stack.folder / ".kingmaker" / "state.db")) as database, database:
+        database.execute("UPDATE lease SET holder = 'a usurper'")
+    assert process.wait(20) == 4
+    assert "kingmaker-controller: the lease is held by a usurper now" in stack.log.read_text()
+    assert stack.servers() == []
 
 
 def test_a_stubborn_model_server_does_not_keep_the_controller_from_stopping(stack: Any) -> None:

@@ -39,9 +39,18 @@ def test_a_living_holder_is_named_and_keeps_the_lease(open_state: Callable[[], S
     first, second = open_state(), open_state()
     leader = Leader(first, "pid 1 on here")
     leader.acquire([], NOW)
-    with pytest.raises(LeaseHeld, match="pid 1 on here, since 2026-11-21"):
+    with pytest.raises(LeaseHeld, match="pid 1 on here, last seen 2026-11-21"):
         Leader(second, "pid 2 on here").acquire([], NOW)
     leader.confirm()
+
+
+def test_renewing_keeps_the_epoch_and_shows_the_time(open_state: Callable[[], State]) -> None:
+    state = open_state()
+    leader = Leader(state, "a")
+    leader.acquire([], NOW)
+    leader.renew(NOW.replace(hour=5))
+    leader.confirm()
+    assert state.read_lease() == Lease("a", 1, "2026-11-21T05:00:00.000Z")
 
 
 def test_a_released_lease_keeps_its_epoch(open_state: Callable[[], State]) -> None:

@@ -219,3 +219,18 @@ def test_another_model_under_a_challengers_name_starts_from_no_traffic(world_of:
     world.ready(*other.values())
     world.step()
     assert world.shares == {"gbm": 2000}
+
+
+def test_a_model_that_returns_under_a_name_does_not_inherit_its_successors_buckets(world_of: Any) -> None:
+    other = {"name": "gbm", "model": "models:/flights/9"}
+    world = world_of(spec(GBM, weights={"gbm": 20}))
+    world.settle()
+    world.edit(spec(other, weights={"gbm": 20}))
+    world.step()
+    world.ready(*other.values())
+    world.step()
+    assert world.shares == {"gbm": 2000}
+    world.crash(*GBM.values())  # the old one, still draining
+    world.edit(spec(GBM, weights={"gbm": 20}))
+    world.step()
+    assert world.shares == {}

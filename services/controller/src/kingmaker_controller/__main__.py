@@ -26,6 +26,8 @@ def main(programs: app.Programs | None = None) -> int:
         return _refuse(str(error), PORT_TAKEN)
     except ControllerError as error:
         return _refuse(str(error), error.exit_code)
+    except asyncio.CancelledError:
+        return 0
     return 0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -41,7 +42,9 @@ class Programs:
 
 
 async def run(settings: Settings, programs: Programs, environ: Mapping[str, str]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ControllerError and PortTaken, before anything was changed."""
+    """Serve until SIGTERM or SIGINT. Raises ControllerError and PortTaken, before anything was changed, and
+    CancelledError for a signal that comes before the listener has taken them over."""
+    _cancel_on_signals()
     token = _token(settings.token_file)
     state = State(settings.state_dir)
     try:
@@ -157,6 +160,14 @@ def _token(path: Path) -> str:
     if not token:
         raise BadSettings(f"{PREFIX}TOKEN_FILE: {path} is empty")
     return token
+
+
+def _cancel_on_signals() -> None:
+    """Until `serving.serve` installs its own handlers; a start may wait for Redis for a while."""
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def _now() -> datetime:

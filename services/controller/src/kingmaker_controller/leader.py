@@ -51,7 +51,7 @@ class Leader:
         """Take the lease with epoch 1 + the highest seen anywhere. Raises LeaseHeld."""
         old = self._store.read_lease()
         if old is not None and old.holder and self._store.is_held(old, now):
-            raise LeaseHeld(f"another controller already works on this state: {old.holder}, since {old.renewed_at}")
+            raise LeaseHeld(f"another controller already works on this state: {old.holder}, last seen {old.renewed_at}")
         highest = max((*epochs, old.epoch if old else 0), default=0)
         new = Lease(self._holder, highest + 1, stamp(now))
         if not self._store.swap_lease(old, new):
@@ -64,6 +64,15 @@ class Leader:
         stored = self._store.read_lease()
         if self._lease is None or stored != self._lease:
             raise LeaderLost(f"the lease is held by {stored.holder if stored else 'nobody'} now")
+
+    def renew(self, now: datetime) -> None:
+        """Say again that we live, for stores that judge by age. Raises LeaderLost."""
+        self.confirm()
+        if self._lease is not None:
+            new = replace(self._lease, renewed_at=stamp(now))
+            if not self._store.swap_lease(self._lease, new):
+                raise LeaderLost("the lease changed while it was renewed")
+            self._lease = new
 
     def raise_above(self, epoch: int, now: datetime) -> int:
         """Our own lease with a higher epoch than one found in Redis. Raises LeaderLost."""

@@ -32,6 +32,7 @@ from kingmaker_controller.state import State, StoredModel
 logger = logging.getLogger(__name__)
 
 LEASE_LOOK_S: Final = 1.0
+LEASE_RENEW_S: Final = 10.0
 
 
 class Model:
@@ -71,7 +72,7 @@ class Loop:
         self._models: dict[str, Model] = {}
         self._leaving: dict[str, StoredModel] = {}
         self._is_redis_up: bool | None = None
-        self._lease_looked = 0.0
+        self._lease_looked = self._lease_renewed = time.monotonic()
         self._restore()
 
     @property
@@ -99,18 +100,25 @@ class Loop:
 
     async def step(self) -> None:
         """One look at everything. What fails for one model is counted and logged, and met again at the next step."""
-        if time.monotonic() - self._lease_looked > LEASE_LOOK_S:
-            self._leader.confirm()
-            self._lease_looked = time.monotonic()
+        self._hold_lease()
         reading = self._source.poll()
         if reading is not None:
             self._take(reading)
-        gateways = await self._gateways()
+        gateways, error = await self._gateways()
         for model in list(self._models.values()):
             with self._metrics.reconcile_seconds.time():
-                await self._guarded(model, gateways)
+                await self._guarded(model, gateways.get(model.id, ()), error)
         for model_id in list(self._leaving):
             await self._send_off(model_id)
+
+    def _hold_lease(self) -> None:
+        now = time.monotonic()
+        if now - self._lease_renewed > LEASE_RENEW_S:
+            self._leader.renew(self._now())
+            self._lease_looked = self._lease_renewed = now
+        elif now - self._lease_looked > LEASE_LOOK_S:
+            self._leader.confirm()
+            self._lease_looked = now
 
     # what the source says
 
@@ -176,24 +184,24 @@ class Loop:
 
     # one model
 
-    async def _guarded(self, model: Model, gateways: dict[str, tuple[GatewayView, ...]]) -> None:
+    async def _guarded(self, model: Model, gateways: tuple[GatewayView, ...], error: str) -> None:
         self._metrics.reconciles.inc()
         try:
-            await self._reconcile(model, gateways.get(model.id, ()))
+            await self._reconcile(model, gateways, error)
         except LeaderLost:
             raise
         except Exception:
             self._metrics.reconcile_errors.inc()
             logger.exception("reconcile failed", extra={"model": model.id})
 
-    async def _reconcile(self, model: Model, gateways: tuple[GatewayView, ...]) -> None:
-        namespace, name = keys.split_model_id(model.id)
-        profiles = _profiles(model)
-        stored, error = Stored(None), ""
-        try:
-            stored = await self._store.read(namespace, name, profiles)
-        except StoreUnavailable as unavailable:
-            error = str(unavailable)
+    async def _reconcile(self, model: Model, gateways: tuple[GatewayView, ...], error: str) -> None:
+        """error: why Redis did not answer in this step already, "" when it did."""
+        stored = Stored(None)
+        if not error:  # one wait a step for a Redis that hangs, not one a model
+            try:
+                stored = await self._store.read(*keys.split_model_id(model.id), _profiles(model))
+            except StoreUnavailable as unavailable:
+                error = str(unavailable)
         self._note_redis(not error, error)
         if stored.record is not None and stored.record.epoch > self._leader.epoch:
             self._leader.raise_above(stored.record.epoch, self._now())
@@ -253,11 +261,12 @@ class Loop:
 
     # Redis
 
-    async def _gateways(self) -> dict[str, tuple[GatewayView, ...]]:
+    async def _gateways(self) -> tuple[dict[str, tuple[GatewayView, ...]], str]:
+        """Acknowledgements by model, and why there are none."""
         try:
-            return await self._store.gateways(list(self._models))
-        except StoreUnavailable:
-            return {}
+            return await self._store.gateways(list(self._models)), ""
+        except StoreUnavailable as error:
+            return {}, str(error)
 
     def _note_redis(self, is_up: bool, error: str) -> None:
         if is_up != self._is_redis_up:
