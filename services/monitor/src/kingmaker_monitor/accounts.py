@@ -49,12 +49,14 @@ class Account:
         self.tail = 0
         return True
 
-    def acknowledge(self, last_seq: int, sent: int, dropped: int) -> None:
-        """Enter an ack. Call it only when everything written before the ack has been read."""
+    def acknowledge(self, last_seq: int, sent: int, dropped: int) -> bool:
+        """Enter an ack; whether it was news. Call it only when everything written before the ack has been read."""
+        before = (self.sent, self.dropped, self.tail)
         self.sent = max(self.sent, sent)
         self.dropped = max(self.dropped, dropped)
         if last_seq > self.last_seq:
             self.tail = max(0, self.sent - self.dropped - max(self.owed, self.stored))
+        return before != (self.sent, self.dropped, self.tail)
 
 
 @dataclass(slots=True, frozen=True)

@@ -141,6 +141,7 @@ class _Round:
         self._changes = Changes()
         self._touched: set[Producer] = set()
         self._has_shadows = state.has_shadows
+        self._has_news = False
 
     def run(self, reads: list[Decoded]) -> None:
         state, store = self._state, self._store
@@ -162,7 +163,8 @@ class _Round:
         judging.count(self._changes)
         self._changes.save(state, store, self._now_ms)
         store.save_progress(state, self._touched)
-        state.version += 1
+        if self._has_news or any(read.last is not None for read in reads):
+            state.version += 1
 
     def _take_events(self, read: Decoded) -> None:
         fresh = [batch for batch in read.batches if self._is_new(read.stream.partition, batch)]
@@ -174,7 +176,7 @@ class _Round:
         for producer, ack in read.acks.items():
             account = self._account(Producer(read.stream.partition, producer), is_new=ack.sent > 0)
             if account is not None:
-                account.acknowledge(ack.last_seq, ack.sent, ack.dropped)
+                self._has_news |= account.acknowledge(ack.last_seq, ack.sent, ack.dropped)
 
     def _is_new(self, partition: int, batch: EventBatch) -> bool:
         account = self._account(Producer(partition, batch.producer), is_new=True)
