@@ -38,6 +38,8 @@ def build(loop: Loop, state: State, token: str, registry: CollectorRegistry, is_
         Route("/api/models", guarded(models.all)),
         Route("/api/models/{model}", guarded(models.one)),
         Route("/api/models/{model}/audit", guarded(models.audit)),
+        Route("/api/models/{namespace}/{model}", guarded(models.one)),
+        Route("/api/models/{namespace}/{model}/audit", guarded(models.audit)),
         *metrics_endpoint.build(registry, is_ready).routes,
     ]
     return Starlette(routes=routes, exception_handlers={Problem: _problem, HTTPException: _http})
@@ -54,16 +56,16 @@ class _Models:
         return _shown(self._find(request), is_full=True)
 
     def audit(self, request: Request) -> list[dict[str, str]]:
+        """The newest decisions, oldest of them first."""
         text = request.query_params.get("limit", "200")
         if not text.isdecimal() or not 1 <= int(text) <= 1000:
             raise Problem(Code.BAD_INPUT, f"limit is {text!r}, expected 1 to 1000")
         entries = self._state.audit(self._find(request).id, int(text))
-        return [{"time": e.time, "reason": e.reason, "message": e.message} for e in entries]
+        return [{"time": e.time, "reason": e.reason, "message": e.message} for e in reversed(entries)]
 
     def _find(self, request: Request) -> Model:
-        """By name in the namespace asked for (?namespace=), else in `default`, else where it is the only one."""
-        name = request.path_params["model"]
-        namespace = request.query_params.get("namespace")
+        """By namespace and name; by name alone in `default`, else where it is the only one."""
+        name, namespace = request.path_params["model"], request.path_params.get("namespace")
         found = self._loop.models.get(keys.model_id(namespace or "default", name))
         if found is None and namespace is None:
             named = [m for m in self._loop.models.values() if keys.split_model_id(m.id)[1] == name]
@@ -81,7 +83,7 @@ def _shown(model: Model, is_full: bool) -> dict[str, Any]:
     return {
         "namespace": namespace,
         "name": name,
-        "mode": spec.mode if spec else None,
+        "mode": spec.mode if spec else "",
         "generation": model.stored.generation,
         "created_at": model.stored.created_at,
         "spec": None if spec is None else _full(spec) if is_full else _brief(spec),
