@@ -1,5 +1,7 @@
 """Records from Redis: a change reaches traffic, nothing bad is applied, and a missing Redis changes nothing."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +100,22 @@ async def test_without_redis_the_last_record_serves_and_the_next_is_taken_when_i
         await kit.until(lambda: bench.metric("routing_revision", model="flights") == 2)
         assert bench.metric("redis_up") == 1
         assert await variant_of(bench, kit) == "gbm"
+
+
+async def test_a_redis_that_hangs_holds_up_no_prediction(own_valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+    async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+        os.kill(own_valkey._process.pid, signal.SIGSTOP)
+        try:
+            await kit.until(lambda: bench.metric("redis_up") == 0)
+            answers = [await bench.predict(headers={"x-kingmaker-timeout-ms": "400"}) for _ in range(20)]
+            label = {"prediction_id": answers[0].headers["x-prediction-id"], "label": 1}
+            feedback = await bench.client.post("/v1/models/flights/feedback", json=[label])
+        finally:
+            os.kill(own_valkey._process.pid, signal.SIGCONT)
+        assert {a.status_code for a in answers} == {200}
+        assert (feedback.status_code, feedback.json()["code"]) == (503, "feedback_unavailable")
+        await kit.until(lambda: sum(b.count for b in bench.batches()) >= 20)
 
 
 async def test_a_gateway_may_start_before_redis(own_valkey: Any, pair: Any, kit: SimpleNamespace) -> None:

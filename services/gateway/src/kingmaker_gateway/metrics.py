@@ -19,6 +19,7 @@ class VariantMetrics:
         self.breaker_state = metrics.breaker_state.labels(model, variant)
         self.shadow_sent = metrics.shadow_sent.labels(model, variant)
         self.shadow_dropped = metrics.shadow_dropped.labels(model, variant)
+        self.shadow_failed = metrics.shadow_failed.labels(model, variant)
         self.mismatched = False
         self._mismatch = metrics.signature_mismatch.labels(model, variant)
         self._requests = metrics.requests
@@ -76,6 +77,7 @@ class Metrics:
         )
         self.shadow_sent = counter("shadow_sent_total", "Copies sent to a shadow.", *_WHO)
         self.shadow_dropped = counter("shadow_dropped_total", "Copies dropped: the shadow's queue was full.", *_WHO)
+        self.shadow_failed = counter("shadow_failed_total", "Copies that got no usable answer.", *_WHO)
         self.events_sent = counter("events_sent_total", "Prediction rows offered to the recorder.", MODEL)
         self.events_dropped = counter("events_dropped_total", "Prediction rows given up, by reason.", MODEL, REASON)
         self.events_buffered = gauge("events_buffered", "Prediction rows waiting for Redis.")

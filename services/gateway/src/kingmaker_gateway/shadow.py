@@ -96,4 +96,6 @@ class Shadow:
             status = HTTP_STATUS[Code.DEADLINE_EXCEEDED]
         except UpstreamError:
             status = HTTP_STATUS[Code.UPSTREAM_FAILED]
+        if outputs is None:
+            self._counts.shadow_failed.inc()
         copy.done(Outcome(status, loop.time() - started, outputs))
