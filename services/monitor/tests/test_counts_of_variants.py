@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from kingmaker_contracts import events
 from kingmaker_contracts.labels import REASONS
+from kingmaker_contracts.profile import Feature, Reference
 from kingmaker_monitor import binning
 from kingmaker_monitor.aggregates import Aggregate, pack, unpack
 from kingmaker_monitor.ingest import fold
@@ -134,3 +136,14 @@ def test_the_number_of_rounds_does_not_matter(new_counting: Callable[..., Any], 
     assert evidence.variants["gbm"].answered == together.variants["gbm"].answered
     assert evidence.feedback == together.feedback
     assert evidence.events == together.events
+
+
+def test_a_block_input_is_as_many_columns_as_it_has_numbers(world: Any) -> None:
+    block = Feature("x", "FP32", [-1, 3], "numeric")
+    reference = Reference(rows=20_000, numeric={"x[1]": world.profile.reference.numeric["distance"]})
+    bins = binning.of_profile(msgspec.structs.replace(world.profile, inputs=[block], reference=reference))
+    assert [(name, column is not None) for name, column in bins.columns] == [
+        ("x[0]", False),
+        ("x[1]", True),
+        ("x[2]", False),
+    ]

@@ -5,6 +5,7 @@ profile's own bins a numeric column has three extras (missing, below the trainin
 maximum), a categorical one two (unseen, missing). "__score" is the score as one more numeric column.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,7 +102,7 @@ def of_profile(profile: Profile) -> Binning:
     reference = profile.reference
     columns: list[tuple[str, Column | None]] = []
     for feature in profile.inputs:
-        width = feature.shape[-1] if len(feature.shape) > 1 else 1
+        width = math.prod(max(size, 1) for size in feature.shape[1:])
         for name in [feature.name] if width == 1 else [f"{feature.name}[{i}]" for i in range(width)]:
             column: Column | None = None
             if reference is not None and name in reference.numeric:
