@@ -52,7 +52,8 @@ class Answer:
 
 @dataclass(slots=True)
 class _Request:
-    """One routed request on its way. arrived: the loop's clock; key: the sticky key."""
+    """One routed request on its way. arrived, deadline: the loop's clock, which uvloop keeps to the millisecond;
+    started: perf_counter, for latencies; key: the sticky key."""
 
     state: State
     call: Call
@@ -63,6 +64,7 @@ class _Request:
     eligible: list[bool]
     arrived: float
     deadline: float
+    started: float
     failed: set[int] = field(default_factory=set)
 
     @property
@@ -119,7 +121,7 @@ class Router:
     def _accept(
         self, state: State, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader
     ) -> _Request:
-        arrived = asyncio.get_running_loop().time()
+        started, arrived = time.perf_counter(), asyncio.get_running_loop().time()
         override = _override(state, variant, headers)
         vocabulary = state.vocabularies[CHAMPION if override is None else override]
         if vocabulary is None:
@@ -145,7 +147,7 @@ class Router:
             eligible=_known_eligible(state, eligible),
             available=_available(state),
         )
-        return _Request(state, call, id, text_id, key, choice, eligible, arrived, arrived + time_left)
+        return _Request(state, call, id, text_id, key, choice, eligible, arrived, arrived + time_left, started)
 
     async def _ask(self, request: _Request) -> list[Tensor]:
         """Outputs of the chosen variant, or of the champion in its place. Raises Problem."""
@@ -227,7 +229,7 @@ class Router:
             answer = Answer(200, headers, encoded.body, partial(self._mirror, request) if state.mirrors else None)
         else:
             answer = problem_answer(problem or Problem(Code.INTERNAL, "no outputs"), headers)
-        latency_s = asyncio.get_running_loop().time() - request.arrived
+        latency_s = time.perf_counter() - request.started
         counts.count(answer.status)
         counts.duration.observe(latency_s)
         if choice.reason == "fallback":

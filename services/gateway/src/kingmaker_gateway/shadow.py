@@ -7,6 +7,7 @@ A fixed number of workers, each with one request in flight, is the whole load a 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,19 +84,17 @@ class Shadow:
                 logger.exception("a shadow copy failed unexpectedly")
 
     async def _send(self, copy: Copy) -> None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.perf_counter()
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
         outputs: list[Tensor] | None = None
         status = 200
         self._counts.shadow_sent.inc()
         try:
-            outputs = await self._upstream.predict(
-                copy.batch, copy.signature, copy.max_frame_rows, started + self._timeout_s
-            )
+            outputs = await self._upstream.predict(copy.batch, copy.signature, copy.max_frame_rows, deadline)
         except UpstreamTimeout:
             status = HTTP_STATUS[Code.DEADLINE_EXCEEDED]
         except UpstreamError:
             status = HTTP_STATUS[Code.UPSTREAM_FAILED]
         if outputs is None:
             self._counts.shadow_failed.inc()
-        copy.done(Outcome(status, loop.time() - started, outputs))
+        copy.done(Outcome(status, time.perf_counter() - started, outputs))
