@@ -14,10 +14,11 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from kingmaker_contracts.inference import BINARY_EXTENSION, ModelMetadata, TensorSpec
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import feedback, openapi, protocols
+from kingmaker_gateway.answers import Answer, problem_answer, unknown_model, unknown_variant
 from kingmaker_gateway.feedback import FeedbackWriter
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
-from kingmaker_gateway.router import Answer, Router, problem_answer, unknown_model, unknown_variant
+from kingmaker_gateway.router import Router
 from kingmaker_gateway.split import CHAMPION
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -248,7 +249,7 @@ def _target(models: Models, request: Request) -> tuple[LiveModel, int | None]:
     if variant is None:
         return model, None
     if variant not in model.state.table.variants:
-        raise unknown_variant(model.state, variant)
+        raise unknown_variant(model.name, variant, model.state.table.variants)
     return model, model.state.table.variants.index(variant)
 
 

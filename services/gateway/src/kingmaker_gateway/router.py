@@ -9,17 +9,17 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from kingmaker_contracts import buckets, prediction_ids, problems
+from kingmaker_contracts import buckets, prediction_ids
 from kingmaker_contracts.inference import BINARY_HEADER, Tensor
 from kingmaker_contracts.labels import Reason
-from kingmaker_contracts.problems import HTTP_STATUS, Code, Problem
-from kingmaker_gateway import batch as batches
-from kingmaker_gateway import split
+from kingmaker_contracts.problems import Code, Problem
+from kingmaker_gateway import split, wishes
+from kingmaker_gateway.answers import Answer, Headers, problem_answer, unknown_model
 from kingmaker_gateway.envelope import Prediction
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
 from kingmaker_gateway.metrics import Metrics
@@ -31,23 +31,9 @@ from kingmaker_gateway.split import CHAMPION, Choice
 
 logger = logging.getLogger(__name__)
 
-VARIANT_HEADER: Final = "x-kingmaker-variant"
-TIMEOUT_HEADER: Final = "x-kingmaker-timeout-ms"
 _MIRRORED: Final[frozenset[Reason]] = frozenset({"weight", "sticky", "ineligible", "fallback"})
 _CHALLENGERS_SHARE: Final = 0.5
 """Of what is left of the deadline: the champion keeps the other half for a fallback."""
-
-Headers = list[tuple[bytes, bytes]]
-
-
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """What to send, and what to do once it is sent (after: None for nothing)."""
-
-    status: int
-    headers: Headers
-    body: bytes
-    after: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -122,17 +108,17 @@ class Router:
         self, state: State, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader
     ) -> _Request:
         started, arrived = time.perf_counter(), asyncio.get_running_loop().time()
-        override = _override(state, variant, headers)
+        override = wishes.override(state, variant, headers)
         vocabulary = state.vocabularies[CHAMPION if override is None else override]
         if vocabulary is None:
             raise Problem(Code.NOT_READY, f"model {state.record.name!r} is not ready: its champion is not loaded yet")
         call = read(body, headers, vocabulary)
         time_left = min(
             state.record.limits.deadline_ms / 1000,
-            *(limit for limit in (call.timeout_s, _header_timeout_s(headers)) if limit is not None),
+            *(limit for limit in (call.timeout_s, wishes.timeout_s(headers)) if limit is not None),
             float("inf"),
         )
-        key = _sticky_key(state, call, headers)
+        key = wishes.sticky_key(state, call, headers)
         id = prediction_ids.new(time.time_ns() // 1_000_000, os.urandom(9), self._partition)
         text_id = prediction_ids.text(id)
         eligible = [
@@ -293,63 +279,6 @@ class Router:
             latency_s=outcome.latency_s,
             outputs=outcome.outputs,
         )
-
-
-def problem_answer(problem: Problem, headers: Headers) -> Answer:
-    """An error as its answer; Retry-After where trying again soon may help."""
-    headers = [*headers, (b"content-type", b"application/json")]
-    if problem.code in problems.RETRY_AFTER:
-        headers.append((b"retry-after", b"1"))
-    return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message))
-
-
-def unknown_model(name: str) -> Problem:
-    return Problem(Code.MODEL_NOT_FOUND, f"no model {name[:80]!r} is served here; GET /v2/models lists them")
-
-
-def unknown_variant(state: State, name: str) -> Problem:
-    known = ", ".join(map(repr, state.table.variants))
-    return Problem(
-        Code.VARIANT_NOT_FOUND, f"model {state.record.name!r} has no variant {name[:80]!r}; known variants: {known}"
-    )
-
-
-def _override(state: State, path: str | None, headers: Mapping[str, str]) -> int | None:
-    """Index of the variant the client asks for by path or header. Raises Problem."""
-    header = headers.get(VARIANT_HEADER) or None
-    if path is not None and header is not None and path != header:
-        raise Problem(Code.BAD_INPUT, f"the path asks for variant {path[:80]!r}, header {VARIANT_HEADER} for another")
-    name = path if path is not None else header
-    if name is None:
-        return None
-    if state.record.overrides != "Allowed":
-        raise Problem(
-            Code.OVERRIDE_DENIED, f"model {state.record.name!r} does not allow clients to choose a variant (overrides)"
-        )
-    if name not in state.table.variants:
-        raise unknown_variant(state, name)
-    index = state.table.variants.index(name)
-    if not state.takes_requests(index):
-        raise Problem(Code.NOT_READY, f"variant {name!r} of model {state.record.name!r} is not ready")
-    return index
-
-
-def _header_timeout_s(headers: Mapping[str, str]) -> float | None:
-    text = headers.get(TIMEOUT_HEADER)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) == 0:
-        raise Problem(Code.BAD_INPUT, f"header {TIMEOUT_HEADER} is {text[:40]!r}, expected a positive whole number")
-    return int(text) / 1000
-
-
-def _sticky_key(state: State, call: Call, headers: Mapping[str, str]) -> str | None:
-    sticky = state.record.sticky
-    if sticky.source == "Header":
-        return headers.get((sticky.name or "").lower()) or None
-    if sticky.source == "Feature":
-        return batches.sticky_value(call.batch, sticky.name or "")
-    return None
 
 
 def _known_eligible(state: State, eligible: list[bool]) -> list[bool]:

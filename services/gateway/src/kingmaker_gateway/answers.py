@@ -1,0 +1,36 @@
+"""What goes back to a client: bytes, and the words of the commonest refusals."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from kingmaker_contracts import problems
+from kingmaker_contracts.problems import HTTP_STATUS, Code, Problem
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """What to send, and what to do once it is sent (after: None for nothing)."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    after: Callable[[], None] | None = None
+
+
+def problem_answer(problem: Problem, headers: Headers) -> Answer:
+    """An error as its answer; Retry-After where trying again soon may help."""
+    headers = [*headers, (b"content-type", b"application/json")]
+    if problem.code in problems.RETRY_AFTER:
+        headers.append((b"retry-after", b"1"))
+    return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message))
+
+
+def unknown_model(name: str) -> Problem:
+    return Problem(Code.MODEL_NOT_FOUND, f"no model {name[:80]!r} is served here; GET /v2/models lists them")
+
+
+def unknown_variant(model: str, name: str, variants: Iterable[str]) -> Problem:
+    known = ", ".join(map(repr, variants))
+    return Problem(Code.VARIANT_NOT_FOUND, f"model {model!r} has no variant {name[:80]!r}; known variants: {known}")

@@ -1,0 +1,53 @@
+"""What a client asks for beside its rows: a variant, a deadline, and to stay with one variant."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from kingmaker_contracts.problems import Code, Problem
+from kingmaker_gateway import batch as batches
+from kingmaker_gateway.answers import unknown_variant
+from kingmaker_gateway.models import State
+from kingmaker_gateway.protocols import Call
+
+VARIANT_HEADER: Final = "x-kingmaker-variant"
+TIMEOUT_HEADER: Final = "x-kingmaker-timeout-ms"
+
+
+def override(state: State, path: str | None, headers: Mapping[str, str]) -> int | None:
+    """Index of the variant the client asks for by path or header. Raises Problem."""
+    header = headers.get(VARIANT_HEADER) or None
+    if path is not None and header is not None and path != header:
+        raise Problem(Code.BAD_INPUT, f"the path asks for variant {path[:80]!r}, header {VARIANT_HEADER} for another")
+    name = path if path is not None else header
+    if name is None:
+        return None
+    if state.record.overrides != "Allowed":
+        raise Problem(
+            Code.OVERRIDE_DENIED, f"model {state.record.name!r} does not allow clients to choose a variant (overrides)"
+        )
+    if name not in state.table.variants:
+        raise unknown_variant(state.record.name, name, state.table.variants)
+    index = state.table.variants.index(name)
+    if not state.takes_requests(index):
+        raise Problem(Code.NOT_READY, f"variant {name!r} of model {state.record.name!r} is not ready")
+    return index
+
+
+def timeout_s(headers: Mapping[str, str]) -> float | None:
+    """The client's own limit, in seconds. Raises Problem."""
+    text = headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) == 0:
+        raise Problem(Code.BAD_INPUT, f"header {TIMEOUT_HEADER} is {text[:40]!r}, expected a positive whole number")
+    return int(text) / 1000
+
+
+def sticky_key(state: State, call: Call, headers: Mapping[str, str]) -> str | None:
+    """What keeps this caller with one variant; None when it has no key. Raises Problem."""
+    sticky = state.record.sticky
+    if sticky.source == "Header":
+        return headers.get((sticky.name or "").lower()) or None
+    if sticky.source == "Feature":
+        return batches.sticky_value(call.batch, sticky.name or "")
+    return None
