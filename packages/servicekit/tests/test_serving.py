@@ -63,9 +63,16 @@ def test_port_0_takes_any_free_one() -> None:
         assert sock.getsockname()[1] > 0
 
 
+def find_port() -> int:
+    with serving.bind("127.0.0.1", 0) as sock:
+        return int(sock.getsockname()[1])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_in_flight_is_answered_after_the_signal(free_port: int, number: int) -> None:
-    process = start(free_port)
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_request_in_flight_is_answered_after_the_signal(free_port: int, number: int, others: int) -> None:
+    # an idle second listener is drained at once; that must not cut the first one short
+    process = start(free_port, *(find_port() for _ in range(others)))
     with socket.create_connection(("127.0.0.1", free_port)) as sock:
         sock.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
         time.sleep(0.1)  # the request must be inside before the signal
@@ -77,8 +84,7 @@ def test_a_request_in_flight_is_answered_after_the_signal(free_port: int, number
 
 
 def test_both_ports_answer_and_both_close(free_port: int) -> None:
-    with serving.bind("127.0.0.1", 0) as second:
-        other = int(second.getsockname()[1])
+    other = find_port()
     process = start(free_port, other)
     assert [httpx.get(f"http://127.0.0.1:{port}/").text for port in (free_port, other)] == ["up", "up"]
     process.terminate()

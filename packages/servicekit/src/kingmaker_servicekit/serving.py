@@ -87,7 +87,8 @@ async def serve(listeners: Sequence[Listener], drain_s: float = 5.0) -> None:
         logger.info("listening", extra={"listener": listener.name, "address": listener.address})
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        stop()
+        for server in servers:  # not stop(): the listener that is drained first must not hurry the others
+            server.should_exit = True
         await asyncio.gather(*tasks)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):

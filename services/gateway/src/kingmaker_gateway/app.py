@@ -1,6 +1,5 @@
 """Where the gateway is put together: every object is made here once and handed to those who need it."""
 
-import asyncio
 import contextlib
 import importlib.metadata
 import random
@@ -23,13 +22,10 @@ from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.snapshot import SnapshotFile
 from kingmaker_servicekit import metrics_endpoint, redis_client
 
-_LAST_WORDS_S = 10.0
-"""The final flush and acknowledgement take less, also when Redis is away."""
-
 
 @dataclass(slots=True, frozen=True)
 class Gateway:
-    """The two apps of one process, each with a lifespan. public: for clients; everything else runs in its lifespan."""
+    """The two apps of one process. public: for clients; everything else runs in its lifespan."""
 
     public: FastAPI
     admin: Starlette
@@ -65,8 +61,6 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     router = Router(models, recorder, settings.partition, metrics)
     writer = FeedbackWriter(redis, settings.namespace, settings.feedback, metrics)
 
-    stopped = asyncio.Event()
-
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
@@ -81,19 +75,9 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
             await acks.close()
             for client in (redis, events_redis, blocking):
                 await client.aclose()
-            stopped.set()
-
-    @contextlib.asynccontextmanager
-    async def admin_lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        # the listener that is done first ends the patience with the others, so this one must not be done first
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.drain_seconds + _LAST_WORDS_S):
-                await stopped.wait()
 
     version = importlib.metadata.version("kingmaker-gateway")
     body_read_s = settings.limits.body_read_ms / 1000
     public = api.build(router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan)
     admin = metrics_endpoint.build(registry, lambda: models.is_ready)
-    admin.router.lifespan_context = admin_lifespan
     return Gateway(public, admin)
