@@ -25,12 +25,13 @@ def demo(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Command lines of processes that still name the demo's folder, in arguments or environment."""
+    """Command lines of processes that still belong to the demo: by arguments, environment or working folder."""
     found = []
     for process in psutil.process_iter():
         try:
             line = " ".join(process.cmdline())
-            if process.pid != os.getpid() and str(folder) in line + " ".join(process.environ().values()):
+            about = [line, process.cwd(), *process.environ().values()]
+            if process.pid != os.getpid() and any(str(folder) in text for text in about):
                 found.append(line)
         except psutil.Error:
             continue
