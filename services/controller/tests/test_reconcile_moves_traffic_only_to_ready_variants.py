@@ -57,6 +57,15 @@ def test_a_crashed_challenger_keeps_its_buckets_without_endpoints_and_the_status
     assert world.shares == {"gbm": 500}, "shrinking needs no readiness"
 
 
+def test_nothing_is_called_live_while_the_champion_starts_again(world_of: Any) -> None:
+    world = world_of(spec(GBM, weights={"gbm": 20}))
+    world.settle()
+    assert world.status.message == "live: lr 80 %, gbm 20 %"
+    world.restart_controller()
+    world.step()
+    assert world.status.message == "champion lr is Pending; routed: lr 80 %, gbm 20 %"
+
+
 def test_paused_freezes_weights_in_both_directions(world_of: Any) -> None:
     world = world_of(spec(GBM, weights={"gbm": 20}))
     world.settle()

@@ -1,14 +1,11 @@
 """`kingmaker get`: the columns of `kubectl get servedmodels`, for a stack on this machine."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from kingmaker import controller_api
 from kingmaker.cli.failures import Failure
@@ -34,29 +31,34 @@ def get(
     except (running.NotFound, ControllerError) as error:
         raise Failure(str(error)) from None
     if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(views), indent=2).decode() + "\n")
+        typer.echo(msgspec.json.format(msgspec.json.encode(views), indent=2).decode())
         return
-    _print(views, datetime.now(UTC))
+    typer.echo(_columns(views, datetime.now(UTC)))
 
 
-def _print(views: list[ModelView], now: datetime) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold" if column == "MESSAGE" else "ellipsis", no_wrap=column != "MESSAGE")
-    for view in views:
-        status = view.status
-        champion = status.champion.name if status.champion else ""
-        cells = (
-            view.name,
-            view.mode,
-            status.phase,
-            champion,
-            status.summary.weights,
-            ready(view),
-            age(view.created_at, now),
-        )
-        table.add_row(*cells, status.message)
-    Console(highlight=False).print(table)
+def _columns(views: list[ModelView], now: datetime) -> str:
+    """Rows under headings, three spaces apart and never wrapped, as kubectl prints them."""
+    rows = [_COLUMNS, *(_cells(view, now) for view in views)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _cells(view: ModelView, now: datetime) -> tuple[str, ...]:
+    status = view.status
+    champion = status.champion.name if status.champion else ""
+    weights = status.summary.weights
+    return (
+        view.name,
+        view.mode,
+        status.phase,
+        champion,
+        weights,
+        ready(view),
+        age(view.created_at, now),
+        status.message.replace("\n", " "),
+    )
 
 
 def ready(view: ModelView) -> str:

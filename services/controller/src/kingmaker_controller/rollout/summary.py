@@ -66,7 +66,10 @@ def message_of(
     parts += [f"{name}: weight {weight} % waits {cause}" for name, weight in allotment.waiting.items()]
     serving = ", ".join(f"{v.name} {v.weight} %" for v in routing.variants)
     mirrored = "".join(f", {v.name} mirrors {v.mirror} %" for v in routing.variants if v.mirror)
-    parts.append(f"live: {serving}{mirrored}")
+    is_ready = findings["Ready"][0] == "True"
+    if not is_ready:
+        parts.append(findings["Ready"][2])
+    parts.append(f"{'live' if is_ready else 'routed'}: {serving}{mirrored}")
     return "; ".join(parts)[:_MAX_MESSAGE]
 
 
