@@ -10,6 +10,7 @@ import sys
 from typing import Any, Final
 
 import pandas as pd
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from examples.flights import data, models
 from examples.flights.features import BASIC, FEATURES, LABEL, build
@@ -35,7 +36,9 @@ def train_and_publish(registry: str, progress: Progress | None = None) -> dict[s
         ("challenger", models.challenger(), FEATURES),
     ]
     for alias, pipeline, columns in wanted:
-        pipeline.fit(fitted[columns], fitted[LABEL])
+        # One thread: threads that wait for each other lose minutes where other processes want the cores too.
+        with threadpool_limits(1):
+            pipeline.fit(fitted[columns], fitted[LABEL])
         published[alias] = publish(
             pipeline,
             reference=fitted[columns],

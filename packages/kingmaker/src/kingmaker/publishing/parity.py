@@ -82,4 +82,4 @@ def _answer(predictions: Predictions, row: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else f"{value:.7g}"
+    return repr(str(value)) if isinstance(value, str) else f"{value:.7g}"

@@ -8,6 +8,7 @@ active experiment, run and tracking address are left as they are.
 import contextlib
 import logging
 import os
+import re
 import socket
 import sqlite3
 import tempfile
@@ -45,23 +46,23 @@ def resolve(uri: str | None) -> str:
     return found
 
 
-def check(uri: str, name: str, alias: str | None) -> None:
+def check(uri: str, name: str, alias: str | None, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     """Fail now rather than after the work: is somebody there, and can name and alias be?
 
     MLflow itself would retry a dead server for minutes. Raises RegistryUnreachable, BadTarget.
     """
     if not name or "/" in name or ":" in name:
         raise BadTarget(f"model name {name!r}: expected a name without '/' and ':'")
-    if alias is not None and (not alias or alias == "latest" or alias.lstrip("v").isdigit()):
-        raise BadTarget(f"alias {alias!r} is reserved or a version number; expected a word such as 'challenger'")
+    if alias is not None and (not re.fullmatch(r"[\w-]+", alias) or re.fullmatch(r"latest|v?\d+", alias.lower())):
+        raise BadTarget(f"alias {alias!r} is empty, reserved or not one word; expected letters, digits, '-' and '_'")
     parts = urlsplit(uri)
     if parts.scheme in {"http", "https"}:
-        _check_http(uri)
+        _check_http(uri, timeout_s)
     elif uri.startswith(_SQLITE):
         _check_sqlite(uri, sqlite_path(uri))
     elif parts.hostname and parts.port:
         try:
-            socket.create_connection((parts.hostname, parts.port), CONNECT_TIMEOUT_S).close()
+            socket.create_connection((parts.hostname, parts.port), timeout_s).close()
         except OSError as error:
             raise RegistryUnreachable(f"no registry answers at {parts.hostname}:{parts.port}: {error}") from error
 
@@ -71,6 +72,8 @@ def store(uri: str, name: str, alias: str | None, content: Content) -> int:
 
     The alias moves last: whoever follows it finds a whole version. Raises RegistryRefused.
     """
+    # Publishing talks to the registry and to nobody else; MLflow reads this when it is imported.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient  # noqa: PLC0415 - three seconds that only a publication should cost
 
     with _quiet_and_explained():
@@ -111,9 +114,9 @@ def sqlite_path(uri: str) -> Path:
     return Path(uri.removeprefix(_SQLITE).partition("?")[0]).resolve()
 
 
-def _check_http(uri: str) -> None:
+def _check_http(uri: str, timeout_s: float) -> None:
     try:
-        status = httpx.get(uri.rstrip("/") + "/version", timeout=CONNECT_TIMEOUT_S).status_code
+        status = httpx.get(uri.rstrip("/") + "/version", timeout=timeout_s).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RegistryUnreachable(f"no registry answers at {uri}: {error or type(error).__name__}") from error
     if status >= 500:
@@ -177,7 +180,8 @@ def _registered(client: Any, name: str) -> None:
 
 @contextlib.contextmanager
 def _quiet_and_explained() -> Iterator[None]:
-    """Only MLflow's errors, and those as ours."""
+    """Only MLflow's errors, and those as ours. Alembic's come from a database of another MLflow version."""
+    from alembic.util.exc import CommandError  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
@@ -187,7 +191,7 @@ def _quiet_and_explained() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         reason = " ".join(str(error).split())[:400]
         raise RegistryRefused(f"MLflow could not store the model: {reason}") from error
     finally:

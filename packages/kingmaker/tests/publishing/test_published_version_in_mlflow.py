@@ -1,0 +1,239 @@
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LinearRegression
+
+from kingmaker.publishing import profile as profiles
+from kingmaker.publishing.errors import GateRefused, SharedRows, TooBig
+from kingmaker.publishing.publisher import STAGES, publish
+from kingmaker_contracts.profile import FILE_NAME, Profile, sha256_of
+from kingmaker_contracts.wire import read_json, write_json
+
+
+@pytest.fixture
+def client(registry_uri: str) -> MlflowClient:
+    return MlflowClient(registry_uri, registry_uri)
+
+
+def folder_of(client: MlflowClient, name: str, version: int) -> Path:
+    return Path(client.get_model_version_download_uri(name, str(version)))
+
+
+def profile_of(client: MlflowClient, name: str, version: int) -> Profile:
+    return read_json((folder_of(client, name, version) / FILE_NAME).read_bytes(), Profile)
+
+
+def test_a_version_holds_the_checked_model_its_profile_tags_and_alias(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    result = published(mixed().fit(table.train, table.train_label), name="whole")
+    folder = folder_of(client, "whole", result.version)
+    profile = (folder / FILE_NAME).read_bytes()
+    assert hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest() == result.onnx_sha256
+    assert sha256_of(profile) == result.profile_sha256
+    version = client.get_model_version_by_alias("whole", "challenger")
+    assert (int(version.version), result.alias, result.uri) == (result.version, "challenger", "models:/whole/1")
+    assert version.status == "READY"
+    assert version.tags == {
+        "kingmaker.onnx_sha256": result.onnx_sha256,
+        "kingmaker.profile_sha256": result.profile_sha256,
+        "kingmaker.parity_max_abs_difference": f"{result.parity.max_abs_difference:.3g}",
+        **{f"kingmaker.{name}": f"{value:.6g}" for name, value in result.metrics.items()},
+    }
+    run = client.get_run(version.run_id)
+    assert run.data.metrics == pytest.approx(result.metrics)
+    assert run.info.status == "FINISHED"
+
+
+def test_the_profile_says_what_goes_in_what_comes_out_and_what_training_looked_like(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    result = published(mixed().fit(table.train, table.train_label), name="described")
+    profile = profile_of(client, "described", result.version)
+    assert [(f.name, f.datatype, f.kind, f.shape, f.nullable) for f in profile.inputs] == [
+        ("delay", "FP32", "numeric", [-1, 1], False),
+        ("miles flown", "FP32", "numeric", [-1, 1], False),
+        ("carrier", "BYTES", "categorical", [-1, 1], False),
+    ]
+    assert profile.score is not None
+    assert (profile.score.task, profile.score.output, profile.score.column, profile.score.positive) == (
+        "binary",
+        "probabilities",
+        1,
+        "1",
+    )
+    assert (profile.score.labels, profile.score.label_output) == (["0", "1"], "label")
+    reference, quality, parity = profile.reference, profile.quality, profile.parity
+    assert reference is not None and quality is not None and parity is not None
+    assert reference.score is not None
+    assert reference.rows == sum(reference.score.counts) == 600
+    assert set(reference.numeric) == {"delay", "miles flown"}
+    counted = table.train["carrier"].value_counts()
+    assert dict(
+        zip(reference.categorical["carrier"].categories, reference.categorical["carrier"].counts, strict=True)
+    ) == dict(counted)
+    assert (quality.rows, quality.optimistic, quality.metrics) == (300, False, result.metrics)
+    assert (parity.rows, parity.label_mismatches) == (300, 0)
+    assert parity.max_abs_difference < 1e-6
+    assert sum(b.count for b in profile.calibration) == 300
+    assert set(profile.importance) == {"delay", "miles flown", "carrier"}
+    assert profile.importance["delay"] > 0.05
+    assert set(profile.libraries) == {"scikit-learn", "skl2onnx", "onnx", "onnxruntime"}
+    assert profile.onnx_sha256 == result.onnx_sha256
+
+
+def test_other_mlflow_tools_load_and_serve_the_version(
+    table: Any,
+    mixed: Callable[..., Any],
+    published: Callable[..., Any],
+    registry_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline = mixed().fit(table.train, table.train_label)
+    result = published(pipeline, name="loaded", alias="champion")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(registry_uri)
+    try:
+        assert mlflow.onnx.load_model("models:/loaded@champion").graph.input[0].name == "delay"
+        flavour = mlflow.pyfunc.load_model(result.uri)
+    finally:
+        mlflow.set_tracking_uri(before)
+    feed = {name: table.test[[name]].to_numpy() for name in table.test}
+    answer = flavour.predict({**feed, "carrier": feed["carrier"].astype(object)})
+    assert np.abs(answer["probabilities"] - pipeline.predict_proba(table.test)).max() < 1e-6
+
+
+def test_an_alias_moves_to_the_next_version_and_none_leaves_it(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    pipeline = mixed().fit(table.train, table.train_label)
+    versions = [published(pipeline, name="moving", alias=alias).version for alias in ("champion", "champion", None)]
+    assert versions == [1, 2, 3]
+    assert int(client.get_model_version_by_alias("moving", "champion").version) == 2
+    assert client.get_model_version("moving", "3").aliases == []
+
+
+def test_the_gate_refuses_with_value_and_threshold_and_stores_nothing(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    pipeline = mixed().fit(table.train, table.train_label)
+    with pytest.raises(GateRefused, match=r"AUC on the evaluation rows is 0\.\d{4}, below the wanted 0.9900") as no:
+        published(pipeline, name="gated", min_auc=0.99)
+    assert 0.7 < no.value.value < 0.99
+    assert not client.search_model_versions("name = 'gated'")
+    assert published(pipeline, name="gated", min_auc=no.value.value - 1e-6).version == 1
+
+
+def test_training_rows_are_refused_and_when_allowed_quality_is_optimistic(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    pipeline = mixed().fit(table.train, table.train_label)
+    seen = (table.train, table.train_label)
+    with pytest.raises(SharedRows, match="600 of 600 evaluation rows also stand in the reference rows"):
+        published(pipeline, evaluation=seen, name="seen")
+    result = published(pipeline, evaluation=seen, name="seen", allow_training_rows=True)
+    assert result.optimistic
+    profile = profile_of(client, "seen", result.version)
+    assert profile.quality is not None
+    assert profile.quality.optimistic
+    assert client.get_model_version("seen", "1").tags["kingmaker.quality_optimistic"] == "true"
+    assert not published(pipeline, name="seen", allow_training_rows=True).optimistic
+
+
+def test_a_regression_is_published_without_labels(
+    table: Any, published: Callable[..., Any], client: MlflowClient
+) -> None:
+    numbers = ["delay", "miles flown"]
+    target = table.train["delay"] * 3 + 100
+    model = LinearRegression().fit(table.train[numbers], target)
+    result = published(
+        model,
+        reference=table.train[numbers],
+        evaluation=(table.test[numbers], table.test["delay"] * 3 + 100),
+        name="minutes",
+    )
+    profile = profile_of(client, "minutes", result.version)
+    assert profile.score is not None
+    assert (profile.score.task, profile.score.labels, profile.score.label_output) == ("regression", [], None)
+    assert profile.calibration == []
+    assert result.metrics["r2"] == pytest.approx(1, abs=1e-6)
+    assert profile.importance["delay"] > 1
+
+
+def test_several_classes_with_names_are_published(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    def named(frame: pd.DataFrame) -> Any:
+        return np.array(["early", "on time", "late"])[np.digitize(frame["delay"], [-0.5, 0.5])]
+
+    model = HistGradientBoostingClassifier(max_iter=10, random_state=0)
+    numbers = ["delay", "miles flown"]
+    model.fit(table.train[numbers], named(table.train))
+    result = published(
+        model,
+        reference=table.train[numbers],
+        evaluation=(table.test[numbers], named(table.test)),
+        name="classes",
+        positive="late",
+    )
+    profile = profile_of(client, "classes", result.version)
+    assert profile.score is not None
+    assert (profile.score.labels, profile.score.column, profile.score.positive) == (
+        ["early", "late", "on time"],
+        1,
+        "late",
+    )
+    assert [o.datatype for o in profile.outputs] == ["BYTES", "FP32"]
+    assert result.metrics["auc"] > 0.95
+
+
+def test_publishing_is_silent_tells_its_stages_and_leaves_the_process_as_it_was(
+    table: Any, mixed: Callable[..., Any], registry_uri: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run())
+    told: list[tuple[str, int, int]] = []
+    publish(
+        mixed().fit(table.train, table.train_label),
+        reference=table.train,
+        evaluation=(table.test, table.test_label),
+        name="silent",
+        registry=registry_uri,
+        progress=lambda *stage: told.append(stage),
+    )
+    assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run()) == before
+    assert told == [(name, i, len(STAGES)) for i, name in enumerate(STAGES)]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_profile_beyond_the_limit_is_refused(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    result = published(mixed().fit(table.train, table.train_label), name="limit")
+    profile = profile_of(client, "limit", result.version)
+    size = len(write_json(profile))
+    assert len(profiles.encoded(profile, size)) == size
+    with pytest.raises(TooBig, match=f"the profile of 3 inputs is {size:,} bytes, a profile may have {size - 1:,}"):
+        profiles.encoded(profile, size - 1)
+
+
+def test_importing_kingmaker_costs_neither_mlflow_nor_scikit_learn() -> None:
+    code = (
+        "import sys, kingmaker, kingmaker.publishing.errors\n"
+        "heavy = [m for m in ('mlflow', 'sklearn', 'skl2onnx', 'onnx', 'pandas', 'numpy') if m in sys.modules]\n"
+        "assert not heavy, heavy\n"
+        "assert callable(kingmaker.publish) and 'sklearn' in sys.modules and 'mlflow' not in sys.modules\n"
+        "kingmaker.nothing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.stderr.splitlines()[-1] == "AttributeError: module 'kingmaker' has no attribute 'nothing'"
