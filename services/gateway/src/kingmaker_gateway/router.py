@@ -21,7 +21,7 @@ from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import split, wishes
 from kingmaker_gateway.answers import Answer, Headers, problem_answer, unknown_model
 from kingmaker_gateway.envelope import Prediction
-from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
+from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.models import LiveModel, Models, State
 from kingmaker_gateway.protocols import Call, Reader, offers
@@ -174,6 +174,9 @@ class Router:
         except UpstreamTimeout:
             allowed = round((request.deadline - request.arrived) * 1000)
             raise Problem(Code.DEADLINE_EXCEEDED, f"no answer within {allowed} ms") from None
+        except UpstreamUnreachable:
+            name = request.state.table.variants[index]
+            raise Problem(Code.NOT_READY, f"variant {name!r} has no model server that can be reached") from None
         except UpstreamError:
             name = request.state.table.variants[index]
             raise Problem(Code.UPSTREAM_FAILED, f"variant {name!r} gave no usable answer") from None
