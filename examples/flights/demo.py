@@ -102,6 +102,7 @@ def _prepare(options: Options, console: Console) -> None:
 def _run(stack: Stack, options: Options, console: Console) -> bool:
     console.print("[bold]2. Start[/bold] what `kingmaker up` starts")
     wait_until_served(stack, console)
+    show_addresses(stack, console)
     console.print(f"[bold]3. Replay[/bold] {options.flights:,} later flights in the order they departed")
     run = replay.Replay(stack.addresses["gateway"], MODEL, _flights(options.flights))
     done, edit = _replay(run, stack, options, console)
@@ -111,7 +112,8 @@ def _run(stack: Stack, options: Options, console: Console) -> bool:
     found = summary.build(done, evidence, weight_change_s)
     summary.write(found, options.report)
     summary.show(found, evidence, console)
-    show_addresses(stack, console)
+    if options.stay:
+        show_addresses(stack, console)
     faults = summary.faults(found, options.flights, done.labels_sent, evidence)
     for fault in faults:
         console.print(f"[red]did not work:[/red] {fault}", highlight=False)

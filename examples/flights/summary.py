@@ -135,6 +135,7 @@ def show(summary: dict[str, Any], evidence: Evidence, console: Console) -> None:
             auc,
             f"{variant['auc_n']:,}",
         )
+    table.caption = "labels: outcomes joined to answers, and to the challenger's copies of them"
     console.print(table)
     shades = {"Drifted": "red", "Warning": "yellow", "Stable": "green", "NoData": "dim"}
     found = Table(title="drift against the training rows (PSI)", box=None, padding=(0, 2, 0, 0))
