@@ -8,15 +8,20 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 
 class Addresses:
-    """endpoints: host:port, host a name or an address. on_change: told all addresses, at once and after each change."""
+    """endpoints: host:port, host a name or an address. on_change: told all addresses, at once and after each change;
+    look_up: the loop's getaddrinfo."""
 
-    def __init__(self, resolve_s: float, on_change: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self, resolve_s: float, on_change: Callable[[list[str]], None], look_up: Callable[..., Awaitable[Any]]
+    ) -> None:
+        self._getaddrinfo = look_up
         self._resolve_s = resolve_s
         self._on_change = on_change
         self._wanted: tuple[str, ...] = ()
@@ -53,10 +58,9 @@ class Addresses:
 
     async def _look_up(self, name: str) -> None:
         host, _, port = name.rpartition(":")
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._resolve_s):
-                found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+                found = await self._getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # OSError: also a time-out
             logger.debug("name not resolved", extra={"endpoint": name, "reason": str(error)})
             return

@@ -64,7 +64,7 @@ class Upstream:
         self._wakes_at = math.inf
         self._endpoints: dict[str, Endpoint] = {}
         self._list: list[Endpoint] = []
-        self._addresses = Addresses(settings.resolve_ms / 1000, self._serve_from)
+        self._addresses = Addresses(settings.resolve_ms / 1000, self._serve_from, self._loop.getaddrinfo)
         self.use(endpoints)
 
     @property
