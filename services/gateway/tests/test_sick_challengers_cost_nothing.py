@@ -1,5 +1,6 @@
 """A challenger that fails in any way costs the client nothing; a champion that fails is a clear error."""
 
+import asyncio
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -138,3 +139,13 @@ async def test_a_challenger_that_answered_live_gets_no_copy(bench: Any, pair: An
     await kit.until(lambda: sum(b.count for b in bench.batches()) == 6)
     assert pair.challenger.calls == 6
     assert bench.metric("shadow_sent_total", model="flights", variant="gbm") == 0
+
+
+async def test_many_requests_to_a_dead_champion_are_refused_at_once(
+    bench: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    await bench.publish(pair.record(limits=Limits(deadline_ms=20_000)), pair.profiles)
+    await pair.champion.stop()
+    for _ in range(3):
+        answers = await asyncio.gather(*(bench.predict() for _ in range(50)))
+        assert {answer.status_code for answer in answers} == {503}  # and none waited for its deadline

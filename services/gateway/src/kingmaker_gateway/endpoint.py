@@ -71,6 +71,8 @@ class Endpoint:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
+        if not self.is_up and self.is_opening:
+            return None  # one attempt at a time, so that there is a moment when it is known to have failed
         if len(self._open) + len(self._opening) < self._settings.connections:
             task = asyncio.create_task(self._open_one(), name=f"connect {self.address}")
             self._opening.add(task)

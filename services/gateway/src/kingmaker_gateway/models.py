@@ -8,13 +8,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutedVariant, RoutingRecord
 from kingmaker_gateway import batch, envelope, signature, split
-from kingmaker_gateway.batch import Vocabulary
+from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.envelope import Answerer, Run
 from kingmaker_gateway.errors import UpstreamError
@@ -28,6 +29,14 @@ from kingmaker_gateway.upstream import OnFrame, Upstream
 logger = logging.getLogger(__name__)
 
 _DISCOVERY_S = (0.1, 2.0)
+_MOST_FITS = 64
+
+
+class Fits(NamedTuple):
+    """by_variant: champion first; bits: as contracts.events has it, bit i for variants[i + 1]."""
+
+    by_variant: list[bool]
+    bits: int
 
 
 class LiveVariant:
@@ -55,7 +64,8 @@ class State:
     """One record in force. Tuples are by variant, champion first.
 
     signatures: None where nothing is known yet, or where it contradicts the champion's; vocabularies: what a request
-    to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case.
+    to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case;
+    fits, heads: what was worked out for one request and holds for those like it, see `fits_of` and `head_of`.
     """
 
     record: RoutingRecord
@@ -66,11 +76,37 @@ class State:
     vocabularies: tuple[Vocabulary | None, ...]
     mirrors: tuple[tuple[int, int], ...]
     sticky_header: bytes | None
+    fits: dict[tuple[str, ...], "Fits"] = field(default_factory=dict)
+    heads: dict[tuple[int, str], list[tuple[bytes, bytes]]] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
         """Routing is known, because this exists; and so is what the champion takes."""
         return self.signatures[split.CHAMPION] is not None
+
+    def fits_of(self, batch: Batch) -> "Fits":
+        """Which variants have all their inputs in a batch, and may have its missing values."""
+        if batch.nulls:
+            return _fits(self.signatures, batch)
+        names = tuple(batch.arrays)
+        known = self.fits.get(names)
+        if known is None:
+            known = _fits(self.signatures, batch)
+            if len(self.fits) < _MOST_FITS:
+                self.fits[names] = known
+        return known
+
+    def head_of(self, variant: int, reason: str) -> list[tuple[bytes, bytes]]:
+        """The headers that say who answered and why."""
+        known = self.heads.get((variant, reason))
+        if known is None:
+            by = self.answerers[variant]
+            known = self.heads[variant, reason] = [
+                (b"x-variant", by.variant.encode()),
+                (b"x-model-version", by.version.encode("latin-1", "replace")),
+                (b"x-route-reason", reason.encode()),
+            ]
+        return known
 
     def takes_requests(self, index: int) -> bool:
         """Whether a variant is loaded, understood and reachable as far as this gateway knows."""
@@ -239,6 +275,14 @@ class Models:
 
 def _nothing(*_: object) -> None:
     """What a shadow's frames lead to."""
+
+
+def _fits(signatures: tuple[Signature | None, ...], batch: Batch) -> Fits:
+    return fits_from([signature is not None and batch.fits(signature) for signature in signatures])
+
+
+def fits_from(by_variant: list[bool]) -> Fits:
+    return Fits(by_variant, sum(1 << i for i, fits in enumerate(by_variant[1:9]) if fits))
 
 
 def _agreed(model: str, live: LiveVariant, champion: Signature | None) -> Signature | None:

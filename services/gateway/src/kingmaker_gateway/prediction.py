@@ -16,7 +16,7 @@ from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Slice
-from kingmaker_gateway.models import LiveModel, LiveVariant, State
+from kingmaker_gateway.models import Fits, LiveModel, LiveVariant, State
 from kingmaker_gateway.protocols import Call
 from kingmaker_gateway.split import CHAMPION, Choice
 
@@ -82,7 +82,7 @@ class Prediction:
         text_id: str,
         key_hash: int,
         choice: Choice,
-        can_answer: list[bool],
+        fits: Fits,
         arrived: float,
         deadline: float,
         started: float,
@@ -96,8 +96,7 @@ class Prediction:
         self.text_id = text_id
         self.key_hash = key_hash
         self.variant, self.assigned, self.reason = choice.variant, choice.assigned, choice.reason
-        self.can_answer = can_answer
-        self.eligible = 0 if len(can_answer) == 1 else _bits(can_answer)
+        self.can_answer, self.eligible = fits
         self.arrived = arrived
         self.deadline = deadline
         self.started = started
@@ -171,10 +170,6 @@ class Prediction:
         if isinstance(error, UpstreamUnreachable):
             return Problem(Code.NOT_READY, f"variant {name!r} has no model server that can be reached")
         return Problem(Code.UPSTREAM_FAILED, f"variant {name!r} gave no usable answer")
-
-
-def _bits(can_answer: list[bool]) -> int:
-    return sum(1 << i for i, fits in enumerate(can_answer[1:9]) if fits)
 
 
 def _told(live: LiveVariant, breaker: Breaker, reason: str) -> None:

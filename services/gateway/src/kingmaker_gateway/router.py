@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from kingmaker_contracts import buckets, prediction_ids
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import split, wishes
-from kingmaker_gateway.answers import Answer, Headers, problem_answer, unknown_model
+from kingmaker_gateway.answers import Answer, problem_answer, unknown_model
 from kingmaker_gateway.envelope import Prediction as Lone
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
-from kingmaker_gateway.models import LiveModel, Models, State
+from kingmaker_gateway.models import Fits, LiveModel, Models, State, fits_from
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.protocols import Call, Reader, offers
 from kingmaker_gateway.recorder import Recorder
@@ -107,7 +107,7 @@ class Router:
         key = wishes.sticky_key(state, call, headers)
         id = self._ids.new()
         text_id = prediction_ids.text(id)
-        can_answer = _can_answer(state, call)
+        fits = _fits(state, call)
         return Prediction(
             self,
             model,
@@ -116,8 +116,8 @@ class Router:
             id=id,
             text_id=text_id,
             key_hash=0 if key is None else buckets.key_hash(key),
-            choice=self._choose(state, key, text_id, override, can_answer),
-            can_answer=can_answer,
+            choice=self._choose(state, key, text_id, override, fits.by_variant),
+            fits=fits,
             arrived=arrived,
             deadline=arrived + time_left_s,
             started=started,
@@ -148,7 +148,10 @@ class Router:
         state = prediction.state
         counts = state.variants[prediction.variant].counts
         by = state.answerers[prediction.variant]
-        headers = _who(prediction, by.variant, by.version)
+        headers = [
+            (b"x-prediction-id", prediction.text_id.encode()),
+            *state.head_of(prediction.variant, prediction.reason),
+        ]
         words = problem_answer(problem, headers) if problem is not None else None
         if answer is not None:
             try:
@@ -193,19 +196,15 @@ class Router:
         )
 
 
-def _can_answer(state: State, call: Call) -> list[bool]:
-    """By variant: whether it takes these inputs and gives these outputs."""
-    batch, wanted = call.batch, call.wanted
-    return [
-        signature is not None and batch.fits(signature) and offers(signature.outputs, wanted)
-        for signature in state.signatures
-    ]
-
-
-def _who(prediction: Prediction, variant: str, version: str) -> Headers:
-    return [
-        (b"x-prediction-id", prediction.text_id.encode()),
-        (b"x-variant", variant.encode()),
-        (b"x-model-version", version.encode("latin-1", "replace")),
-        (b"x-route-reason", prediction.reason.encode()),
-    ]
+def _fits(state: State, call: Call) -> Fits:
+    """Which variants take these inputs and give these outputs."""
+    fits = state.fits_of(call.batch)
+    wanted = call.wanted
+    if wanted is None:
+        return fits
+    return fits_from(
+        [
+            fit and signature is not None and offers(signature.outputs, wanted)
+            for fit, signature in zip(fits.by_variant, state.signatures, strict=True)
+        ]
+    )

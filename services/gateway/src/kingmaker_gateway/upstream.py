@@ -154,8 +154,9 @@ class Upstream:
         self._failed(flight, endpoint, error)
 
     def changed(self) -> None:
-        self._schedule()
-        if self.is_down:
+        if self.is_up:
+            self._schedule()
+        elif self.is_down:
             self._coalescer.fail_waiting(UpstreamUnreachable("no endpoint can be reached"))
 
     def _failed(self, flight: Flight, endpoint: Endpoint, error: UpstreamError) -> None:
