@@ -116,7 +116,9 @@ class _FastHttpProtocol(TakingTurns):
             self._stage = _UPGRADE
             return
         keep_alive = parser.should_keep_alive()
-        if not self._version_is_known:  # once a connection: this costs as much as a Call
+        # Asked once a connection, for it costs as much as a Call: after HTTP/1.1 a connection is known to persist, so
+        # a later 1.0 request that wishes to keep it may.
+        if not self._version_is_known:
             keep_alive = keep_alive and parser.get_http_version() != "1.0"
             self._version_is_known = True
         call = Call(self, method, path, query, self.headers, perf_counter(), keep_alive)
