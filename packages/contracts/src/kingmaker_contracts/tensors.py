@@ -8,6 +8,7 @@ question. Infinities are refused in every form; a literal NaN is not JSON at all
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from kingmaker_contracts.inference import (
     Parameter,
     RequestedOutput,
     Tensor,
+    TensorSpec,
 )
 
 _LENGTH: Final = struct.Struct("<I")
@@ -65,12 +67,17 @@ _read_request: Final = msgspec.json.Decoder(_Request).decode
 _read_answer: Final = msgspec.json.Decoder(_Answer).decode
 
 
-def decode_request(body: bytes, header_length: int | None = None) -> InferRequest:
+def decode_request(
+    body: bytes, header_length: int | None = None, model_inputs: Sequence[TensorSpec] = ()
+) -> InferRequest:
     """An infer call from its body.
 
-    header_length: the value of `Inference-Header-Content-Length`, None for plain JSON.
+    header_length: the value of `Inference-Header-Content-Length`, None for plain JSON, 0 for a body that is
+    nothing but the tensor of the only one of model_inputs.
     Raises BadTensor.
     """
+    if header_length == 0:
+        return _pure_raw(body, model_inputs)
     head, tail = _split(body, header_length)
     wire = _parse(_read_request, head)
     outputs = None
@@ -187,11 +194,25 @@ def to_raw(tensor: Tensor) -> bytes:
 def _split(body: bytes, header_length: int | None) -> tuple[bytes, memoryview]:
     if header_length is None:
         return body, memoryview(b"")
-    if header_length == 0:
-        raise BadTensor("Inference-Header-Content-Length 0 (no JSON part) is not supported yet; send the JSON part")
     if not 0 < header_length <= len(body):
         raise BadTensor(f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes")
     return body[:header_length], memoryview(body)[header_length:]
+
+
+def _pure_raw(body: bytes, model_inputs: Sequence[TensorSpec]) -> InferRequest:
+    """One row of the only input, without a JSON part; every output is wanted raw."""
+    if len(model_inputs) != 1:
+        found = ", ".join(repr(spec.name) for spec in model_inputs) or "none"
+        raise BadTensor(f"Inference-Header-Content-Length is 0, which needs a model of one input; found {found}")
+    spec = model_inputs[0]
+    tail = spec.shape[1:]
+    size = math.prod(size for size in tail if size >= 0) * _dtype(spec.name, spec.datatype).itemsize
+    if spec.datatype == "BYTES" or tail.count(-1) > 1:
+        raise BadTensor(
+            f"{spec.name!r}: {spec.datatype} {spec.shape} cannot be sent without a JSON part, which tells the shape"
+        )
+    shape = [1, *(len(body) // max(1, size) if length < 0 else length for length in tail)]
+    return InferRequest([from_raw(spec.name, spec.datatype, shape, body)], binary_output=True)
 
 
 def _parse(decode: Any, head: bytes) -> Any:

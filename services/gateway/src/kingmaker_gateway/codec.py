@@ -4,11 +4,12 @@ Pure. The contracts read and write the bytes; here is what only the gateway know
 client's, which outputs it wants, and that an answer carries the ServedModel's name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kingmaker_contracts import tensors
-from kingmaker_contracts.inference import BINARY_HEADER, BadTensor, InferRequest, InferResponse, Tensor
+from kingmaker_contracts.inference import BINARY_HEADER, BadTensor, InferRequest, InferResponse, Tensor, TensorSpec
 from kingmaker_contracts.problems import Code, Problem
 
 JSON = "application/json"
@@ -24,10 +25,17 @@ class Encoded:
     head_length: int | None = None
 
 
-def decode(body: bytes, header_length: str | None) -> InferRequest:
-    """A V2 infer call. header_length: the header's text. Raises Problem."""
+def check_is_json(content_type: str) -> None:
+    """A body that comes without the length of its JSON part must be JSON as a whole. Raises Problem."""
+    if content_type.startswith(BINARY):
+        raise Problem(Code.BAD_INPUT, f"content-type is {BINARY}, but header {BINARY_HEADER} is missing")
+
+
+def decode(body: bytes, header_length: str | None, model_inputs: Sequence[TensorSpec] = ()) -> InferRequest:
+    """A V2 infer call. header_length: the header's text; model_inputs: what a body without a JSON part may be.
+    Raises Problem."""
     try:
-        return tensors.decode_request(body, _length(header_length))
+        return tensors.decode_request(body, _length(header_length), model_inputs)
     except BadTensor as error:
         raise Problem(Code.BAD_INPUT, str(error)) from None
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, Tensor
+from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, Tensor, TensorSpec
 from kingmaker_gateway import batch, codec, rows
 from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.codec import Encoded
@@ -52,7 +52,12 @@ class V1Call:
 
 
 def v2(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:
-    return V2Call(codec.decode(body, headers.get(BINARY_HEADER)), vocabulary)
+    length = headers.get(BINARY_HEADER)
+    if length is None:
+        codec.check_is_json(headers.get("content-type", ""))
+    inputs = vocabulary.required.inputs.values() if length == "0" else ()  # a body without a JSON part names none
+    specs = [TensorSpec(spec.name, spec.datatype, [-1, *spec.tail]) for spec in inputs]
+    return V2Call(codec.decode(body, length, specs), vocabulary)
 
 
 def v1(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:  # noqa: ARG001
