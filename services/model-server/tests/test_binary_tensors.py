@@ -92,7 +92,7 @@ def test_nan_is_a_missing_value_for_nullable_inputs_only(client: httpx.Client) -
         (lambda b: b, {HEADER: "x"}, f"{HEADER} is 'x'"),
         (lambda b: b, {HEADER: "-1"}, f"{HEADER} is '-1'"),
         (lambda b: b, {HEADER: "99999999"}, "99999999.*but the body has"),
-        (lambda b: b, {HEADER: "0"}, "not supported yet"),
+        (lambda b: b, {HEADER: "0"}, "needs a model of one input"),
         (lambda b: b, {HEADER: "10"}, "not JSON"),
         (lambda b: b[:-1], {}, "'carrier'.*bytes are left"),
         (lambda b: b + b"x", {}, "1 bytes behind the last tensor"),

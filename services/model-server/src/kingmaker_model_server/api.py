@@ -71,6 +71,10 @@ def _add_health(routes: APIRouter, predictor: Predictor) -> None:
             raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
         return _model_readiness(predictor, model)
 
+    @routes.get("/", include_in_schema=False)
+    async def root() -> Response:  # KServe's clients ask it for liveness in V1
+        return _json({"status": "alive"})
+
 
 def _add_metadata(routes: APIRouter, predictor: Predictor) -> None:
     server = {"name": _SERVER, "version": metadata.version(_SERVER), "extensions": [BINARY_EXTENSION]}

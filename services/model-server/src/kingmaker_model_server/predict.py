@@ -123,12 +123,14 @@ class Predictor:
         return answer
 
     def _infer(self, loaded: Loaded, headers: Headers, body: bytes) -> Answer:
-        request = _decoded(headers, body)
+        request = _decoded(headers, body, loaded.signature.inputs)
         wanted = _wanted(request, loaded.model.outputs)
         arrays = self._run(loaded, [spec.name for spec in wanted], loaded.signature.feed(request.inputs))
         outputs = [Tensor(s.name, s.datatype, array) for s, array in zip(wanted, arrays, strict=True)]
         binary = frozenset(spec.name for spec in wanted if request.wants_binary(spec.name))
-        answer = InferResponse(self.name, outputs, loaded.version, request.id or str(uuid.uuid4()))
+        answer = InferResponse(
+            self.name, outputs, loaded.version, str(uuid.uuid4()) if request.id is None else request.id
+        )
         content, head = tensors.encode_response(answer, binary)
         if head is None:
             return Answer(200, (_JSON,), content)
@@ -160,10 +162,10 @@ def error(problem: Problem) -> Answer:
     return Answer(problem.status, headers, problems.body(problem.code, problem.message))
 
 
-def _decoded(headers: Headers, body: bytes) -> InferRequest:
+def _decoded(headers: Headers, body: bytes, inputs: list[TensorSpec]) -> InferRequest:
     """The request. Raises BadTensor, Problem (bad_input)."""
     try:
-        return tensors.decode_request(body, _header_length(headers))
+        return tensors.decode_request(body, _header_length(headers), inputs)
     except (ValueError, OverflowError) as fault:
         # numpy's own words for shapes no array can have, such as [0, 10**30] or seventy dimensions
         raise refuse(str(fault)) from None

@@ -19,6 +19,7 @@ from kingmaker_model_server.signature import Signature, refuse
 
 class _Body(msgspec.Struct):
     instances: list[Any] | None = None
+    inputs: list[Any] | None = None
 
 
 _read: Final = msgspec.json.Decoder(_Body).decode
@@ -27,11 +28,12 @@ _read: Final = msgspec.json.Decoder(_Body).decode
 def instances_of(body: bytes) -> list[Any]:
     """The rows of a `:predict` body. Raises Problem (bad_input)."""
     try:
-        instances = _read(body).instances
+        wire = _read(body)
     except msgspec.ValidationError as error:
         raise refuse(f"not a prediction request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refuse(tensors.json_fault(body, error)) from None
+    instances = wire.inputs if wire.instances is None else wire.instances
     if instances is None:
         raise refuse('"instances" is missing, expected {"instances": [row, ...]}')
     if not instances:
