@@ -57,15 +57,20 @@ def _add_health(routes: APIRouter, predictor: Predictor) -> None:
     async def ready() -> Response:
         return _readiness({"ready": predictor.loaded is not None})
 
-    @routes.get("/v2/models/{model}/ready", tags=["health"], summary="The model is ready")
+    @routes.get("/v2/models/{model}/ready", tags=["health"], responses=_errors(404), summary="The model is ready")
     async def model_ready(model: str) -> Response:
         return _model_readiness(predictor, model)
 
-    @routes.get("/v2/models/{model}/versions/{version}/ready", tags=["health"], summary="The version is ready")
+    @routes.get(
+        "/v2/models/{model}/versions/{version}/ready",
+        tags=["health"],
+        responses=_errors(404),
+        summary="The version is ready",
+    )
     async def version_ready(model: str, version: str) -> Response:
         return _model_readiness(predictor, model, version)
 
-    @routes.get("/v1/models/{model}", tags=["V1"], summary="The model is ready")
+    @routes.get("/v1/models/{model}", tags=["V1"], responses=_errors(404), summary="The model is ready")
     async def v1_ready(model: str) -> Response:
         if model.endswith(_VERBS):
             raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
