@@ -1,4 +1,8 @@
-"""Environments of foreign tools, each from its own hash-pinned requirements, made once under build/conformance."""
+"""Environments of foreign tools, each from its own hash-pinned requirements, made once under build/conformance.
+
+To renew the pins, in tests/conformance/requirements:
+`uv pip compile --generate-hashes --python-version 3.11 --no-header --no-annotate NAME.in -o NAME.txt`.
+"""
 
 import hashlib
 import json
