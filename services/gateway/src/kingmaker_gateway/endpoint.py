@@ -110,8 +110,10 @@ class Endpoint:
             async with asyncio.timeout_at(patience):
                 _, connection = await loop.create_connection(self._new, self._host, self._port)
         except TimeoutError:
-            self._is_down("no answer")
             self._hand_over(None)
+            if patience == deadline:  # a hurried client says nothing about the server
+                raise UpstreamTimeout(f"no connection to {self.address} in time") from None
+            self._is_down("no answer")
             raise UpstreamUnreachable(f"{self.address} did not accept a connection in time") from None
         except OSError as error:
             self._is_down(str(error))
@@ -159,14 +161,13 @@ class Endpoint:
 
     async def _keep(self) -> None:
         """Hold one connection open; back off while that fails."""
-        loop = asyncio.get_running_loop()
         first, last = self._settings.backoff_first_ms / 1000, self._settings.backoff_last_ms / 1000
         pause = first
         while True:
             self._lost.clear()
             if not self._open and not self._opening:
                 try:
-                    connection = await self._connect(loop.time() + self._settings.connect_timeout_ms / 1000)
+                    connection = await self._connect(float("inf"))
                 except UpstreamUnreachable:
                     await asyncio.sleep(pause)
                     pause = min(last, pause * 2)
