@@ -1,0 +1,152 @@
+"""One request on the fast way in, and how its answer is worded on the wire.
+
+A Call stands in uvicorn's protocol where a RequestResponseCycle would (hence `keep_alive`, `response_complete`,
+`disconnected`, `message_event`, uvicorn's own words), so uvicorn's shutdown and pipelining see fast requests without
+knowing them. It costs neither a task nor a future.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+Headers = Sequence[tuple[bytes, bytes]]
+_REMEMBERED_HEADS = 256
+_WITHOUT_BODY = (204, 304)
+_LENGTH = b"content-length: "
+
+
+class Connection(Protocol):
+    """What a call needs of the connection it came by."""
+
+    transport: asyncio.Transport
+
+    def send_answer(self, call: "Call", status: int, headers: Headers, body: bytes) -> None: ...
+
+
+class _NobodyWaits:
+    def set(self) -> None:
+        """uvicorn wakes its cycles by this event; a fast call has nothing asleep."""
+
+
+class Call:
+    """One whole request. Answered exactly once, now or later, in the event loop.
+
+    headers: names in lower case, in order. arrived: `time.perf_counter()` when the headers were complete.
+    """
+
+    __slots__ = (
+        "_connection", "arrived", "body", "disconnected", "headers", "keep_alive", "method", "path", "query",
+        "response_complete",
+    )  # fmt: skip
+    message_event: ClassVar[_NobodyWaits] = _NobodyWaits()
+    disconnected: bool  # set by uvicorn only; unset until then
+
+    def __init__(  # noqa: PLR0917  by position: keywords cost on every request
+        self,
+        connection: Connection,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        headers: list[tuple[bytes, bytes]],
+        arrived: float,
+        keep_alive: bool,
+    ) -> None:
+        self._connection = connection
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = b""
+        self.arrived = arrived
+        self.keep_alive = keep_alive
+        self.response_complete = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer would still reach somebody."""
+        return not (self.response_complete or self._connection.transport.is_closing())
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send the answer; nothing happens when the client has gone. Give headers as a tuple where they are constant:
+        tuples are worded once a second.
+
+        Raises RuntimeError for a second answer, an interim status, or a header that would break the head.
+        """
+        if self.response_complete:
+            raise RuntimeError(f"{self.method.decode()} {self.path!r} was answered already")
+        self._connection.send_answer(self, status, headers, body)
+
+
+Handler = Callable[[Call], None]
+"""Called in the event loop once the body is whole; must not block; answers now or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class FastRoute:
+    """max_body_bytes: a limit, or one by path; longer bodies are refused with 413."""
+
+    handler: Handler
+    max_body_bytes: int | Callable[[bytes], int]
+
+
+class Wording:
+    """Writes answers, remembering the heads that are alike until uvicorn's default headers (the date) change.
+
+    heads: by (status, headers), up to the number after content-length, of answers that leave the connection open.
+    """
+
+    def __init__(self) -> None:
+        self.defaults: Headers = []
+        self.heads: dict[tuple[int, Headers], bytes] = {}
+
+    def answer(
+        self, defaults: Headers, call: Call | None, status: int, headers: Headers, body: bytes
+    ) -> tuple[bytes, bool]:
+        """(bytes to send, whether the connection stays open). Raises RuntimeError as Call.answer."""
+        head, keep_alive = _head(defaults, status, headers)
+        if status not in _WITHOUT_BODY:
+            if keep_alive and isinstance(headers, tuple):
+                self._remember(defaults, (status, headers), head + _LENGTH)
+            head += _LENGTH + b"%d\r\n" % len(body)
+        if call is None or not call.keep_alive:
+            if keep_alive:
+                head += b"connection: close\r\n"
+            keep_alive = False
+        if status in _WITHOUT_BODY or (call is not None and call.method == b"HEAD"):
+            body = b""
+        return b"".join((head, b"\r\n", body)), keep_alive
+
+    def _remember(self, defaults: Headers, key: tuple[int, Headers], head: bytes) -> None:
+        if defaults is not self.defaults or len(self.heads) >= _REMEMBERED_HEADS:
+            self.defaults = defaults
+            self.heads.clear()
+        self.heads[key] = head
+
+
+def _head(defaults: Headers, status: int, headers: Headers) -> tuple[bytes, bool]:
+    """(status line and headers, whether the headers let the connection live)."""
+    if status < 200:
+        raise RuntimeError(f"{status} is no final answer")
+    keep_alive = True
+    lines = [*defaults]
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"content-length":
+            continue
+        if lower == b"connection" and b"close" in [token.strip() for token in value.lower().split(b",")]:
+            keep_alive = False
+        lines.append((lower, value))
+    block = b"".join([b"%b: %b\r\n" % line for line in lines])
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
+        raise RuntimeError("a header of the answer holds a line break or a zero byte")
+    return STATUS_LINE[status] + block, keep_alive

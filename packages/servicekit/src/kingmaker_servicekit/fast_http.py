@@ -1,0 +1,310 @@
+"""A fast way in: requests a service claims are answered by its own function, without ASGI.
+
+`protocol_class` gives a subclass of uvicorn's httptools protocol for `Listener(http=...)`. uvicorn keeps connections,
+keep-alive, TLS and shutdown, and gets every request that is not claimed, unchanged. HTTP is parsed by httptools only.
+Heads are bounded for all requests, in size and in time, for nobody knows whose they will be. uvicorn's access log does
+not see fast requests.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Wording
+from kingmaker_servicekit.fast_turns import Refuse, TakingTurns
+
+__all__ = ["Call", "FastRoute", "Handler", "protocol_class"]
+
+MAX_HEAD_BYTES = 65536
+
+_CLIENT_ERRORS = (httptools.HttpParserError, httptools.HttpParserInvalidURLError, UnicodeError)
+
+Route = Callable[[bytes, bytes], FastRoute | None]
+
+
+def protocol_class(route: Route, refuse: Refuse, body_read_s: float = 10) -> type[HttpToolsProtocol]:
+    """A protocol in which requests with a FastRoute by `route(method, path)` never reach ASGI.
+
+    refuse(status, call) words the answers the protocol gives itself: 413 for a body over the limit, 408 for a request
+    that is not whole after `body_read_s`, 400 for what is no HTTP, 431 for a head over 64 KiB, 500 after a handler
+    raised. call is None where the head was not read.
+    """
+    attributes = {"_route": staticmethod(route), "_refuse": staticmethod(refuse), "_body_read_s": body_read_s}
+    return type("FastHttpProtocol", (_FastHttpProtocol,), {**attributes, "_wording": Wording()})
+
+
+# How far the request being parsed is; bare numbers, for an enum's members cost 80 ns each time they are named.
+_NOTHING, _HEAD, _FAST_BODY, _ASGI_BODY = range(4)
+_UPGRADE = 4  # a fast request that offers another protocol; parsed again without the offer
+
+
+class _Stop(Exception):
+    """Ends parsing from inside a callback: nothing further on this connection will be answered."""
+
+
+class _FastHttpProtocol(TakingTurns):
+    _route: Route
+    __slots__ = (
+        "_body_awaited", "_handler", "_head_bytes", "_head_may_be_long", "_limit", "_parts", "_read_timer", "_size",
+        "_split", "_stage", "_version_is_known",
+    )  # fmt: skip
+    _body_read_s: float
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stage = _NOTHING
+        self._handler: Handler = _unclaimed
+        self._limit = 0
+        self._size = 0
+        self._parts: list[bytes] = []
+        self._body_awaited = False
+        self._head_bytes = 0
+        self._head_may_be_long = False
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._version_is_known = False
+        self._split = (b"", b"", b"")  # the last URL, its path and its query
+
+    # What uvicorn calls
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            self._throw_away(len(data))
+            return
+        if len(data) > MAX_HEAD_BYTES:
+            self._head_may_be_long = True
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._take_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            self._break_off(error)
+            return
+        if self._stage:
+            self._await_rest(len(data))
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            raise _Stop
+        self._stage = _HEAD
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._head_may_be_long:
+            self._check_head_size()
+        parser = self.parser
+        method = parser.get_method()
+        url, path, query = self._split
+        if self.url != url:
+            path, query = _split_url(method, self.url)
+            self._split = (self.url, path, query)
+        route = self._route(method, path)
+        if route is None or (self.limit_concurrency is not None and self._is_over_concurrency()):
+            self._to_asgi()
+            return
+        if parser.should_upgrade():
+            self._stage = _UPGRADE
+            return
+        keep_alive = parser.should_keep_alive()
+        # Asked once a connection, for it costs as much as a Call: after HTTP/1.1 a connection is known to persist, so
+        # a later 1.0 request that wishes to keep it may.
+        if not self._version_is_known:
+            keep_alive = keep_alive and parser.get_http_version() != "1.0"
+            self._version_is_known = True
+        call = Call(self, method, path, query, self.headers, perf_counter(), keep_alive)
+        self.headers = []  # for trailers, which must not pass for headers
+        before = self.cycle
+        self.cycle = call  # type: ignore[assignment]
+        self._call = call
+        self._stage = _FAST_BODY
+        self._handler = route.handler
+        limit = route.max_body_bytes
+        self._limit = limit if isinstance(limit, int) else limit(path)
+        if before is not None and not before.response_complete:
+            self._queue(call, route.handler)
+
+    def on_body(self, body: bytes) -> None:
+        call = self._call
+        if call is None:
+            super().on_body(body)
+            return
+        if not call.body:
+            size = len(body)
+            call.body = body
+        else:
+            size = self._size + len(body)
+            if not self._parts:
+                size += len(call.body)
+                self._parts.append(call.body)
+            self._parts.append(body)
+            self._size = size
+        if size > self._limit:
+            self._refuse_in_turn(413, call)
+            raise _Stop
+
+    def on_message_complete(self) -> None:
+        call = self._call
+        if call is None:
+            if self._stage != _UPGRADE:
+                self._stage = _NOTHING
+                super().on_message_complete()
+            return
+        self._call = None
+        self._stage = _NOTHING
+        if self._parts:
+            call.body = b"".join(self._parts)
+            self._forget_body()
+        if self._read_timer is not None:
+            self._stop_read_timer()
+        if self.pipeline:
+            return  # waits there already
+        if self.flow.write_paused:
+            self._blocked_by_writing = True
+            self._queue(call, self._handler)
+            return
+        try:  # _handle, written out
+            self._handler(call)
+        except Exception as error:
+            self._blame_handler(call, error)
+
+    # Reading
+
+    def _to_asgi(self) -> None:
+        """Hands the head to uvicorn as if it had read it itself."""
+        self._stop_read_timer()
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)  # the scope holds this list
+        self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
+        super().on_headers_complete()
+        self._stage = _ASGI_BODY
+
+    def _is_over_concurrency(self) -> bool:
+        limit = self.limit_concurrency
+        return limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit)
+
+    def _is_reading(self) -> bool:
+        return self._stage in (_HEAD, _FAST_BODY)
+
+    def _stop_reading(self) -> None:
+        self._stage = _NOTHING
+        self._stop_read_timer()
+        self._forget_body()
+
+    def _await_rest(self, received: int) -> None:
+        """The bytes ended inside a request."""
+        if self._stage == _HEAD:
+            self._head_may_be_long = True
+            self._head_bytes += received if self._head_bytes else 1  # the first bytes may be mostly earlier requests
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_in_turn(431, None)
+                return
+        elif self._call is not None:
+            if not (self._body_awaited or self.pipeline):
+                self._await_body(self._call)
+            if self._ended:
+                return
+        else:
+            return
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
+
+    def _await_body(self, call: Call) -> None:
+        """The body of the request whose turn it is has not come whole: refuse it early, or ask for it."""
+        self._body_awaited = True
+        length = call.header(b"content-length")
+        if length is not None and int(length) > self._limit:
+            self._refuse_in_turn(413, call)
+        elif (
+            not call.body
+            and (call.header(b"expect") or b"").lower() == b"100-continue"
+            and self.parser.get_http_version() != "1.0"
+        ):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _on_read_timeout(self) -> None:
+        self._read_timer = None
+        its_turn = not self._is_busy() if self._stage == _HEAD else not self.pipeline
+        if its_turn:
+            self._refuse_in_turn(408, self._call)
+        else:
+            self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+        self._body_awaited = False
+
+    def _forget_body(self) -> None:
+        self._parts = []
+        self._size = 0
+
+    def _check_head_size(self) -> None:
+        self._head_bytes = 0
+        if len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers]) > MAX_HEAD_BYTES:
+            self._refuse_in_turn(431, None)
+            raise _Stop
+
+    def _break_off(self, error: httptools.HttpParserError) -> None:
+        """Nothing after a parser's error can be understood."""
+        if self._ended:
+            return
+        status = 400
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, _CLIENT_ERRORS):
+            self.logger.error("Exception while reading a request", exc_info=cause)
+            status = 500
+        if self._stage != _ASGI_BODY:
+            self._refuse_in_turn(status, self._call)
+        elif self._is_queued(self.cycle):
+            self.pipeline.popleft()
+            self._refuse_in_turn(status, None)
+        else:
+            self._ended = True
+            if self.cycle.response_started:
+                self.transport.close()
+            else:
+                self.send_400_response("Invalid HTTP request received.")
+
+    def _take_upgrade(self, rest: bytes) -> None:
+        """httptools has no body for a request that offers an upgrade (Java's client offers h2c with every POST), so
+        a fast one is read again without the offer, which HTTP lets a server ignore."""
+        if self._stage == _UPGRADE:
+            head = [
+                b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+            ]
+            head += [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.data_received(b"".join([*head, b"\r\n", rest]))
+        elif self._should_upgrade():
+            self.handle_websocket_upgrade()
+        else:
+            self._unsupported_upgrade_warning()
+
+
+def _unclaimed(_: Call) -> None:
+    raise AssertionError("no fast request is being read")
+
+
+def _split_url(method: bytes, url: bytes) -> tuple[bytes, bytes]:
+    """(path, query). Empty for what only CONNECT and OPTIONS may ask for, and for what uvicorn refuses."""
+    if method == b"CONNECT" or url == b"*" or not url.isascii():
+        return b"", b""
+    if url.startswith(b"/") and b"#" not in url:
+        path, _, query = url.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path or b"", parsed.query or b""
