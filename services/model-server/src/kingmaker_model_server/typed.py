@@ -1,8 +1,8 @@
 """The quick way to read a well-formed request: JSON numbers land in the types this one model takes.
 
 The types are made from the model's signature, so the JSON parser itself checks names, datatypes and elements.
-Whatever is unusual (nested data, another number type, a missing value, an unknown output, anything wrong)
-gives None, and the strict reader decides and finds the words. Nothing is accepted here that it would refuse,
+Whatever is unusual (nested data, another number type, a missing value, an unknown key, anything wrong) gives
+None, and the strict reader decides and finds the words. Nothing is accepted here that it would refuse,
 but for infinities and missing values in floats: `run` looks for those, once for all the requests it joins.
 """
 
@@ -25,19 +25,19 @@ Asked = tuple[bool, tuple[tuple[str, bool | None], ...]]
 """Which outputs: the request's default for raw, and each one asked for with its own setting. None asked for: all."""
 
 
-class _InputParameters(msgspec.Struct):
+class _InputParameters(msgspec.Struct, forbid_unknown_fields=True):
     binary_data_size: int | None = None
 
 
-class _OutputParameters(msgspec.Struct):
+class _OutputParameters(msgspec.Struct, forbid_unknown_fields=True):
     binary_data: bool | None = None
 
 
-class _RequestParameters(msgspec.Struct):
+class _RequestParameters(msgspec.Struct, forbid_unknown_fields=True):
     binary_data_output: bool | None = None
 
 
-class _Output(msgspec.Struct):
+class _Output(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     parameters: _OutputParameters | UnsetType = UNSET
 
@@ -103,6 +103,7 @@ class TypedReader:
                 ("id", str | None, None),
                 ("parameters", _RequestParameters | UnsetType, UNSET),
             ],
+            forbid_unknown_fields=True,
         )
         self._decode: Any = msgspec.json.Decoder(request).decode
 
@@ -170,7 +171,9 @@ def _input_type(at: int, spec: TensorSpec) -> Any:
         ("parameters", _InputParameters | UnsetType, UNSET),
     ]
     column = {"column": _Column(at, spec)}
-    return msgspec.defstruct(f"Input{at}", fields, tag_field="name", tag=spec.name, namespace=column)
+    return msgspec.defstruct(
+        f"Input{at}", fields, tag_field="name", tag=spec.name, namespace=column, forbid_unknown_fields=True
+    )
 
 
 def _binary(output: _Output) -> bool | None:
