@@ -281,7 +281,8 @@ class Core:
         self.predictor = Predictor("m", 2**24, metrics)
         signature = Signature(self.model.inputs, parsed, self.model.row_wise)
         metadata = ModelMetadata("m", "onnx_onnxv1", self.model.inputs, self.model.outputs)
-        self.is_sound = Runner(self.model, signature, metrics).is_sound
+        runner = Runner(self.model, signature, metrics)
+        self.is_sound, self.joined = runner.is_sound, runner.joined
         self.predictor.load(Loaded(self.model, signature, "1", metadata))
 
     def predict(self, instances: Any) -> tuple[int, Any]:

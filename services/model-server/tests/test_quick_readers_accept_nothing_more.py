@@ -70,7 +70,7 @@ def assert_read_alike(core: Any, job: Job) -> None:
     assert core.is_sound(job)
     assert (strict.rows, strict.kind, strict.request_id) == (job.rows, job.kind, job.request_id)
     assert strict.writer is job.writer
-    for one, other in zip(job.arrays, strict.arrays, strict=True):
+    for one, other in zip(core.joined([job]), core.joined([strict]), strict=True):
         assert one.dtype == other.dtype
         assert np.array_equal(one, other, equal_nan=one.dtype != object)
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from kingmaker_model_server.answers import Writer
+from kingmaker_model_server.columns import Values
 
 Kind = tuple[tuple[int, ...], ...]
 
@@ -15,14 +13,14 @@ Kind = tuple[tuple[int, ...], ...]
 class Job:
     """One request, ready to run.
 
-    arrays: one an input, in the model's order, of the model's datatypes.
+    values: one an input, in the model's order.
     kind: the shapes of one row where the model leaves them open; jobs of one kind join. None: runs alone.
     request_id: as JSON; empty where the answer has none.
     strictly: reads the request once more, with every check. None: that is how it was read. Otherwise
-    nobody has looked for infinities and missing values in `arrays` yet.
+    nobody has looked for infinities and missing values in `values` yet.
     """
 
-    arrays: list[NDArray[Any]]
+    values: list[Values]
     rows: int
     kind: Kind | None
     writer: Writer

@@ -1,7 +1,7 @@
 """From bytes to a job: the quick reader when the request is as usual, else the strict one with its words."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import (
@@ -55,15 +55,16 @@ class Reader:
                 def strictly() -> Job:
                     return self._infer_strictly(length, body)
 
-                return Job(read.arrays, read.rows, (), writer, request_id, strictly)
+                return Job(read.values, read.rows, (), writer, request_id, strictly)
         return self._infer_strictly(length, body)
 
     def predict(self, body: bytes) -> Job:
         """A V1 request."""
-        arrays = None if self._typed_rows is None else self._typed_rows.read(body)
-        if arrays is None:
+        read = None if self._typed_rows is None else self._typed_rows.read(body)
+        if read is None:
             return self._predict_strictly(body)
-        return Job(arrays, len(arrays[0]), (), self._predict_writer, b"", lambda: self._predict_strictly(body))
+        values, count = read
+        return Job(values, count, (), self._predict_writer, b"", lambda: self._predict_strictly(body))
 
     def _predict_strictly(self, body: bytes) -> Job:
         if not self._signature.row_wise:
@@ -93,7 +94,7 @@ class Reader:
             raise refuse(str(fault)) from None
 
     def _job(self, feed: Feed, writer: InferWriter | PredictWriter, request_id: bytes) -> Job:
-        arrays = list(feed.values())
+        arrays: list[Any] = list(feed.values())
         if not self._signature.row_wise:
             return Job(arrays, 1, None, writer, request_id)
         kind: Kind = tuple(array.shape[1:] for array in arrays) if self._has_open_rows else ()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kingmaker_model_server import typed
 from kingmaker_model_server.answers import Answer, Output
+from kingmaker_model_server.columns import Column
 from kingmaker_model_server.errors import ModelFailed
 from kingmaker_model_server.job import Job, Kind
 from kingmaker_model_server.metrics import Metrics
@@ -23,19 +24,25 @@ class Runner:
         self, model: OnnxModel, signature: Signature, metrics: Metrics, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._model = model
+        self._columns = [Column(spec) for spec in signature.inputs]
         self._inputs = [spec.name for spec in signature.inputs]
         self._specs = {spec.name: spec for spec in model.outputs}
         self._floats = typed.may_hold_bad_floats(signature)
         self._metrics = metrics
         self._clock = clock
 
+    def joined(self, jobs: Sequence[Job]) -> list[NDArray[Any]]:
+        """The jobs' values, one array an input."""
+        parts = zip(*(job.values for job in jobs), strict=True)
+        return [column.joined(values) for column, values in zip(self._columns, parts, strict=True)]
+
     def is_sound(self, job: Job) -> bool:
         """Whether the job holds no infinity and misses no value it must have."""
-        return self._is_sound(job.arrays)
+        return self._is_sound(self.joined([job]))
 
     def run(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers, in order. Raises ModelFailed, and Unsound unless every job is sound."""
-        arrays = _joined(jobs)
+        arrays = self.joined(jobs)
         if not self._is_sound(arrays):
             raise Unsound
         names = jobs[0].writer.outputs
@@ -86,9 +93,3 @@ def runs_of(jobs: Sequence[Job], limit: int = CHUNK) -> list[list[Job]]:
         run.append(job)
         filling[job.kind] = run, rows + job.rows
     return runs
-
-
-def _joined(jobs: Sequence[Job]) -> list[NDArray[Any]]:
-    if len(jobs) == 1:
-        return jobs[0].arrays
-    return [np.concatenate(parts) for parts in zip(*(job.arrays for job in jobs), strict=True)]

@@ -6,8 +6,6 @@ None, and the strict reader decides and finds the words. Nothing is accepted her
 but for infinities and missing values in floats: `run` looks for those, once for all the requests it joins.
 """
 
-import math
-from array import array
 from typing import Any, Final, Literal, Union
 
 import msgspec
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import DTYPES, FLOATS, JSON_FORBIDDEN, BadTensor, TensorSpec
+from kingmaker_model_server.columns import LISTED, Column, Values
 from kingmaker_model_server.signature import Signature
 
 _JSON_TYPES: Final[dict[str, Any]] = {"BOOL": bool, "BYTES": str, "FP32": float, "FP64": float}
@@ -45,34 +44,35 @@ class _Output(msgspec.Struct, forbid_unknown_fields=True):
 class Read(msgspec.Struct, frozen=True):
     """A request read the quick way."""
 
-    arrays: list[NDArray[Any]]
+    values: list[Values]
     rows: int
     request_id: str | None
     asked: Asked
 
 
-class _Column:
-    """How one input's values become an array."""
+class _Input:
+    """How one input is read."""
 
     def __init__(self, at: int, spec: TensorSpec) -> None:
         self.at = at
         self._spec = spec
         self._dtype = DTYPES[spec.datatype]
+        self._is_listed = spec.datatype in LISTED
         self._rank = len(spec.shape)
         self._tail = spec.shape[1:]
-        self._width = math.prod(self._tail)
+        self._column = Column(spec)
 
     def rows(self, shape: list[int]) -> int:
         """Rows of a shape that fits, else 0."""
         return shape[0] if len(shape) == self._rank and shape[1:] == self._tail else 0
 
-    def from_json(self, shape: list[int], values: list[Any]) -> NDArray[Any] | None:
-        if len(values) != shape[0] * self._width:
+    def from_json(self, shape: list[int], values: list[Any]) -> Values | None:
+        if len(values) != shape[0] * self._column.width:
             return None
-        if self._spec.datatype == "FP32":
-            return np.frombuffer(array("f", values), np.float32).reshape(shape)
+        if self._is_listed:
+            return values
         try:
-            return np.array(values, self._dtype).reshape(shape)
+            return self._column.array(values)
         except OverflowError:
             return None
 
@@ -83,7 +83,7 @@ class _Column:
                 return tensors.from_raw(self._spec.name, datatype, shape, memoryview(body)[start : start + size]).array
             except BadTensor:
                 return None
-        count = shape[0] * self._width
+        count = shape[0] * self._column.width
         if size != count * self._dtype.itemsize:
             return None
         return np.frombuffer(body, self._dtype, count, start).reshape(shape)
@@ -113,23 +113,23 @@ class TypedReader:
             wire = self._decode(body if header_length is None else memoryview(body)[:header_length])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        arrays = self._arrays(wire.inputs, body, len(body) if header_length is None else header_length)
-        if arrays is None:
+        values = self._values(wire.inputs, body, len(body) if header_length is None else header_length)
+        if values is None:
             return None
         asked: Asked = (wire.parameters is not UNSET and bool(wire.parameters.binary_data_output), ())
         if wire.outputs:
             asked = (asked[0], tuple((output.name, _binary(output)) for output in wire.outputs))
-        return Read(arrays, len(arrays[0]), wire.id, asked)
+        return Read(values, wire.inputs[0].shape[0], wire.id, asked)
 
-    def _arrays(self, inputs: list[Any], body: bytes, offset: int) -> list[NDArray[Any]] | None:
-        """One array an input, in the model's order. offset: where the raw tensors begin."""
+    def _values(self, inputs: list[Any], body: bytes, offset: int) -> list[Values] | None:
+        """Values one an input, in the model's order. offset: where the raw tensors begin."""
         if len(inputs) != self._count:
             return None
-        arrays: list[Any] = [None] * self._count
+        values: list[Any] = [None] * self._count
         rows = inputs[0].shape[0] if inputs[0].shape else 0
         for item in inputs:
-            column: _Column = item.column
-            if rows < 1 or column.rows(item.shape) != rows or arrays[column.at] is not None:
+            column: _Input = item.column
+            if rows < 1 or column.rows(item.shape) != rows or values[column.at] is not None:
                 return None
             size = None if item.parameters is UNSET else item.parameters.binary_data_size
             if size is None:
@@ -141,8 +141,8 @@ class TypedReader:
                 offset += size
             if found is None:
                 return None
-            arrays[column.at] = found
-        return arrays if offset == len(body) else None
+            values[column.at] = found
+        return values if offset == len(body) else None
 
 
 def reader_of(signature: Signature) -> TypedReader | None:
@@ -170,7 +170,7 @@ def _input_type(at: int, spec: TensorSpec) -> Any:
         ("data", data, None),
         ("parameters", _InputParameters | UnsetType, UNSET),
     ]
-    column = {"column": _Column(at, spec)}
+    column = {"column": _Input(at, spec)}
     return msgspec.defstruct(
         f"Input{at}", fields, tag_field="name", tag=spec.name, namespace=column, forbid_unknown_fields=True
     )

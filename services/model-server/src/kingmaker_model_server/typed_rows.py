@@ -4,15 +4,13 @@ As in `typed`: whatever is unusual gives None, and the strict reader decides and
 """
 
 import math
-from array import array
-from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from kingmaker_contracts.inference import DTYPES, FLOATS, TensorSpec
+from kingmaker_contracts.inference import FLOATS, TensorSpec
+from kingmaker_model_server.columns import LISTED, Column, Values
 from kingmaker_model_server.signature import Signature
 from kingmaker_model_server.typed import element_type
 
@@ -34,8 +32,8 @@ class NamedRows:
         body = msgspec.defstruct("Body", [("instances", list[row])])  # type: ignore[valid-type]
         self._decode: Any = msgspec.json.Decoder(body).decode
 
-    def read(self, body: bytes) -> list[NDArray[Any]] | None:
-        """One array an input, or None."""
+    def read(self, body: bytes) -> tuple[list[Values], int] | None:
+        """The values, one an input, and the number of rows; or None."""
         try:
             rows = self._decode(body).instances
         except _ERRORS:
@@ -44,7 +42,7 @@ class NamedRows:
             return None
         columns = zip(*map(msgspec.structs.astuple, rows), strict=True)
         try:
-            return [_column(spec, column) for spec, column in zip(self._specs, columns, strict=True)]
+            return [_values(spec, column) for spec, column in zip(self._specs, columns, strict=True)], len(rows)
         except OverflowError:
             return None
 
@@ -57,8 +55,8 @@ class VectorRows:
         body = msgspec.defstruct("Body", [("instances", list[list[float]])])
         self._decode: Any = msgspec.json.Decoder(body).decode
 
-    def read(self, body: bytes) -> list[NDArray[Any]] | None:
-        """The one array, or None."""
+    def read(self, body: bytes) -> tuple[list[Values], int] | None:
+        """The values of the one input, and the number of rows; or None."""
         try:
             rows = self._decode(body).instances
         except _ERRORS:
@@ -66,8 +64,7 @@ class VectorRows:
         [width] = self._shape
         if not rows or any(len(row) != width for row in rows):
             return None
-        flat = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-        return [np.frombuffer(array("f", flat), np.float32).reshape(len(rows), width)]
+        return [rows[0] if len(rows) == 1 else list(chain.from_iterable(rows))], len(rows)
 
 
 def reader_of(signature: Signature) -> NamedRows | VectorRows | None:
@@ -82,13 +79,11 @@ def reader_of(signature: Signature) -> NamedRows | VectorRows | None:
     return None
 
 
-def _column(spec: TensorSpec, values: Sequence[Any]) -> NDArray[Any]:
-    """Missing floats become NaN, missing strings "", as the model was trained to see them. Raises OverflowError."""
-    shape = (len(values), *spec.shape[1:])
-    if spec.datatype == "BYTES" and None in values:
-        values = ["" if value is None else value for value in values]
-    if spec.datatype == "FP32":
-        if None in values:
-            values = [math.nan if value is None else value for value in values]
-        return np.frombuffer(array("f", values), np.float32).reshape(shape)
-    return np.array(values, DTYPES[spec.datatype]).reshape(shape)
+def _values(spec: TensorSpec, column: tuple[Any, ...]) -> Values:
+    """Missing floats as NaN, missing strings as "", as the model was trained to see them. Raises OverflowError."""
+    if spec.datatype not in LISTED:
+        return Column(spec).array(column)
+    if None in column:
+        missing = "" if spec.datatype == "BYTES" else math.nan
+        return [missing if value is None else value for value in column]
+    return list(column)
