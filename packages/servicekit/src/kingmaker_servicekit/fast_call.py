@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 Headers = Sequence[tuple[bytes, bytes]]
 _REMEMBERED_HEADS = 256
 _WITHOUT_BODY = (204, 304)
+_LENGTH = b"content-length: "
 
 
 class Connection(Protocol):
@@ -97,48 +98,43 @@ class FastRoute:
     handler: Handler
     max_body_bytes: int | Callable[[bytes], int]
 
-    def body_limit(self, path: bytes) -> int:
-        limit = self.max_body_bytes
-        return limit if isinstance(limit, int) else limit(path)
-
 
 class Wording:
-    """Writes answers, remembering the heads that are alike until uvicorn's default headers (the date) change."""
+    """Writes answers, remembering the heads that are alike until uvicorn's default headers (the date) change.
+
+    heads: by (status, headers), up to the number after content-length, of answers that leave the connection open.
+    """
 
     def __init__(self) -> None:
-        self._defaults: list[tuple[bytes, bytes]] | None = None
-        self._heads: dict[tuple[int, Headers], tuple[bytes, bool]] = {}
+        self.defaults: Headers = []
+        self.heads: dict[tuple[int, Headers], bytes] = {}
 
     def answer(
-        self, defaults: list[tuple[bytes, bytes]], call: Call | None, status: int, headers: Headers, body: bytes
+        self, defaults: Headers, call: Call | None, status: int, headers: Headers, body: bytes
     ) -> tuple[bytes, bool]:
         """(bytes to send, whether the connection stays open). Raises RuntimeError as Call.answer."""
-        if defaults is not self._defaults or len(self._heads) > _REMEMBERED_HEADS:
-            self._defaults = defaults
-            self._heads = {}
-        if headers.__class__ is tuple:
-            key = (status, headers)
-            known = self._heads.get(key)
-            if known is None:
-                known = self._heads[key] = _head(defaults, status, headers)
-        else:
-            known = _head(defaults, status, headers)
-        head, keep_alive = known
-        closing = b"\r\n\r\n"
+        head, keep_alive = _head(defaults, status, headers)
+        if status not in _WITHOUT_BODY:
+            if keep_alive and isinstance(headers, tuple):
+                self._remember(defaults, (status, headers), head + _LENGTH)
+            head += _LENGTH + b"%d\r\n" % len(body)
         if call is None or not call.keep_alive:
             if keep_alive:
-                closing = b"\r\nconnection: close\r\n\r\n"
+                head += b"connection: close\r\n"
             keep_alive = False
-        if status in _WITHOUT_BODY:  # such a head ends in its last header's line break
-            return head + closing[2:], keep_alive
-        length = b"%d" % len(body)
-        if call is not None and call.method == b"HEAD":
+        if status in _WITHOUT_BODY or (call is not None and call.method == b"HEAD"):
             body = b""
-        return b"".join((head, length, closing, body)), keep_alive
+        return b"".join((head, b"\r\n", body)), keep_alive
+
+    def _remember(self, defaults: Headers, key: tuple[int, Headers], head: bytes) -> None:
+        if defaults is not self.defaults or len(self.heads) >= _REMEMBERED_HEADS:
+            self.defaults = defaults
+            self.heads.clear()
+        self.heads[key] = head
 
 
 def _head(defaults: Headers, status: int, headers: Headers) -> tuple[bytes, bool]:
-    """(status line and headers up to the number after content-length, whether the headers let the connection live)."""
+    """(status line and headers, whether the headers let the connection live)."""
     if status < 200:
         raise RuntimeError(f"{status} is no final answer")
     keep_alive = True
@@ -153,6 +149,4 @@ def _head(defaults: Headers, status: int, headers: Headers) -> tuple[bytes, bool
     block = b"".join([b"%b: %b\r\n" % line for line in lines])
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
         raise RuntimeError("a header of the answer holds a line break or a zero byte")
-    if status not in _WITHOUT_BODY:
-        block += b"content-length: "
     return STATUS_LINE[status] + block, keep_alive

@@ -1,0 +1,223 @@
+"""Turns on one connection: one request in progress at a time, answers in the order of the requests, one last answer.
+
+What is pipelined behind the request in progress waits in uvicorn's `pipeline` with reading paused. Its entries are
+(cycle, ASGI app), (Call, handler), or (Call, status) for a request that will be refused when its turn comes: a refusal
+must not overtake the answers before it.
+After a refusal the client may still be sending; closing at once would reset the connection and could take the answer
+with it, so what still comes is thrown away for a bounded while.
+"""
+
+import time
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from kingmaker_servicekit.fast_call import Call, Handler, Headers, Wording
+
+LINGER_S = 2.0
+LINGER_BYTES = 64 * 2**20
+
+Refuse = Callable[[int, Call | None], tuple[list[tuple[bytes, bytes]], bytes]]
+
+
+class TakingTurns(HttpToolsProtocol):
+    """uvicorn's protocol with fast calls in its line. Reading them is the subclass's."""
+
+    # slots, for uvicorn's own attributes nearly fill the thirty for which Python keeps an instance compact and fast
+    __slots__ = ("_advancing", "_blocked_by_writing", "_call", "_ended", "_idle_since", "_thrown_away")
+    _refuse: Refuse
+    _wording: Wording
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._call: Call | None = None  # the fast request being read
+        self._idle_since = 0.0
+        self._advancing = False
+        self._blocked_by_writing = False
+        self._ended = False  # the last answer was given or queued; what comes now is thrown away
+        self._thrown_away = 0
+
+    def _await_body(self, call: Call) -> None:
+        """The turn of a request has come before its body was whole."""
+        raise NotImplementedError
+
+    def _is_reading(self) -> bool:
+        """Whether a request has begun that somebody watches the clock of."""
+        raise NotImplementedError
+
+    def _stop_reading(self) -> None:
+        """Nothing more will be read on this connection."""
+        raise NotImplementedError
+
+    # What uvicorn calls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._stop_reading()
+        self.pipeline.clear()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._blocked_by_writing:
+            self._blocked_by_writing = False
+            self._advance()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Runs less often than requests come: answers only note the time, and this looks at it."""
+        self.timeout_keep_alive_task = None
+        if self._is_busy() or self._is_reading():
+            return  # the next answer starts it again
+        left = self._idle_since + self.timeout_keep_alive - time.perf_counter()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left + 0.001, self.timeout_keep_alive_handler)
+        else:
+            self._give_up()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.pipeline:
+            self._advance()
+        elif not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._idle_since = time.perf_counter()
+            if self.timeout_keep_alive_task is None:
+                self._watch_idleness()
+
+    # The line
+
+    def _is_busy(self) -> bool:
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _is_queued(self, cycle: Any) -> bool:
+        """Only ever asked of the last request read."""
+        return bool(self.pipeline) and self.pipeline[0][0] is cycle
+
+    def _queue(self, call: Call, what: Handler | int) -> None:
+        self.flow.pause_reading()
+        self.pipeline.appendleft((call, what))  # type: ignore[arg-type]
+
+    def _advance(self) -> None:
+        """Start what waits, until something is not answered at once. A loop, not a recursion through answers."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self.pipeline and not self.transport.is_closing():
+                if self.flow.write_paused:
+                    self._blocked_by_writing = True
+                    return
+                waiting: tuple[Any, Any] = self.pipeline.pop()
+                if not self.pipeline:
+                    self.flow.resume_reading()
+                if not self._start(*waiting):
+                    return
+        finally:
+            self._advancing = False
+
+    def _start(self, cycle: Any, what: Any) -> bool:
+        """Whether it is answered already."""
+        if cycle.__class__ is not Call:
+            self._start_asgi_task(cycle, what)
+        elif cycle is self._call:
+            self._await_body(cycle)
+        elif isinstance(what, int):
+            cycle.response_complete = True
+            self._refuse_now(what, cycle if cycle.method else None)
+        else:
+            self._handle(cycle, what)
+        return bool(cycle.response_complete)
+
+    def _handle(self, call: Call, handler: Handler) -> None:
+        try:
+            handler(call)
+        except Exception as error:  # the outermost handler of a fast request
+            self._blame_handler(call, error)
+
+    def _blame_handler(self, call: Call, error: Exception) -> None:
+        self.logger.error("Exception in a fast handler", exc_info=error)
+        if not call.response_complete:
+            self._refuse_now(500, call)
+
+    # Answering
+
+    def send_answer(self, call: Call, status: int, headers: Headers, body: bytes) -> None:
+        transport = self.transport
+        if transport.is_closing():
+            call.response_complete = True
+            return
+        state = self.server_state
+        wording = self._wording
+        head = None
+        if headers.__class__ is tuple and wording.defaults is state.default_headers:
+            head = wording.heads.get((status, headers))
+        if head is not None and call.keep_alive and call.method != b"HEAD":
+            call.response_complete = True
+            transport.write(b"".join((head, b"%d\r\n\r\n" % len(body), body)))
+        else:
+            data, keep_alive = wording.answer(state.default_headers, call, status, headers, body)
+            call.response_complete = True
+            transport.write(data)
+            if not keep_alive:
+                self._ended = True
+                state.total_requests += 1
+                transport.close()
+                return
+        # on_response_complete, written out: a call less for each request
+        state.total_requests += 1
+        if self.pipeline:
+            self._advance()
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        self._idle_since = perf_counter()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idleness()
+
+    def _watch_idleness(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _refuse_in_turn(self, status: int, call: Call | None) -> None:
+        """The last answer of this connection: now, or after those before it. call: the one being read, if any."""
+        self._ended = True
+        self._call = None
+        self._stop_reading()
+        if call is not None and self._is_queued(call):
+            self.pipeline[0] = (call, status)  # type: ignore[assignment]
+        elif call is None and self._is_busy():
+            nobody = Call(self, b"", b"", b"", [], perf_counter(), keep_alive=False)
+            self.cycle = nobody  # type: ignore[assignment]
+            self._queue(nobody, status)
+        else:
+            self._refuse_now(status, call)
+
+    def _refuse_now(self, status: int, call: Call | None) -> None:
+        self._ended = True
+        if call is not None:
+            call.response_complete = True
+            call.keep_alive = False
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        headers, body = self._refuse(status, call)
+        data, _ = self._wording.answer(self.server_state.default_headers, call, status, headers, body)
+        self.transport.write(data)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self._give_up)
+
+    def _throw_away(self, received: int) -> None:
+        self._thrown_away += received
+        if self._thrown_away > LINGER_BYTES:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Close; at once where the client does not read, for closing would wait for it."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
