@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Lifespan, Receive, Scope, Send
@@ -55,7 +56,7 @@ def build(
     lifespan: Lifespan[Any] | None = None,
 ) -> FastAPI:
     """The app clients call."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Kingmaker gateway", version=version, description=openapi.DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     reader = _BodyReader(body_read_s)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from kingmaker_model_server import api
@@ -56,7 +57,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Service:
         with contextlib.suppress(asyncio.CancelledError):
             await loading
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title=f"Kingmaker model server: {settings.model_name}",
         description="One ONNX model version over the Open Inference Protocol V2 and V1.",
         redoc_url=None,
