@@ -217,6 +217,13 @@ class TestCalls:
         wait_until(lambda: not fast_server.uvicorn.server_state.connections)
         assert not fast_server.tracebacks()
 
+    @pytest.mark.parametrize("last", [post(b"x", b"close"), b"POST /fast HTTP/1.0\r\n\r\n"])
+    def test_nothing_behind_the_last_answer_is_handled(self, fast_server: Any, last: bytes) -> None:
+        with fast_server.connect() as client:
+            client.send(last + post(b"never", b"hold"))
+            assert len(client.read_all()) == 1
+        assert fast_server.held.empty()
+
     def test_requests_are_counted_like_uvicorns(self, start_fast_server: Any) -> None:
         server = start_fast_server()
         with server.connect() as client:

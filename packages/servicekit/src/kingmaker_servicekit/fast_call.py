@@ -103,11 +103,19 @@ class Wording:
     """Writes answers, remembering the heads that are alike until uvicorn's default headers (the date) change.
 
     heads: by (status, headers), up to the number after content-length, of answers that leave the connection open.
+    last: (status, headers, head) of the one sent last, found by identity: a service mostly sends one kind.
     """
 
     def __init__(self) -> None:
         self.defaults: Headers = []
         self.heads: dict[tuple[int, Headers], bytes] = {}
+        self.last: tuple[int, Headers, bytes] = (0, (), b"")
+
+    def find(self, status: int, headers: Headers) -> bytes | None:
+        head = self.heads.get((status, headers)) if isinstance(headers, tuple) else None
+        if head is not None:
+            self.last = (status, headers, head)
+        return head
 
     def answer(
         self, defaults: Headers, call: Call | None, status: int, headers: Headers, body: bytes
@@ -130,6 +138,7 @@ class Wording:
         if defaults is not self.defaults or len(self.heads) >= _REMEMBERED_HEADS:
             self.defaults = defaults
             self.heads.clear()
+            self.last = (0, (), b"")
         self.heads[key] = head
 
 

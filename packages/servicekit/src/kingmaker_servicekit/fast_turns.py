@@ -150,9 +150,11 @@ class TakingTurns(HttpToolsProtocol):
             return
         state = self.server_state
         wording = self._wording
-        head = None
-        if headers.__class__ is tuple and wording.defaults is state.default_headers:
-            head = wording.heads.get((status, headers))
+        head: bytes | None = None
+        if wording.defaults is state.default_headers:
+            last_status, last_headers, head = wording.last
+            if headers is not last_headers or status != last_status:
+                head = wording.find(status, headers)
         if head is not None and call.keep_alive and call.method != b"HEAD":
             call.response_complete = True
             transport.write(b"".join((head, b"%d\r\n\r\n" % len(body), body)))
