@@ -5,12 +5,12 @@ the others go on; the exit code then says so.
 """
 
 import argparse
+import dataclasses
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from typing import Final
 
@@ -53,9 +53,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the core ratios, about two minutes")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--runs", type=int, help="rounds of each comparison, instead of 5 (3 with --quick)")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = QUICK if arguments.quick else WHOLE
+    if arguments.runs is not None:
+        plan = dataclasses.replace(plan, runs=max(1, arguments.runs))
     names = arguments.only or list(_QUICK_PARTS if plan.is_quick else PARTS)
     try:
         cores()
@@ -110,10 +113,6 @@ def _measure(names: list[str], plan: Plan, found: Tools, *, whole: bool) -> int:
     _say(f"took {seconds:.0f} s, wrong answers: {figures.wrong_answers(sections)}")
     failed = [name for name in names if name in not_run]
     return 1 if failed or figures.wrong_answers(sections) else 0
-
-
-def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:

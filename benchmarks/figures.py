@@ -123,7 +123,9 @@ def is_ours(stack: str) -> bool:
 
 def quick(sections: Sequence[Section], names: Sequence[str]) -> dict[str, float | int | None]:
     """The ratios of bench-quick.json by name, None for what was not run, and the count of wrong answers."""
-    found = {known.name: known.value.median for section in sections for known in section.ratios if known.model == "gb25"}
+    found = {
+        known.name: known.value.median for section in sections for known in section.ratios if known.model == "gb25"
+    }
     ratios: dict[str, float | int | None] = {name: _rounded(found.get(name)) for name in names}
     return ratios | {"wrong_answers": wrong_answers(sections)}
 

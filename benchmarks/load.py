@@ -120,8 +120,8 @@ class Generator:
         running = []
         for number, url in enumerate(urls):
             if counting:
-                running.append(self._start(url, target, counting, seconds, think_ms, False, number * 31))
-            running.append(self._start(url, target, checking, seconds, think_ms, True, number * 31 + 128))
+                running.append(self._start(url, target, counting, seconds, think_ms, check=False, offset=number * 31))
+            running.append(self._start(url, target, checking, seconds, think_ms, check=True, offset=number * 31 + 128))
         try:
             outputs = [process.communicate(timeout=seconds + 30)[0] for process in running]
         finally:
@@ -133,7 +133,7 @@ class Generator:
         return joined([parse(output) for output in outputs], {name: after[name] - before[name] for name in after})
 
     def _start(
-        self, url: str, target: Target, connections: int, seconds: int, think_ms: int, check: bool, offset: int
+        self, url: str, target: Target, connections: int, seconds: int, think_ms: int, *, check: bool, offset: int
     ) -> "subprocess.Popen[str]":
         command = ["taskset", "-c", str(self._core), str(self._wrk.path), "-t1", f"-c{connections}", f"-d{seconds}s"]
         env = {**os.environ, **self._wrk.env, "POOL": str(target.pool), "THINK_MS": str(think_ms)}

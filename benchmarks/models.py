@@ -28,7 +28,7 @@ from kingmaker.publishing import columns, histograms
 from kingmaker.publishing import profile as described
 from kingmaker.publishing.convert import TARGET_OPSET, convert
 from kingmaker_contracts import package, wire
-from kingmaker_contracts.profile import Feature, NumericReference, Output, Profile, Reference, Score, sha256_of
+from kingmaker_contracts.profile import Feature, Output, Profile, Reference, Score, sha256_of
 
 ROWS: Final = 256
 TOLERANCE: Final = 1e-6
@@ -73,7 +73,7 @@ def load(name: str) -> BenchModel:
     folder = folders.MODELS / f"{name}-{_EDITION}"
     if not (folder / package.MANIFEST).exists():
         _BUILDERS[name](folder)
-    bodies, answers = _requests(name, folder)
+    bodies, answers = _requests(folder)
     (folder / "pool.lua").write_text(pool_text(bodies, answers))
     return BenchModel(name, folder, bodies, answers, (folder / package.PROFILE).read_bytes())
 
@@ -92,7 +92,7 @@ def body_of(number: int, tensors: list[tuple[str, str, list[int], list[Any]]]) -
     return msgspec.json.encode({"id": str(number), "inputs": inputs}).decode()
 
 
-def _requests(name: str, folder: Path) -> tuple[list[str], list[Answer]]:
+def _requests(folder: Path) -> tuple[list[str], list[Answer]]:
     rows: dict[str, list[Any]] = msgspec.json.decode((folder / "rows.json").read_bytes())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -116,7 +116,8 @@ def _build_gb25(folder: Path) -> None:
     rng = np.random.default_rng(25)
     x = rng.normal(size=(4000, 25)).astype(np.float32)
     y = (x[:, :5].sum(axis=1) + x[:, 5] * x[:, 6] + rng.logistic(size=len(x)) > 0).astype(int)
-    pipeline = make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=100, max_depth=3, random_state=0))
+    trees = GradientBoostingClassifier(n_estimators=100, max_depth=3, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), trees)
     pipeline.fit(x, y)
     onnx: bytes = to_onnx(
         pipeline,
@@ -127,7 +128,8 @@ def _build_gb25(folder: Path) -> None:
     numeric = {f"input[{i}]": histograms.numeric(x[:, i]) for i in range(25)}
     inputs = [Feature("input", "FP32", [-1, 25], "numeric")]
     rows = {"input": np.round(x[:ROWS].astype(np.float64), 4).tolist()}
-    _write(folder, "gb25", onnx, inputs, Reference(len(x), numeric=numeric, score=_score_reference(onnx, {"input": x})), rows)
+    reference = Reference(len(x), numeric=numeric, score=histograms.numeric(_scores(onnx, {"input": x})))
+    _write(folder, onnx, inputs, reference, rows=rows)
 
 
 def _build_flights(folder: Path) -> None:
@@ -141,7 +143,7 @@ def _build_flights(folder: Path) -> None:
     feed = {name: values.reshape(-1, 1) for name, values in served.items()}
     reference = described.reference(inputs, served, _scores(onnx, feed))
     sample = rows.sample(ROWS, random_state=0)
-    _write(folder, "flights", onnx, inputs, reference, {str(name): _json(sample[name]) for name in sample.columns})
+    _write(folder, onnx, inputs, reference, rows={str(name): _json(sample[name]) for name in sample.columns})
 
 
 def _json(column: "pd.Series[Any]") -> list[Any]:
@@ -154,15 +156,12 @@ def _scores(onnx: bytes, feed: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
     return np.asarray(session.run(["probabilities"], feed)[0][:, 1], dtype=np.float64)
 
 
-def _score_reference(onnx: bytes, feed: dict[str, NDArray[Any]]) -> NumericReference:
-    return histograms.numeric(_scores(onnx, feed))
-
-
 def _write(
-    folder: Path, name: str, onnx: bytes, inputs: list[Feature], reference: Reference, rows: dict[str, list[Any]]
+    folder: Path, onnx: bytes, inputs: list[Feature], reference: Reference, *, rows: dict[str, list[Any]]
 ) -> None:
     """The package, its manifest last, and the rows beside it."""
     folder.mkdir(parents=True, exist_ok=True)
+    name = folder.name.partition("-")[0]
     sha256 = hashlib.sha256(onnx).hexdigest()
     profile = Profile(
         name=name,

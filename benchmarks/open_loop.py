@@ -69,9 +69,7 @@ def is_right(body: bytes, expected: list[float]) -> bool:
         outputs = {output["name"]: output["data"] for output in json.loads(body)["outputs"]}
         found = outputs["probabilities"]
         flat = found[0] if isinstance(found[0], list) else found
-        return len(flat) == len(expected) and all(
-            abs(a - b) <= TOLERANCE for a, b in zip(flat, expected, strict=True)
-        )
+        return len(flat) == len(expected) and all(abs(a - b) <= TOLERANCE for a, b in zip(flat, expected, strict=True))
     except (ValueError, KeyError, TypeError, IndexError):
         return False
 
@@ -130,7 +128,9 @@ def ask(url: str, bodies: list[str], answers: list[list[float]], rate: float, se
 
 
 def _request(host: str, path: str, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 

@@ -8,6 +8,8 @@ import matplotlib as mpl
 from benchmarks.figures import Row
 from benchmarks.results import Results
 
+TITLE = "End to end, all server processes on one core"
+
 mpl.use("Agg")
 mpl.rcParams["svg.hashsalt"] = "kingmaker"  # the same figures give the same bytes
 
@@ -29,7 +31,7 @@ def draw(taken: Results, path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="connections", title=title)
         axes.grid(visible=True, alpha=0.3)
     rates.legend(fontsize=8)
-    figure.suptitle(f"End to end, all server processes on one core ({taken.date})", fontsize=10)
+    figure.suptitle(f"{TITLE} ({taken.date})", fontsize=10)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -13,6 +13,7 @@ import msgspec
 from benchmarks.lab import HOST
 
 MIRROR_TIMEOUT_S: Final = 2
+_TYPES: Final = "type.googleapis.com/envoy.extensions.filters"
 _NO_LIMIT: Final = {"thresholds": [{"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 100000}]}
 
 
@@ -31,7 +32,7 @@ def envoy(port: int, champion: str, challenger: str, mirror: str | None = None) 
         route["request_mirror_policies"] = [{"cluster": "mirror"}]
         route["timeout"] = f"{MIRROR_TIMEOUT_S}s"  # a mirrored request lives by its route's timeout
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",
         "generate_request_id": False,
         "route_config": {
@@ -42,7 +43,7 @@ def envoy(port: int, champion: str, challenger: str, mirror: str | None = None) 
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                "typed_config": {"@type": f"{_TYPES}.http.router.v3.Router"},
             }
         ],
     }
@@ -92,13 +93,15 @@ _PROXY: Final = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_s
 
 def _nginx_head(folder: Path) -> str:
     return (
-        f"daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log crit;\n"
+        "daemon off; master_process off; worker_processes 1; "
+        f"pid {folder}/nginx.pid; error_log {folder}/error.log crit;\n"
         "events { worker_connections 8192; }"
     )
 
 
 def _nginx_http(folder: Path) -> str:
-    temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     return f"access_log off; keepalive_requests 1000000000; client_body_buffer_size 64k; {temporary}"
 
 

@@ -29,22 +29,14 @@ def filled(document: str, taken: Results | None) -> str:
 
 
 def _place(name: str, taken: Results | None) -> str:
-    if name not in ("machine", "summary", "footprint", "plot", *SECTIONS):
+    if name not in (*_WHOLE, *SECTIONS):
         raise ValueError(f"unknown place {name!r} in the document")
     if taken is None:
         return NOTHING
-    if name == "machine":
-        return _machine(taken)
-    if name == "summary":
-        return _summary(taken)
-    if name == "footprint":
-        return _footprint(taken)
-    if name == "plot":
-        return "![Requests a second and p99 by connections](performance.svg)"
+    if name in _WHOLE:
+        return _WHOLE[name](taken)
     section = taken.section(name)
-    if section is None:
-        return f"*Not run: {taken.not_run.get(name, 'left out')}.*"
-    return section_text(section)
+    return f"*Not run: {taken.not_run.get(name, 'left out')}.*" if section is None else section_text(section)
 
 
 SECTIONS: Final = ("hop", "servers", "end_to_end", "fixed_rate", "shadow", "recording", "growth")
@@ -54,14 +46,11 @@ def section_text(section: Section) -> str:
     """Tables of one part: stacks by load, ratios, single numbers, what was not run."""
     parts = []
     for (model, load), rows in figures.by_load(section.rows).items():
-        parts.append(f"**{model}, {load}** (median, lowest to highest of {rows[0].requests_per_s.runs} runs)\n\n" + _table(rows))
+        runs = rows[0].requests_per_s.runs
+        parts.append(f"**{model}, {load}** (median, lowest to highest of {runs} runs)\n\n{_table(rows)}")
     if section.ratios:
         lines = ["| ratio | model | load | median | lowest | highest |", "|---|---|---|---:|---:|---:|"]
-        for known in section.ratios:
-            v = known.value
-            lines.append(
-                f"| {known.name} | {known.model} | {known.load} | {short(v.median)} | {short(v.low)} | {short(v.high)} |"
-            )
+        lines += [f"| {r.name} | {r.model} | {r.load} | {_cells(r.value)} |" for r in section.ratios]
         parts.append("\n".join(lines))
     parts += [f"- {name}: {short(value)}" for name, value in section.notes.items()]
     parts += [f"- **Not run:** {name}: {why}" for name, why in section.not_run.items()]
@@ -87,6 +76,10 @@ def _spread(value: Figure) -> str:
     return f"**{short(value.median)}** ({short(value.low)} to {short(value.high)})"
 
 
+def _cells(value: Figure) -> str:
+    return f"{short(value.median)} | {short(value.low)} | {short(value.high)}"
+
+
 def short(value: float) -> str:
     """Three significant digits, thousands in full."""
     if abs(value) >= 100:
@@ -95,7 +88,8 @@ def short(value: float) -> str:
 
 
 def _machine(taken: Results) -> str:
-    lines = [f"Taken on {taken.date} in {taken.seconds:.0f} s, answers wrong: {figures.wrong_answers(taken.sections)}.", ""]
+    wrong = figures.wrong_answers(taken.sections)
+    lines = [f"Taken on {taken.date} in {taken.seconds:.0f} s; wrong answers: {wrong}.", ""]
     lines += ["| machine | |", "|---|---|", *(f"| {name} | {value} |" for name, value in taken.machine.items())]
     lines += ["", "Versions: " + ", ".join(f"{name} {number}" for name, number in taken.versions.items()) + "."]
     lines += [f"- **Not run:** {name}: {why}" for name, why in taken.not_run.items()]
@@ -105,11 +99,8 @@ def _machine(taken: Results) -> str:
 def _summary(taken: Results) -> str:
     """Every ratio for the model the targets speak of."""
     lines = ["| ratio | load | median | lowest | highest |", "|---|---|---:|---:|---:|"]
-    for section in taken.sections:
-        for known in section.ratios:
-            if known.model == "gb25":
-                v = known.value
-                lines.append(f"| {known.name} | {known.load} | {short(v.median)} | {short(v.low)} | {short(v.high)} |")
+    ratios = [known for section in taken.sections for known in section.ratios if known.model == "gb25"]
+    lines += [f"| {known.name} | {known.load} | {_cells(known.value)} |" for known in ratios]
     return "\n".join(lines)
 
 
@@ -121,6 +112,13 @@ def _footprint(taken: Results) -> str:
             told = "" if ready is None else short(float(ready))
             lines.append(f"| {known['server']} | {section.name} | {short(float(known['rss_mb'] or 0))} | {told} |")
     return "\n".join(lines)
+
+
+def _plot(taken: Results) -> str:
+    return "*Not run.*" if taken.section("end_to_end") is None else f"![{plot.TITLE}]({PLOT.name})"
+
+
+_WHOLE: Final = {"machine": _machine, "summary": _summary, "footprint": _footprint, "plot": _plot}
 
 
 def main(document: Path = DOCUMENT) -> int:

@@ -8,7 +8,7 @@ Samples = dict[str, list[Sample]]
 
 
 def take(
-    generator: Generator, targets: Mapping[str, Target], connections: int, runs: int, seconds: int, think_ms: int = 0
+    generator: Generator, targets: Mapping[str, Target], connections: int, runs: int, seconds: int, *, think_ms: int = 0
 ) -> Samples:
     """`runs` samples of every target. A run to warm up comes first, and who begins changes from round to round."""
     samples: Samples = {name: [] for name in targets}

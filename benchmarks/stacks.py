@@ -72,18 +72,17 @@ class Stacks:
         records: bool = True,
         name: str = "gateway",
     ) -> Server:
-        """A gateway with a namespace of its own, ready with every variant. records: False leaves its recorder one
-        row of memory, so everything is dropped, and counted, before it is encoded."""
+        """A gateway with a namespace of its own, ready with every variant."""
         port, admin = free_port(), free_port()
         namespace = f"bench-{port}"
         variants = _publish(model, split, namespace, valkey.port)
         env = {"NAMESPACE": namespace, "PORT": str(port), "ADMIN_PORT": str(admin), "LOG_FORMAT": "text"}
         env |= {"REDIS_URL": f"redis://{HOST}:{valkey.port}/0", "LOG_LEVEL": "WARNING"}
         env["RECORDER__MAX_STREAM_ENTRIES"] = str(_KEPT_ENTRIES)
-        if not records:
-            env["RECORDER__BUFFER_ROWS"] = "1"
         full = {f"KINGMAKER_GATEWAY_{key}": value for key, value in env.items()}
-        server = self.lab.start(name, [sys.executable, "-m", "kingmaker_gateway"], port, core=core, env=full)
+        module = "kingmaker_gateway" if records else "benchmarks.gateway_without_recorder"
+        command = [sys.executable, "-m", module]
+        server = self.lab.start(name, command, port, core=core, env=full, cwd=str(folders.REPOSITORY))
         server.admin_port = admin
         self.lab.wait(server, model.path, body=model.bodies[0].encode())
         for variant in variants:

@@ -104,7 +104,7 @@ def _debian(name: str) -> Tool:
 
 def _unpack(name: str, root: Path) -> None:
     if shutil.which("apt-get") is None:
-        raise ToolMissing(f"{name} is neither on PATH nor a Debian package here; install it, for example: brew install {name}")
+        raise ToolMissing(f"{name} is not on PATH and apt-get is not here; install {name} with your package manager")
     print(f"fetching Debian's {name}", file=sys.stderr, flush=True)
     folder = folders.DEBIAN / name
     folder.mkdir(parents=True, exist_ok=True)

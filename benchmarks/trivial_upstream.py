@@ -106,7 +106,8 @@ def main() -> None:
 
     async def serve() -> None:
         answers = Answers(model, width)
-        server = await asyncio.get_running_loop().create_server(lambda: Upstream(answers), "127.0.0.1", port, backlog=2048)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Upstream(answers), "127.0.0.1", port, backlog=2048)
         await server.serve_forever()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,4 +1,7 @@
-"""KServe's Python model server over ONNX Runtime; runs in KServe's environment. `kserve_onnx.py NAME PORT`, the file in ONNX."""
+"""KServe's Python model server over ONNX Runtime: `kserve_onnx.py NAME PORT`, the file in ONNX.
+
+Runs in KServe's own environment.
+"""
 
 import os
 import sys
@@ -28,9 +31,7 @@ class OnnxModel(kserve.Model):
         self.ready = True
         return True
 
-    async def predict(
-        self, payload: kserve.InferRequest, headers: Any = None, response_headers: Any = None
-    ) -> kserve.InferResponse:
+    async def predict(self, payload: kserve.InferRequest, *_: Any, **__: Any) -> kserve.InferResponse:
         feed = {tensor.name: _array(tensor) for tensor in payload.inputs}
         label, probabilities = self._session.run(["label", "probabilities"], feed)
         outputs = [

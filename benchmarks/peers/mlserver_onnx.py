@@ -1,4 +1,7 @@
-"""MLServer's custom runtime over ONNX Runtime; runs in MLServer's environment. Its fastest setting: no workers, no batching."""
+"""A custom runtime of MLServer over ONNX Runtime, in its fastest setting: no workers, no batching.
+
+Runs in MLServer's own environment.
+"""
 
 import os
 from typing import Any

@@ -1,8 +1,7 @@
 """(f) What recording every prediction costs the gateway, and what Redis being gone costs it.
 
 The gateway alone, in front of upstreams that cost next to nothing, since its throughput is what the bar speaks
-of; Valkey has the load generator's core. "Off" is a recorder with one row of memory: every prediction is still
-offered, dropped and counted.
+of; Valkey has the load generator's core.
 """
 
 from benchmarks import figures, rounds
@@ -25,7 +24,10 @@ def run(tools: Tools, plan: Plan) -> Section:
         stacks = Stacks(lab, tools)
         valkey, lost = stacks.valkey(lab.load_core), stacks.valkey(lab.load_core)
         split = Split(*(stacks.trivial(model, _WIDTH).address for _ in range(2)))
-        gateways = {_ON: stacks.gateway(model, split, valkey), _OFF: stacks.gateway(model, split, lost, records=False)}
+        gateways = {
+            _ON: stacks.gateway(model, split, valkey),
+            _OFF: stacks.gateway(model, split, valkey, records=False),
+        }
         if not plan.is_quick:
             gateways[_GONE] = stacks.gateway(model, split, lost)
         lab.stop([lost])

@@ -7,12 +7,13 @@ generator's core, as they would on another machine. Hung and dead ones were heal
 import contextlib
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from benchmarks import figures, rounds
 from benchmarks.figures import Ratio, Section
 from benchmarks.lab import HOST, Lab, Server
-from benchmarks.load import Target
-from benchmarks.models import BenchModel, load
+from benchmarks.load import Sample, Target
+from benchmarks.models import load
 from benchmarks.plan import Plan
 from benchmarks.stacks import Split, Stacks
 from benchmarks.tools import Tools
@@ -27,6 +28,16 @@ StartFront = Callable[[str | None], Server]
 """Start a front with a mirror to this address, or without one."""
 
 
+@dataclass(slots=True, frozen=True)
+class Mirroring:
+    """Who mirrors: its name, what its ratios begin with, how one is started, and whom all of them serve from."""
+
+    who: str
+    prefix: str
+    start: StartFront
+    champion: Server
+
+
 def run(tools: Tools, plan: Plan) -> Section:
     model, section = load("gb25"), Section("shadow")
     states = ("hung", "dead") if plan.is_quick else ("healthy", "hung", "dead")
@@ -38,7 +49,8 @@ def run(tools: Tools, plan: Plan) -> Section:
         def gateway(mirror: str | None) -> Server:
             return stacks.gateway(model, Split(champion.address, shadow=mirror), valkey)
 
-        _measure(section, stacks, model, "Kingmaker", gateway, champion, states, plan, half=not plan.is_quick)
+        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion)
+        _measure(section, stacks, kingmaker, states, plan)
     if plan.is_quick:
         return section
     for name, tool in (("Envoy", "envoy"), ("nginx", "nginx")):
@@ -48,7 +60,8 @@ def run(tools: Tools, plan: Plan) -> Section:
         with Lab(f"shadow-{tool}") as lab:
             stacks = Stacks(lab, tools)
             champion = stacks.model_server(model, name="champion")
-            _measure(section, stacks, model, name, _proxy(stacks, tool, champion), champion, states, plan, half=False)
+            proxy = Mirroring(name, f"{tool}_mirror", _proxy(stacks, tool, champion), champion)
+            _measure(section, stacks, proxy, states, plan)
     return section
 
 
@@ -57,23 +70,13 @@ def _proxy(stacks: Stacks, tool: str, champion: Server) -> StartFront:
     return lambda mirror: start(champion.address, champion.address, mirror)
 
 
-def _measure(
-    section: Section,
-    stacks: Stacks,
-    model: BenchModel,
-    who: str,
-    front: StartFront,
-    champion: Server,
-    states: tuple[str, ...],
-    plan: Plan,
-    *,
-    half: bool,
-) -> None:
+def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...], plan: Plan) -> None:
     """A front without a mirror beside one for every state of its challenger."""
+    model = load("gb25")
     shadows = {s: stacks.model_server(model, stacks.lab.load_core, f"challenger, {s}") for s in states}
-    fronts = {_OFF: front(None)} | {state: front(shadow.address) for state, shadow in shadows.items()}
+    fronts = {_OFF: by.start(None)} | {state: by.start(shadow.address) for state, shadow in shadows.items()}
     targets: dict[str, Target] = {
-        f"{who}, {state}": stacks.target(model, server, [server, champion]) for state, server in fronts.items()
+        f"{by.who}, {state}": stacks.target(model, server, [server, by.champion]) for state, server in fronts.items()
     }
     for target in targets.values():
         stacks.generator.run(target, CONNECTIONS, 1)  # while every challenger is well
@@ -82,29 +85,23 @@ def _measure(
         stacks.lab.stop([shadows["dead"]])
         samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.runs, _SECONDS)
     section.rows += [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
-    off = samples[f"{who}, {_OFF}"]
+    off = samples[f"{by.who}, {_OFF}"]
     for state in states:
-        prefix = "shadow" if who == "Kingmaker" else f"{who.lower()}_mirror"
-        section.ratios += _ratios(f"{prefix}_{state}", _LABEL, samples[f"{who}, {state}"], off)
-    if half:
-        pair = {f"{who}, {state}": targets[f"{who}, {state}"] for state in (_OFF, "healthy")}
-        _half_load(section, stacks, pair, fronts["healthy"], samples, plan)
+        section.ratios += _ratios(f"{by.prefix}_{state}", _LABEL, samples[f"{by.who}, {state}"], off)
+    if "healthy" in states and fronts["healthy"].admin_port is not None:
+        pair = {name: targets[name] for name in (f"{by.who}, {_OFF}", f"{by.who}, healthy")}
+        full = figures.row("", "", "", off)
+        _half_load(section, stacks, pair, mirroring=fronts["healthy"], full=full, plan=plan)
 
 
 def _half_load(
-    section: Section,
-    stacks: Stacks,
-    targets: dict[str, Target],
-    mirroring: Server,
-    full: rounds.Samples,
-    plan: Plan,
+    section: Section, stacks: Stacks, pair: dict[str, Target], *, mirroring: Server, full: figures.Row, plan: Plan
 ) -> None:
     """The healthy shadow where the machine is not the limit; connections pause between requests."""
-    off, healthy = targets
-    busiest = figures.row(off, "gb25", _LABEL, full[off])
-    think_ms = think_time_ms(busiest.requests_per_s.median, busiest.p50_ms.median)
+    off, healthy = pair
+    think_ms = think_time_ms(full.requests_per_s.median, full.p50_ms.median)
     before = shadow_copies(mirroring)
-    samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.runs, _SECONDS, think_ms)
+    samples = rounds.take(stacks.generator, pair, CONNECTIONS, plan.runs, _SECONDS, think_ms=think_ms)
     after = shadow_copies(mirroring)
     sent, dropped = (now - then for now, then in zip(after, before, strict=True))
     section.rows += [figures.row(name, "gb25", _HALF, found) for name, found in samples.items()]
@@ -130,9 +127,7 @@ def metric(text: str, name: str) -> float:
     return sum(float(value) for value in values)
 
 
-def _ratios(
-    name: str, label: str, mirrored: list[figures.Sample], off: list[figures.Sample]
-) -> list[Ratio]:
+def _ratios(name: str, label: str, mirrored: list[Sample], off: list[Sample]) -> list[Ratio]:
     return [
         Ratio(f"{name}_throughput_ratio", "gb25", label, figures.ratio(mirrored, off, figures.throughput)),
         Ratio(f"{name}_p99_ratio", "gb25", label, figures.ratio(mirrored, off, figures.p99)),
