@@ -117,12 +117,13 @@ class Generator:
         urls = [target.url, *target.more_urls]
         counting, checking = shares(max(1, connections // len(urls)))
         before = _cpu(target.servers)
-        running = []
-        for number, url in enumerate(urls):
-            if counting:
-                running.append(self._start(url, target, counting, seconds, think_ms, check=False, offset=number * 31))
-            running.append(self._start(url, target, checking, seconds, think_ms, check=True, offset=number * 31 + 128))
+        running: list[subprocess.Popen[str]] = []
         try:
+            for number, url in enumerate(urls):
+                for many, check in ((counting, False), (checking, True)):
+                    if many:
+                        offset = number * 31 + 128 * check
+                        running.append(self._start(url, target, many, seconds, think_ms, check=check, offset=offset))
             outputs = [process.communicate(timeout=seconds + 30)[0] for process in running]
         finally:
             for process in running:

@@ -68,9 +68,9 @@ class BenchModel:
         return self.folder / "pool.lua"
 
 
-def load(name: str) -> BenchModel:
+def load(name: str, root: Path = folders.MODELS) -> BenchModel:
     """A model by name, built on first use."""
-    folder = folders.MODELS / f"{name}-{_EDITION}"
+    folder = root / f"{name}-{_EDITION}"
     if not (folder / package.MANIFEST).exists():
         _BUILDERS[name](folder)
     bodies, answers = _requests(folder)
