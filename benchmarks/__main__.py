@@ -55,10 +55,12 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--runs", type=int, help="rounds of each comparison, instead of 5 (3 with --quick)")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also when started in the background, where Ctrl-C is ignored
+        signal.signal(number, signal.default_int_handler)
     plan = QUICK if arguments.quick else WHOLE
     if arguments.runs is not None:
-        plan = dataclasses.replace(plan, runs=max(1, arguments.runs))
+        runs = max(1, arguments.runs)
+        plan = dataclasses.replace(plan, runs=runs, shadow_runs=runs)
     names = arguments.only or list(_QUICK_PARTS if plan.is_quick else PARTS)
     try:
         cores()
@@ -99,7 +101,7 @@ def _measure(names: list[str], plan: Plan, found: Tools, *, whole: bool) -> int:
         (folders.RAW / f"{name}.json").write_bytes(msgspec.json.encode(section))
         _say(report.section_text(section))
     seconds = time.monotonic() - began
-    if plan.is_quick:
+    if whole and plan.is_quick:
         folders.QUICK.parent.mkdir(exist_ok=True)
         quick = figures.quick(sections, QUICK_RATIOS)
         folders.QUICK.write_bytes(msgspec.json.format(msgspec.json.encode(quick), indent=2) + b"\n")

@@ -30,7 +30,8 @@ end
 
 local function is_right(status, body)
   if status ~= 200 then return false end
-  local row = by_id and tonumber(body:match('"id"%s*:%s*"(%d+)"')) or 1
+  local row = 1
+  if by_id then row = tonumber(body:match('"id"%s*:%s*"(%d+)"') or "") end
   local data = body:match('"name"%s*:%s*"probabilities".-"data"%s*:%s*%[([^%]]+)')
   if not row or not data or not pool.first[row] then return false end
   local a, b = data:match("([%d.eE+-]+)%s*,%s*([%d.eE+-]+)")
