@@ -1,5 +1,5 @@
 -- Load for wrk: distinct rows in turn; with CHECK=1 every answer is compared with ONNX Runtime's.
--- The clock of a checked connection includes the check, so only every eighth is one (see load.py).
+-- The clock of a checked connection includes the check, so only every sixteenth is one (see load.py).
 local pool = dofile(os.getenv("POOL"))
 local check = os.getenv("CHECK") == "1"
 local by_id = os.getenv("BY_ID") == "1"

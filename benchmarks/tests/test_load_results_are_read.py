@@ -22,8 +22,8 @@ def test_output_without_one_whole_result_is_an_error(output: str) -> None:
         load.parse(output)
 
 
-@pytest.mark.parametrize(("connections", "expected"), [(1, (0, 1)), (2, (1, 1)), (16, (14, 2)), (64, (56, 8))])
-def test_every_eighth_connection_checks_and_at_least_one(connections: int, expected: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("connections", "expected"), [(1, (0, 1)), (2, (1, 1)), (16, (15, 1)), (64, (60, 4))])
+def test_every_sixteenth_connection_checks_and_at_least_one(connections: int, expected: tuple[int, int]) -> None:
     assert load.shares(connections) == expected
 
 
