@@ -60,7 +60,7 @@ def main() -> int:
     plan = QUICK if arguments.quick else WHOLE
     if arguments.runs is not None:
         runs = max(1, arguments.runs)
-        plan = dataclasses.replace(plan, runs=runs, shadow_runs=runs)
+        plan = dataclasses.replace(plan, runs=runs, own_runs=runs)
     names = arguments.only or list(_QUICK_PARTS if plan.is_quick else PARTS)
     try:
         cores()

@@ -32,7 +32,7 @@ def run(tools: Tools, plan: Plan) -> Section:
             gateways[_GONE] = stacks.gateway(model, split, lost)
         lab.stop([lost])
         targets = {name: stacks.constant_target(model, gateway) for name, gateway in gateways.items()}
-        samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.runs, plan.seconds)
+        samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.own_runs, plan.seconds)
         section.notes["bytes of Redis per recorded prediction"] = stream_bytes_per_row(valkey)
     section.rows = [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     on, off = samples[_ON], samples[_OFF]

@@ -83,7 +83,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     with contextlib.ExitStack() as sick:
         sick.enter_context(shadows["hung"].hung())
         stacks.lab.stop([shadows["dead"]])
-        samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.shadow_runs, _SECONDS)
+        samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.own_runs, _SECONDS)
     section.rows += [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     off = samples[f"{by.who}, {_OFF}"]
     for state in states:
@@ -101,7 +101,7 @@ def _half_load(
     off, healthy = pair
     think_ms = think_time_ms(full.requests_per_s.median, full.p50_ms.median)
     before = shadow_copies(mirroring)
-    samples = rounds.take(stacks.generator, pair, CONNECTIONS, plan.shadow_runs, _SECONDS, think_ms=think_ms)
+    samples = rounds.take(stacks.generator, pair, CONNECTIONS, plan.own_runs, _SECONDS, think_ms=think_ms)
     after = shadow_copies(mirroring)
     sent, dropped = (now - then for now, then in zip(after, before, strict=True))
     section.rows += [figures.row(name, "gb25", _HALF, found) for name, found in samples.items()]
