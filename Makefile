@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow check format lock clean
+.PHONY: help setup demo test test-slow bench bench-quick check format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +22,16 @@ test: .venv/.ready ## The fast tests (under 12 minutes on 2 cores)
 test-slow: .venv/.ready ## The rest: the whole demo, kill loops
 	@$(PY) -m pytest -m slow --timeout 900 $(ARGS)
 
+bench: .venv/.ready ## Beside Envoy, nginx, MLServer, KServe and BentoML: benchmarks/results/ and docs/performance.md (under 15 minutes)
+	@$(PY) -m benchmarks $(ARGS)
+
+bench-quick: .venv/.ready ## The core ratios into build/bench-quick.json (about 2 minutes)
+	@$(PY) -m benchmarks --quick $(ARGS)
+
 check: .venv/.ready ## What a change must pass before tests: ruff, mypy --strict, import-linter
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy packages/*/src services/*/src examples
+	@.venv/bin/mypy packages/*/src services/*/src examples benchmarks
 	@.venv/bin/lint-imports --no-cache
 
 format: .venv/.ready ## Format the code

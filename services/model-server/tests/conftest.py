@@ -232,12 +232,13 @@ def flights_bytes() -> bytes:
     return flights_model()
 
 
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, flights_bytes: bytes) -> Iterator[Server]:
-    """A ready server of the flights model with its profile, version 3. Do not stop it."""
+@pytest.fixture(scope="session", params=["true", "false"], ids=["hot path", "plain ASGI"])
+def shared(request: Any, tmp_path_factory: pytest.TempPathFactory, flights_bytes: bytes) -> Iterator[Server]:
+    """A ready server of the flights model with its profile, version 3, in both ways in. Do not stop it."""
     folder = tmp_path_factory.mktemp("shared")
     package = write_package(folder / "package", flights_bytes, flights_profile(flights_bytes))
     settings = {"MODEL_DIR": str(package), "MODEL_NAME": "flights", "PORT": "0", "MAX_BODY_BYTES": "100000"}
+    settings["HOT_PATH"] = request.param
     server = Server(folder / "log", settings)
     server.wait_ready()
     yield server
@@ -267,6 +268,7 @@ class Core:
         from kingmaker_contracts.profile import Profile
         from kingmaker_model_server.metrics import Metrics
         from kingmaker_model_server.predict import Loaded, Predictor
+        from kingmaker_model_server.run import Runner
         from kingmaker_model_server.session import OnnxModel
         from kingmaker_model_server.signature import Signature
         from kingmaker_model_server.warmup import warm_up
@@ -274,9 +276,13 @@ class Core:
         parsed = None if profile is None else msgspec.convert(profile, Profile)
         self.model = OnnxModel(model, "m.onnx", 1)
         warm_up(self.model, parsed, "m.onnx")
-        self.predictor = Predictor("m", 2**24, Metrics(CollectorRegistry()))
+        self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry)
+        self.predictor = Predictor("m", 2**24, metrics)
         signature = Signature(self.model.inputs, parsed, self.model.row_wise)
         metadata = ModelMetadata("m", "onnx_onnxv1", self.model.inputs, self.model.outputs)
+        runner = Runner(self.model, signature, metrics)
+        self.is_sound, self.joined = runner.is_sound, runner.joined
         self.predictor.load(Loaded(self.model, signature, "1", metadata))
 
     def predict(self, instances: Any) -> tuple[int, Any]:

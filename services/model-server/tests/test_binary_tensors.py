@@ -92,7 +92,7 @@ def test_nan_is_a_missing_value_for_nullable_inputs_only(client: httpx.Client) -
         (lambda b: b, {HEADER: "x"}, f"{HEADER} is 'x'"),
         (lambda b: b, {HEADER: "-1"}, f"{HEADER} is '-1'"),
         (lambda b: b, {HEADER: "99999999"}, "99999999.*but the body has"),
-        (lambda b: b, {HEADER: "0"}, "not supported yet"),
+        (lambda b: b, {HEADER: "0"}, "a model with one input, this one has 3"),
         (lambda b: b, {HEADER: "10"}, "not JSON"),
         (lambda b: b[:-1], {}, "'carrier'.*bytes are left"),
         (lambda b: b + b"x", {}, "1 bytes behind the last tensor"),
@@ -106,6 +106,21 @@ def test_bad_binary_bodies_are_400(client: httpx.Client, change: Any, headers: d
     answer = client.post(INFER, content=change(body), headers=headers or {HEADER: str(length)})
     assert answer.status_code == 400, answer.text
     assert re.search(text, answer.json()["error"]), answer.text
+
+
+@pytest.mark.parametrize("hot_path", ["true", "false"])
+def test_a_body_without_a_json_part_is_the_one_tensor(make: Any, start: Any, tmp_path: Any, hot_path: str) -> None:
+    (tmp_path / "m.onnx").write_bytes(make.sum_and_copy_model())
+    server = start(tmp_path / "m.onnx", HOT_PATH=hot_path)
+    server.wait_ready()
+    rows = np.array([[1, 2, 3], [4, 5, 6]], "<f4")
+    with server.client() as client:
+        answer = client.post(INFER, content=rows.tobytes(), headers={HEADER: "0"})
+        assert decode(answer) == {"total": [6.0, 15.0], "twice": (rows * 2).tolist()}
+        assert answer.content.endswith((rows * 2).tobytes())
+        refused = client.post(INFER, content=rows.tobytes()[:-1], headers={HEADER: "0"})
+        assert refused.status_code == 400
+        assert "'x': a body of 23 bytes" in refused.json()["error"]
 
 
 def test_an_output_without_a_json_form_must_be_asked_for_as_binary(make: Any) -> None:

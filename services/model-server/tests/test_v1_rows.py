@@ -35,7 +35,7 @@ BAD = [
     ("literal NaN", b'{"instances": [{"distance": NaN}]}', "null for a missing value"),
     ("infinity", b'{"instances": [{"distance": Infinity}]}', "not JSON"),
     ("a list", [1], "not a prediction request"),
-    ("no instances", {"inputs": []}, '"instances" is missing'),
+    ("no instances", {"rows": []}, '"instances" is missing'),
     ("instances as an object", {"instances": {}}, "instances"),
     ("no rows", {"instances": []}, "empty, expected at least one row"),
     ("an unknown feature", {"instances": [ROW, ROW | {"speed": 1}]}, "row 1: unknown feature 'speed'.*'distance'"),

@@ -8,6 +8,7 @@ question. Infinities are refused in every form; a literal NaN is not JSON at all
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from kingmaker_contracts.inference import (
     Parameter,
     RequestedOutput,
     Tensor,
+    TensorSpec,
 )
 
 _LENGTH: Final = struct.Struct("<I")
@@ -65,12 +67,17 @@ _read_request: Final = msgspec.json.Decoder(_Request).decode
 _read_answer: Final = msgspec.json.Decoder(_Answer).decode
 
 
-def decode_request(body: bytes, header_length: int | None = None) -> InferRequest:
+def decode_request(
+    body: bytes, header_length: int | None = None, model_inputs: Sequence[TensorSpec] = ()
+) -> InferRequest:
     """An infer call from its body.
 
-    header_length: the value of `Inference-Header-Content-Length`, None for plain JSON.
+    header_length: the value of `Inference-Header-Content-Length`, None for plain JSON, 0 for a body that is
+    nothing but the tensor of the only one of model_inputs.
     Raises BadTensor.
     """
+    if header_length == 0:
+        return decode_raw_request(body, model_inputs)
     head, tail = _split(body, header_length)
     wire = _parse(_read_request, head)
     outputs = None
@@ -83,6 +90,39 @@ def decode_request(body: bytes, header_length: int | None = None) -> InferReques
         parameters=wire.parameters,
         binary_output=_flag(wire.parameters, "binary_data_output", "the request") or False,
     )
+
+
+def decode_raw_request(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
+    """An infer call without a JSON part (`Inference-Header-Content-Length: 0`): the body is the one tensor.
+
+    inputs: the model's. Datatype and shape are theirs; one open dimension follows from the body's size, and
+    of two the first is one row. A BYTES body is one element, without a length before it. Every output goes
+    out raw. Raises BadTensor.
+    """
+    if len(inputs) != 1:
+        raise BadTensor(
+            f"Inference-Header-Content-Length 0 (no JSON part) needs a model with one input, this one has {len(inputs)}"
+        )
+    spec = inputs[0]
+    if spec.datatype == "BYTES":
+        shape, body = [1] * len(spec.shape), _LENGTH.pack(len(body)) + body
+    else:
+        shape = _raw_shape(spec, len(body))
+    return InferRequest([from_raw(spec.name, spec.datatype, shape, body)], binary_output=True)
+
+
+def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
+    """The shape that `size` bytes have as this input."""
+    shape = list(spec.shape)
+    if shape.count(-1) > 1 and shape[0] == -1:
+        shape[0] = 1
+    known = math.prod(length for length in shape if length >= 0) * _dtype(spec.name, spec.datatype).itemsize
+    if shape.count(-1) > 1 or (-1 in shape and (known == 0 or size % known)):
+        raise BadTensor(
+            f"{spec.name!r}: a body of {size} bytes without a JSON part does not tell the shape, "
+            f"expected {spec.datatype} {spec.shape}"
+        )
+    return [size // known if length < 0 else length for length in shape]
 
 
 def decode_response(body: bytes, header_length: int | None = None) -> InferResponse:
@@ -187,8 +227,6 @@ def to_raw(tensor: Tensor) -> bytes:
 def _split(body: bytes, header_length: int | None) -> tuple[bytes, memoryview]:
     if header_length is None:
         return body, memoryview(b"")
-    if header_length == 0:
-        raise BadTensor("Inference-Header-Content-Length 0 (no JSON part) is not supported yet; send the JSON part")
     if not 0 < header_length <= len(body):
         raise BadTensor(f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes")
     return body[:header_length], memoryview(body)[header_length:]
@@ -336,21 +374,23 @@ def _shown(value: Any) -> str:
 
 
 def _strings(name: str, count: int, raw: bytes | memoryview) -> NDArray[Any]:
-    view = memoryview(raw)
+    packed = bytes(raw)
+    total = len(packed)
+    unpack = _LENGTH.unpack_from
     values: list[str] = []
     at = 0
-    while at < len(view):
-        if at + 4 > len(view):
-            raise BadTensor(f"{name!r}: {len(view) - at} bytes are left where a 4-byte length was expected")
-        (size,) = _LENGTH.unpack_from(view, at)
-        at += 4
-        if at + size > len(view):
-            raise BadTensor(f"{name!r}: a string of {size} bytes reaches beyond the tensor's {len(view)} bytes")
+    while at < total:
+        start = at + 4
+        if start > total:
+            raise BadTensor(f"{name!r}: {total - at} bytes are left where a 4-byte length was expected")
+        (size,) = unpack(packed, at)
+        at = start + size
+        if at > total:
+            raise BadTensor(f"{name!r}: a string of {size} bytes reaches beyond the tensor's {total} bytes")
         try:
-            values.append(str(view[at : at + size], "utf-8"))
+            values.append(packed[start:at].decode())
         except UnicodeDecodeError:
             raise BadTensor(f"{name!r}: string {len(values)} is not UTF-8") from None
-        at += size
         if len(values) > count:
             break
     if len(values) != count:

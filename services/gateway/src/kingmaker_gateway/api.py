@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Lifespan, Receive, Scope, Send
@@ -23,6 +24,7 @@ from kingmaker_gateway.split import CHAMPION
 
 Handler = Callable[[Request], Awaitable[Response]]
 _JSON: Final = [(b"content-type", b"application/json")]
+_VERBS: Final = (":predict", ":explain")
 _THROWN_AWAY: Final = 32 * 1024 * 1024
 _STATUS_CODE: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
@@ -50,7 +52,7 @@ def build(
     lifespan: Lifespan[Any] | None = None,
 ) -> FastAPI:
     """The app clients call."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Kingmaker gateway", version=version, description=openapi.DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     reader = _BodyReader(body_read_s)
@@ -186,6 +188,18 @@ def _add_reads(app: FastAPI, models: Models, version: str) -> None:
         is_ready = model.state.is_ready if index is None else model.state.takes_requests(index)
         return _json({"name": model.name, "ready": is_ready}, 200 if is_ready else 503)
 
+    async def v1_ready(request: Request) -> Response:
+        if request.path_params["model"].endswith(_VERBS):
+            raise HTTPException(405, "Method Not Allowed")
+        return await model_ready(request)
+
+    async def explain(request: Request) -> Response:
+        _known(models, request)
+        raise Problem(Code.NOT_SUPPORTED, "explanations are not supported yet")
+
+    async def root(_: Request) -> Response:
+        return _json({"status": "alive"})
+
     async def metadata(request: Request) -> Response:
         model, index = _target(models, request)
         return _json(_metadata(model, CHAMPION if index is None else index))
@@ -194,12 +208,14 @@ def _add_reads(app: FastAPI, models: Models, version: str) -> None:
     _add(app, ("GET", "/v2/health/ready"), ready, tag="health", summary="Can any model answer", docs=openapi.READY)
     _add(app, ("GET", "/v2"), server, tag="metadata", summary="Server metadata", docs=openapi.SERVER)
     app.add_route("/v2/", server, methods=["GET"], include_in_schema=False)
+    app.add_route("/", root, methods=["GET"], include_in_schema=False)  # KServe's clients ask it for liveness in V1
+    app.add_route("/v1/models/{model}:explain", explain, methods=["POST"], include_in_schema=False)
     _add(app, ("GET", "/v2/models"), names, tag="metadata", summary="List models (V2)", docs=openapi.LIST)
     _add(app, ("GET", "/v1/models"), names, tag="metadata", summary="List models (V1)", docs=openapi.LIST)
     _add(
         app,
         ("GET", "/v1/models/{model}"),
-        model_ready,
+        v1_ready,
         tag="health",
         summary="Model ready (V1)",
         docs=openapi.model_ready(False),

@@ -191,7 +191,9 @@ def _cast(array: NDArray[Any], found: str, spec: InputSpec) -> NDArray[Any]:
     if found in FLOATS:
         _refuse_where(~(np.floor(array) == array), array, spec, f"a whole number ({spec.datatype})")
     info = np.iinfo(target)
-    _refuse_where((array < info.min) | (array > info.max), array, spec)
+    # a float beside the maximum of INT64 or UINT64 is the next power of two, which no longer fits
+    beyond = array >= float(info.max) + 1 if found in FLOATS else array > info.max
+    _refuse_where((array < info.min) | beyond, array, spec)
     return array.astype(target)
 
 

@@ -4,15 +4,17 @@ Pure. The contracts read and write the bytes; here is what only the gateway know
 client's, which outputs it wants, and that an answer carries the ServedModel's name.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from kingmaker_contracts import tensors
-from kingmaker_contracts.inference import BINARY_HEADER, BadTensor, InferRequest, InferResponse
+from kingmaker_contracts.inference import BINARY_HEADER, BadTensor, InferRequest, InferResponse, TensorSpec
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway.frames import Slice
 
+BINARY: Final = "application/octet-stream"
 _JSON_HEADERS: Final = [(b"content-type", b"application/json")]
 
 
@@ -43,10 +45,17 @@ class Encoded:
         self.headers = _JSON_HEADERS if head_length is None else _binary_headers(head_length)
 
 
-def decode(body: bytes, header_length: str | None) -> InferRequest:
-    """A V2 infer call. header_length: the header's text. Raises Problem."""
+def check_is_json(content_type: str) -> None:
+    """A body that comes without the length of its JSON part must be JSON as a whole. Raises Problem."""
+    if content_type.startswith(BINARY):
+        raise Problem(Code.BAD_INPUT, f"content-type is {BINARY}, but header {BINARY_HEADER} is missing")
+
+
+def decode(body: bytes, header_length: str | None, model_inputs: Sequence[TensorSpec] = ()) -> InferRequest:
+    """A V2 infer call. header_length: the header's text; model_inputs: what a body without a JSON part may be.
+    Raises Problem."""
     try:
-        return tensors.decode_request(body, _length(header_length))
+        return tensors.decode_request(body, _length(header_length), model_inputs)
     except BadTensor as error:
         raise Problem(Code.BAD_INPUT, str(error)) from None
 
@@ -108,4 +117,4 @@ def _length(text: str | None) -> int | None:
 
 
 def _binary_headers(head_length: int) -> list[tuple[bytes, bytes]]:
-    return [(b"content-type", b"application/octet-stream"), (BINARY_HEADER.encode(), b"%d" % head_length)]
+    return [(b"content-type", BINARY.encode()), (BINARY_HEADER.encode(), b"%d" % head_length)]

@@ -7,6 +7,7 @@ asks, and a dead one is tried again with back-off while requests go elsewhere.
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -143,6 +144,8 @@ class Endpoint:
             async with asyncio.timeout_at(patience):
                 _, connection = await loop.create_connection(factory, self._host, self._port)
         except TimeoutError:
+            if patience == deadline:  # a hurried caller says nothing about the server
+                raise UpstreamTimeout(f"no connection to {self.address} in time") from None
             self._is_down("no answer")
             raise UpstreamUnreachable(f"{self.address} did not accept a connection in time") from None
         except OSError as error:
@@ -158,8 +161,7 @@ class Endpoint:
     async def _open_one(self) -> None:
         """Open a connection for whoever waits; a failure is told in is_up."""
         try:
-            patience = asyncio.get_running_loop().time() + self._settings.connect_timeout_ms / 1000
-            self._arrived(await self._connect(patience, self._new))
+            self._arrived(await self._connect(math.inf, self._new))
         except UpstreamUnreachable:
             pass
         finally:
@@ -207,15 +209,13 @@ class Endpoint:
 
     async def _keep(self) -> None:
         """Hold one connection open; back off while that fails."""
-        loop = asyncio.get_running_loop()
         first, last = self._settings.backoff_first_ms / 1000, self._settings.backoff_last_ms / 1000
         pause = first
         while True:
             self._lost.clear()
             if not self._open and not self._opening:
                 try:
-                    patience = loop.time() + self._settings.connect_timeout_ms / 1000
-                    self._arrived(await self._connect(patience, self._new))
+                    self._arrived(await self._connect(math.inf, self._new))
                 except UpstreamUnreachable:
                     self._owner.changed()
                     await asyncio.sleep(pause)

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from kingmaker_contracts.inference import BINARY_HEADER
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.routing import Limits
-from kingmaker_gateway import protocols
+from kingmaker_gateway import codec, protocols
 from kingmaker_gateway.answers import Answer, too_large, unread_in_time
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
@@ -19,6 +19,7 @@ from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 _V2: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<variant>[^/]+))?/infer")
 _V1: Final = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
 _OURS: Final = frozenset((BINARY_HEADER.encode(), TIMEOUT_HEADER.encode(), VARIANT_HEADER.encode()))
+_BINARY: Final = codec.BINARY.encode()
 _MOST_PATHS: Final = 1024
 _NO_HEADERS: Final[dict[str, str]] = {}
 
@@ -105,7 +106,11 @@ class HotPath:
 def _headers(call: Call, model: LiveModel) -> dict[str, str]:
     """Those a prediction looks at, by lower-case name; of a repeated one the first."""
     sticky = model.state.sticky_header
-    found = [(name, value) for name, value in call.headers if name in _OURS or name == sticky]
+    found = [
+        (name, value)
+        for name, value in call.headers
+        if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY))
+    ]
     if not found:
         return _NO_HEADERS
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(found)}

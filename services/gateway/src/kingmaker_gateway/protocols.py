@@ -7,7 +7,7 @@ to the general readers, which alone word refusals.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from kingmaker_contracts.inference import BINARY_HEADER, InferRequest
+from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, TensorSpec
 from kingmaker_gateway import batch, codec, rows, usual
 from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.codec import Encoded
@@ -80,10 +80,13 @@ class V1Call:
 def v2(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:
     length = headers.get(BINARY_HEADER)
     if length is None:
+        codec.check_is_json(headers.get("content-type", ""))
         plain = usual.decode_v2(body, vocabulary)
         if plain is not None:
             return PlainV2Call(*plain)
-    return V2Call(codec.decode(body, length), vocabulary)
+    inputs = vocabulary.required.inputs.values() if length == "0" else ()  # a body without a JSON part names none
+    specs = [TensorSpec(spec.name, spec.datatype, [-1, *spec.tail]) for spec in inputs]
+    return V2Call(codec.decode(body, length, specs), vocabulary)
 
 
 def v1(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:  # noqa: ARG001

@@ -41,7 +41,7 @@ def main() -> int:
 
 def _serve(settings: Settings, sock: socket.socket) -> int:
     service = app.build(settings, metrics_endpoint.new_registry())
-    listener = serving.Listener("http", service.app, sock, lifespan=True)
+    listener = serving.Listener("http", service.app, sock, http=service.http, lifespan=True)
     uvloop.run(serving.serve([listener], drain_s=settings.drain_seconds))
     code = _told(service.failure)
     if service.loading:

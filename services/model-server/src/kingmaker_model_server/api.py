@@ -1,7 +1,8 @@
 """The HTTP surface: health, metadata, docs, and thin routes around the prediction core.
 
 FastAPI parses no body here. Infer and predict read the raw bytes within the size limit and hand them to
-`predict.Predictor`, which a protocol on the socket can do just as well.
+`predict.Predictor`, as `hot_path` does before a request even gets here. These routes document both calls, and
+answer what the hot path leaves to them: paths spelled in another way, and everything when it is switched off.
 """
 
 from importlib import metadata
@@ -17,7 +18,8 @@ from kingmaker_contracts import problems
 from kingmaker_contracts.inference import BINARY_EXTENSION
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_model_server import openapi
-from kingmaker_model_server.predict import Answer, Predictor, error
+from kingmaker_model_server.answers import Answer
+from kingmaker_model_server.predict import Predictor, error
 
 _SERVER: Final = "kingmaker-model-server"
 _VERBS: Final = (":predict", ":explain")
@@ -57,19 +59,28 @@ def _add_health(routes: APIRouter, predictor: Predictor) -> None:
     async def ready() -> Response:
         return _readiness({"ready": predictor.loaded is not None})
 
-    @routes.get("/v2/models/{model}/ready", tags=["health"], summary="The model is ready")
+    @routes.get("/v2/models/{model}/ready", tags=["health"], responses=_errors(404), summary="The model is ready")
     async def model_ready(model: str) -> Response:
         return _model_readiness(predictor, model)
 
-    @routes.get("/v2/models/{model}/versions/{version}/ready", tags=["health"], summary="The version is ready")
+    @routes.get(
+        "/v2/models/{model}/versions/{version}/ready",
+        tags=["health"],
+        responses=_errors(404),
+        summary="The version is ready",
+    )
     async def version_ready(model: str, version: str) -> Response:
         return _model_readiness(predictor, model, version)
 
-    @routes.get("/v1/models/{model}", tags=["V1"], summary="The model is ready")
+    @routes.get("/v1/models/{model}", tags=["V1"], responses=_errors(404), summary="The model is ready")
     async def v1_ready(model: str) -> Response:
         if model.endswith(_VERBS):
             raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
         return _model_readiness(predictor, model)
+
+    @routes.get("/", include_in_schema=False)
+    async def root() -> Response:  # KServe's clients ask it for liveness in V1
+        return _json({"status": "alive"})
 
 
 def _add_metadata(routes: APIRouter, predictor: Predictor) -> None:
@@ -104,7 +115,7 @@ def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
         body = await _body(request, predictor.max_body_bytes)
         if body is None:
             return _response(predictor.too_large())
-        return _response(predictor.infer(model, version, dict(request.scope["headers"]), body))
+        return _response(predictor.infer(model, version, _headers(request), body))
 
     @routes.post("/v2/models/{model}/infer", tags=["predict"], openapi_extra=openapi.INFER, summary="Infer")
     async def infer(request: Request, model: str) -> Response:
@@ -128,6 +139,11 @@ def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
     async def explain(model: str) -> Response:
         predictor.find(model)
         raise Problem(Code.NOT_SUPPORTED, "explanations are not supported yet")
+
+
+def _headers(request: Request) -> dict[bytes, bytes]:
+    """The first value of every header, as on the hot path."""
+    return dict(reversed(request.scope["headers"]))
 
 
 async def _body(request: Request, limit: int) -> bytes | None:

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from kingmaker_model_server import api
+from kingmaker_model_server.hot_path import HotPath
 from kingmaker_model_server.loading import load
 from kingmaker_model_server.metrics import Metrics
 from kingmaker_model_server.predict import Predictor
@@ -28,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Service:
-    """The app to serve.
+    """The app to serve, and in `http` uvicorn's protocol for it.
 
     loading: the load's thread is at work, perhaps in a read or a call that cannot be interrupted;
     failure: why the model could not be loaded, upon which the server ends by itself.
@@ -36,6 +38,7 @@ class Service:
 
     app: FastAPI
     predictor: Predictor
+    http: Any
     loading: bool = False
     failure: Exception | None = None
 
@@ -54,7 +57,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Service:
         with contextlib.suppress(asyncio.CancelledError):
             await loading
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title=f"Kingmaker model server: {settings.model_name}",
         description="One ONNX model version over the Open Inference Protocol V2 and V1.",
         redoc_url=None,
@@ -64,7 +67,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Service:
     api.add_error_handlers(app)
     app.include_router(api.router(predictor))
     app.router.routes.extend(metrics_endpoint.build(registry, lambda: predictor.loaded is not None).routes)
-    service = Service(app, predictor)
+    service = Service(app, predictor, HotPath(predictor).protocol() if settings.hot_path else "httptools")
     return service
 
 

@@ -33,7 +33,7 @@ class Metrics:
         requests = Counter(
             f"{_PREFIX}requests", "Infer and predict requests by HTTP status.", [labels.CODE], registry=registry
         )
-        statuses = {200, *HTTP_STATUS.values()}
+        statuses = {200, 408, 431, *HTTP_STATUS.values()}
         self.requests = {status: requests.labels(str(status)) for status in sorted(statuses)}
         self.request_duration = Histogram(
             f"{_PREFIX}request_duration_seconds",
@@ -44,8 +44,13 @@ class Metrics:
         self.rows = Counter(f"{_PREFIX}rows", "Rows answered.", registry=registry)
         self.inference_duration = Histogram(
             f"{_PREFIX}inference_duration_seconds",
-            "In ONNX Runtime, a request with all its rows.",
+            "In ONNX Runtime, one run of one or several requests with all their rows.",
             buckets=_SECONDS,
+            registry=registry,
+        )
+        self.retried_alone = Counter(
+            f"{_PREFIX}retried_alone",
+            "Requests run alone because the run they were joined into failed.",
             registry=registry,
         )
         self.ready = Gauge(f"{_PREFIX}ready", "1 once the model is loaded and warmed up.", registry=registry)

@@ -1,35 +1,26 @@
-"""The prediction core: bytes in, bytes out, no web framework.
+"""The prediction core: bytes in, bytes out, no web framework. Both ways in end here.
 
-Whoever reads HTTP (today an ASGI route, later a protocol on the socket) hands over path parts, headers and
-the whole body, and sends what comes back. Inference runs inline: a thread hand-over costs 1.8-3 times the
-CPU of the request and five times its p99 (measured), and batch 1 takes microseconds.
+A request is read into a `Job`, jobs are run, alone (the plain ASGI route) or joined (the hot path), and their
+answers written. Inference runs inline: a thread hand-over costs 1.8-3 times the CPU of the request and five
+times its p99 (measured), and batch 1 takes microseconds.
 """
 
 import logging
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from numpy.typing import NDArray
-
-from kingmaker_contracts import problems, tensors
-from kingmaker_contracts.inference import (
-    BINARY_HEADER,
-    JSON_FORBIDDEN,
-    BadTensor,
-    InferRequest,
-    InferResponse,
-    ModelMetadata,
-    Tensor,
-    TensorSpec,
-)
+from kingmaker_contracts import problems
+from kingmaker_contracts.inference import BadTensor, ModelMetadata
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_model_server import rows
+from kingmaker_model_server.answers import JSON, Answer
 from kingmaker_model_server.errors import ModelFailed
+from kingmaker_model_server.job import Job
 from kingmaker_model_server.metrics import Metrics
-from kingmaker_model_server.session import Feed, OnnxModel
+from kingmaker_model_server.reading import HeaderOf, Reader
+from kingmaker_model_server.run import Runner, Unsound
+from kingmaker_model_server.session import OnnxModel
 from kingmaker_model_server.signature import Signature, refuse
 
 logger = logging.getLogger(__name__)
@@ -37,19 +28,15 @@ logger = logging.getLogger(__name__)
 Headers = Mapping[bytes, bytes]
 """Request headers, names in lower case."""
 
-_BINARY_HEADER: Final = BINARY_HEADER.encode()
-_JSON: Final = (b"content-type", b"application/json")
-_OCTETS: Final = (b"content-type", b"application/octet-stream")
+UNREADABLE: Final = {
+    400: (Code.BAD_INPUT, "not a valid HTTP request"),
+    408: (Code.BAD_INPUT, "the body did not arrive in time"),
+    431: (Code.BAD_INPUT, "the request's headers are too large"),
+    500: (Code.INTERNAL, "a fault of this server; its log has more"),
+}
+"""What can go wrong before a request is whole, or outside the core."""
+
 _RETRY: Final = (b"retry-after", b"1")
-
-
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """A whole HTTP answer but for content-length; header names are in lower case."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,6 +49,15 @@ class Loaded:
     metadata: ModelMetadata
 
 
+@dataclass(slots=True, frozen=True)
+class _Serving:
+    """What `load` makes of a loaded model."""
+
+    loaded: Loaded
+    reader: Reader
+    runner: Runner
+
+
 class Predictor:
     """Answers infer and predict requests for one model name, once `load` has been told of the model."""
 
@@ -70,132 +66,140 @@ class Predictor:
     ) -> None:
         self.name = name
         self.max_body_bytes = max_body_bytes
-        self.loaded: Loaded | None = None
+        self._serving: _Serving | None = None
         self._metrics = metrics
         self._clock = clock
 
+    @property
+    def loaded(self) -> Loaded | None:
+        """The model, once it answers."""
+        return None if self._serving is None else self._serving.loaded
+
     def load(self, loaded: Loaded) -> None:
         """From now on answer with this model."""
-        self.loaded = loaded
+        reader = Reader(loaded.signature, loaded.metadata, loaded.version)
+        runner = Runner(loaded.model, loaded.signature, self._metrics, self._clock)
+        self._serving = _Serving(loaded, reader, runner)
 
     def find(self, name: str, version: str | None = None) -> Loaded:
         """The model a path names. Raises Problem (model_not_found, not_ready)."""
-        if name != self.name:
-            raise Problem(Code.MODEL_NOT_FOUND, f"unknown model {name!r}; this server has {self.name!r}")
-        if self.loaded is None:
-            raise Problem(Code.NOT_READY, f"model {name!r} is still loading")
-        if version is not None and version != self.loaded.version:
-            raise Problem(
-                Code.MODEL_NOT_FOUND,
-                f"model {name!r} has no version {version!r} here; this server has {self.loaded.version!r}",
-            )
-        return self.loaded
+        return self._find(name, version).loaded
 
     def infer(self, name: str, version: str | None, headers: Headers, body: bytes) -> Answer:
-        """POST /v2/models/{name}[/versions/{version}]/infer."""
-        return self._answer(lambda: self._infer(self.find(name, version), headers, body))
+        """POST /v2/models/{name}[/versions/{version}]/infer, on its own."""
+        return self._alone(self.infer_job(name, version, headers.get, body))
 
     def predict(self, name: str, body: bytes) -> Answer:
-        """POST /v1/models/{name}:predict."""
-        return self._answer(lambda: self._predict(self.find(name), body))
+        """POST /v1/models/{name}:predict, on its own."""
+        return self._alone(self.predict_job(name, body))
+
+    def infer_job(self, name: str, version: str | None, header: HeaderOf, body: bytes) -> Job | Answer:
+        """The job of an infer request, or the refusal."""
+        return self._read(lambda: self._find(name, version).reader.infer(header, body))
+
+    def predict_job(self, name: str, body: bytes) -> Job | Answer:
+        """The job of a predict request, or the refusal."""
+        return self._read(lambda: self._find(name).reader.predict(body))
+
+    def answer(self, jobs: Sequence[Job]) -> list[Answer]:
+        """The answers of jobs of one kind, run together, in order. Never raises: what fails together is run alone."""
+        if len(jobs) == 1:
+            return [self._alone(jobs[0])]
+        runner = self._serving_now().runner
+        try:
+            return self._counted(jobs, runner.run(jobs))
+        except Unsound:
+            return self._answer_sound(jobs)
+        except Exception as fault:  # part of the outermost handler: what one request does must not hurt another
+            logger.debug("a joined run failed", extra={"reason": str(fault), "requests": len(jobs)})
+            self._metrics.retried_alone.inc(len(jobs))
+            return [self._alone(job) for job in jobs]
 
     def too_large(self) -> Answer:
         """For a body that was not read to its end."""
-        return self._answer(self._refuse_size)
+        answer = error(Problem(Code.BODY_TOO_LARGE, f"the body is larger than {self.max_body_bytes} bytes"))
+        return self._count(answer, self._clock())
 
-    def _answer(self, work: Callable[[], Answer]) -> Answer:
-        """Do the work, turn what went wrong into an answer, and count."""
+    def refused(self, status: int) -> Answer:
+        """For what HTTP itself refuses, with one of the statuses in UNREADABLE."""
+        code, text = UNREADABLE[status]
+        answer = Answer(status, (JSON,), problems.body(code, text))
+        return self._count(answer, self._clock())
+
+    def _find(self, name: str, version: str | None = None) -> _Serving:
+        if name != self.name:
+            raise Problem(Code.MODEL_NOT_FOUND, f"unknown model {name!r}; this server has {self.name!r}")
+        serving = self._serving
+        if serving is None:
+            raise Problem(Code.NOT_READY, f"model {name!r} is still loading")
+        if version is not None and version != serving.loaded.version:
+            raise Problem(
+                Code.MODEL_NOT_FOUND,
+                f"model {name!r} has no version {version!r} here; this server has {serving.loaded.version!r}",
+            )
+        return serving
+
+    def _serving_now(self) -> _Serving:
+        assert self._serving is not None  # noqa: S101 - only a loaded model makes jobs
+        return self._serving
+
+    def _read(self, read: Callable[[], Job]) -> Job | Answer:
         started = self._clock()
         try:
-            answer = work()
-        except Problem as problem:
-            answer = error(problem)
-        except BadTensor as fault:
-            answer = error(refuse(str(fault)))
-        except ModelFailed as fault:
-            # not the client's doing: the rows fit the signature, and another variant may answer them
-            answer = error(Problem(Code.INTERNAL, f"the model failed on these rows: {fault}"))
-        except Exception:  # the outermost handler, whoever reads HTTP
-            logger.exception("request failed")
-            answer = error(Problem(Code.INTERNAL, "a fault of this server; its log has more"))
+            job = read()
+        except Exception as fault:  # the outermost handler, whoever reads HTTP
+            return self._count(_refusal(fault), started)
+        job.started = started
+        return job
+
+    def _alone(self, job: Job | Answer) -> Answer:
+        if isinstance(job, Answer):
+            return job
+        started = job.started
+        try:
+            runner = self._serving_now().runner
+            try:
+                [answer] = runner.run([job])
+            except Unsound:
+                [answer] = runner.run([job.strictly() if job.strictly is not None else job])
+        except Exception as fault:  # the outermost handler, whoever reads HTTP
+            answer = _refusal(fault)
+        return self._count(answer, started)
+
+    def _answer_sound(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Refuse the jobs with values the model must not see, and run the others together."""
+        runner = self._serving_now().runner
+        sound = [job for job in jobs if runner.is_sound(job)]
+        answers = dict(zip(sound, self.answer(sound), strict=True)) if sound else {}
+        return [answers[job] if job in answers else self._alone(job) for job in jobs]
+
+    def _counted(self, jobs: Sequence[Job], answers: list[Answer]) -> list[Answer]:
+        now = self._clock()
+        for job in jobs:
+            self._metrics.request_duration.observe(now - job.started)
+        self._metrics.requests[200].inc(len(jobs))
+        return answers
+
+    def _count(self, answer: Answer, started: float) -> Answer:
         self._metrics.requests[answer.status].inc()
         self._metrics.request_duration.observe(self._clock() - started)
         return answer
 
-    def _infer(self, loaded: Loaded, headers: Headers, body: bytes) -> Answer:
-        request = _decoded(headers, body)
-        wanted = _wanted(request, loaded.model.outputs)
-        arrays = self._run(loaded, [spec.name for spec in wanted], loaded.signature.feed(request.inputs))
-        outputs = [Tensor(s.name, s.datatype, array) for s, array in zip(wanted, arrays, strict=True)]
-        binary = frozenset(spec.name for spec in wanted if request.wants_binary(spec.name))
-        answer = InferResponse(self.name, outputs, loaded.version, request.id or str(uuid.uuid4()))
-        content, head = tensors.encode_response(answer, binary)
-        if head is None:
-            return Answer(200, (_JSON,), content)
-        return Answer(200, (_OCTETS, (_BINARY_HEADER, b"%d" % head)), content)
-
-    def _predict(self, loaded: Loaded, body: bytes) -> Answer:
-        if not loaded.model.row_wise:
-            raise Problem(
-                Code.NOT_SUPPORTED, "the model's first dimension does not count rows, :predict is not supported yet"
-            )
-        feed = loaded.signature.feed(rows.to_tensors(rows.instances_of(body), loaded.signature))
-        names = [spec.name for spec in loaded.model.outputs]
-        return Answer(200, (_JSON,), rows.predictions(list(zip(names, self._run(loaded, names, feed), strict=True))))
-
-    def _run(self, loaded: Loaded, outputs: list[str], feed: Feed) -> list[NDArray[Any]]:
-        started = self._clock()
-        arrays = loaded.model.run(outputs, feed)
-        self._metrics.inference_duration.observe(self._clock() - started)
-        self._metrics.rows.inc(len(next(iter(feed.values()))) if loaded.model.row_wise else 1)
-        return arrays
-
-    def _refuse_size(self) -> Answer:
-        raise Problem(Code.BODY_TOO_LARGE, f"the body is larger than {self.max_body_bytes} bytes")
-
 
 def error(problem: Problem) -> Answer:
     """The answer for a problem."""
-    headers = (_JSON, _RETRY) if problem.code in problems.RETRY_AFTER else (_JSON,)
+    headers = (JSON, _RETRY) if problem.code in problems.RETRY_AFTER else (JSON,)
     return Answer(problem.status, headers, problems.body(problem.code, problem.message))
 
 
-def _decoded(headers: Headers, body: bytes) -> InferRequest:
-    """The request. Raises BadTensor, Problem (bad_input)."""
-    try:
-        return tensors.decode_request(body, _header_length(headers))
-    except (ValueError, OverflowError) as fault:
-        # numpy's own words for shapes no array can have, such as [0, 10**30] or seventy dimensions
-        raise refuse(str(fault)) from None
-
-
-def _header_length(headers: Headers) -> int | None:
-    """The length of a body's JSON part, None for plain JSON. Raises Problem (bad_input)."""
-    text = headers.get(_BINARY_HEADER)
-    if text is None:
-        if headers.get(b"content-type", b"").startswith(b"application/octet-stream"):
-            raise refuse("content-type is application/octet-stream, but Inference-Header-Content-Length is missing")
-        return None
-    if not (text.isdigit() and len(text) < 16):
-        shown = text.decode("latin-1")[:40]
-        raise refuse(f"Inference-Header-Content-Length is {shown!r}, expected a number of bytes")
-    return int(text)
-
-
-def _wanted(request: InferRequest, outputs: list[TensorSpec]) -> list[TensorSpec]:
-    """The outputs to compute, in the order asked for. Raises Problem (bad_input)."""
-    wanted = outputs
-    if request.outputs:
-        by_name = {spec.name: spec for spec in outputs}
-        names = [output.name for output in request.outputs]
-        for name in names:
-            if name not in by_name:
-                known = ", ".join(map(repr, by_name))
-                raise refuse(f"unknown output {name!r}; the model gives {known}")
-            if names.count(name) > 1:
-                raise refuse(f"output {name!r} is asked for twice")
-        wanted = [by_name[name] for name in names]
-    for spec in wanted:
-        if spec.datatype in JSON_FORBIDDEN and not request.wants_binary(spec.name):
-            raise refuse(f"output {spec.name!r}: {spec.datatype} has no JSON form, ask for it as binary data")
-    return wanted
+def _refusal(fault: Exception) -> Answer:
+    """The answer for whatever went wrong."""
+    if isinstance(fault, Problem):
+        return error(fault)
+    if isinstance(fault, BadTensor):
+        return error(refuse(str(fault)))
+    if isinstance(fault, ModelFailed):
+        # not the client's doing: the rows fit the signature, and another variant may answer them
+        return error(Problem(Code.INTERNAL, f"the model failed on these rows: {fault}"))
+    logger.error("request failed", exc_info=fault)
+    return error(Problem(Code.INTERNAL, "a fault of this server; its log has more"))

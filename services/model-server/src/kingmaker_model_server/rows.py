@@ -1,4 +1,4 @@
-"""V1 rows into tensors, and tensors into V1 predictions.
+"""V1 rows into tensors.
 
 A row is an object of named features, an array with one element an input in the model's order, or, for a
 model with one input, that input's vector (a bare number or string when it holds one). `null`, or a named
@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import FLOATS, BadTensor, Tensor, TensorSpec
@@ -19,6 +18,7 @@ from kingmaker_model_server.signature import Signature, refuse
 
 class _Body(msgspec.Struct):
     instances: list[Any] | None = None
+    inputs: list[Any] | None = None
 
 
 _read: Final = msgspec.json.Decoder(_Body).decode
@@ -27,11 +27,12 @@ _read: Final = msgspec.json.Decoder(_Body).decode
 def instances_of(body: bytes) -> list[Any]:
     """The rows of a `:predict` body. Raises Problem (bad_input)."""
     try:
-        instances = _read(body).instances
+        wire = _read(body)
     except msgspec.ValidationError as error:
         raise refuse(f"not a prediction request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refuse(tensors.json_fault(body, error)) from None
+    instances = wire.inputs if wire.instances is None else wire.instances
     if instances is None:
         raise refuse('"instances" is missing, expected {"instances": [row, ...]}')
     if not instances:
@@ -46,17 +47,6 @@ def to_tensors(instances: list[Any], signature: Signature) -> list[Tensor]:
         for column, cell in zip(columns, _cells(row, at, signature), strict=True):
             column.append(cell)
     return [_tensor(spec, column, signature) for spec, column in zip(signature.inputs, columns, strict=True)]
-
-
-def predictions(outputs: list[tuple[str, NDArray[Any]]]) -> bytes:
-    """The body of the answer: plain values for one output, an object a row for several. NaN goes out as null."""
-    lists = [array.tolist() for _, array in outputs]
-    if len(outputs) == 1:
-        return msgspec.json.encode({"predictions": lists[0]})
-    names = [name for name, _ in outputs]
-    return msgspec.json.encode(
-        {"predictions": [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]}
-    )
 
 
 def _cells(row: Any, at: int, signature: Signature) -> list[Any]:

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """Time requests in flight get after SIGTERM."""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Larger bodies get 413. A body is in memory about three times while it is answered."""
+    hot_path: bool = True
+    """Predictions are answered by the protocol on the socket, joined by round; false: by FastAPI, one by one."""
     threads: int = Field(default=0, ge=0, le=1024)
     """Threads inside one inference. 0: as many whole cores as the cgroup lets this process use."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

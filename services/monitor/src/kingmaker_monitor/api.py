@@ -6,6 +6,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi_offline import FastAPIOffline
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
@@ -40,10 +41,11 @@ class ProblemBody(msgspec.Struct, frozen=True):
 
 def build(board: Board, metrics: Starlette) -> FastAPI:
     """The app. metrics: serves /metrics and /health/*, on the same port."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Kingmaker monitor",
         description="What the monitor measured: counts, latency, drift, quality and agreement of every variant.",
         version="1",
+        redoc_url=None,
     )
     schemas, components = msgspec.json.schema_components(
         [ModelList, Evidence, ProblemBody], ref_template="#/components/schemas/{name}"

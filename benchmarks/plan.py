@@ -1,0 +1,25 @@
+"""How much is measured: the whole in under 15 minutes, or the core ratios in about two."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """runs: rounds of each comparison; own_runs: of those with ourselves, whose bars are closer;
+    seconds: length of one run, whole (wrk knows no parts); levels: connections; limit_s: no part begins after it."""
+
+    is_quick: bool
+    runs: int
+    own_runs: int
+    seconds: int
+    levels: tuple[int, ...]
+    limit_s: float
+
+    @property
+    def end_to_end_levels(self) -> tuple[int, ...]:
+        return self.levels if self.is_quick else (1, 16, 64, 256)
+
+
+WHOLE: Final = Plan(is_quick=False, runs=5, own_runs=5, seconds=1, levels=(1, 16, 64), limit_s=13 * 60)
+QUICK: Final = Plan(is_quick=True, runs=3, own_runs=5, seconds=1, levels=(64,), limit_s=4 * 60)

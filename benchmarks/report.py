@@ -1,0 +1,133 @@
+"""Fill docs/performance.md from the newest results: `python -m benchmarks.report`.
+
+Between `<!-- figures: NAME -->` and `<!-- end -->` stands what was measured and nothing else; the words around it
+are written by people. Without results every such place says so.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks import figures, folders, plot, results
+from benchmarks.figures import Figure, Row, Section
+from benchmarks.results import Results
+
+DOCUMENT: Final = folders.REPOSITORY / "docs" / "performance.md"
+PLOT: Final = folders.REPOSITORY / "docs" / "performance.svg"
+NOTHING: Final = "*Not measured yet: `make bench` fills this in.*"
+_PLACE: Final = re.compile(r"(<!-- figures: ([a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(document: str, taken: Results | None) -> str:
+    """The document with every place filled. Raises ValueError for a place nobody knows."""
+
+    def fill(match: "re.Match[str]") -> str:
+        return f"{match[1]}{_place(match[2], taken)}\n{match[3]}"
+
+    return _PLACE.sub(fill, document)
+
+
+def _place(name: str, taken: Results | None) -> str:
+    if name not in (*_WHOLE, *SECTIONS):
+        raise ValueError(f"unknown place {name!r} in the document")
+    if taken is None:
+        return NOTHING
+    if name in _WHOLE:
+        return _WHOLE[name](taken)
+    section = taken.section(name)
+    return f"*Not run: {taken.not_run.get(name, 'left out')}.*" if section is None else section_text(section)
+
+
+SECTIONS: Final = ("hop", "servers", "end_to_end", "fixed_rate", "shadow", "recording", "growth")
+
+
+def section_text(section: Section) -> str:
+    """Tables of one part: stacks by load, ratios, single numbers, what was not run."""
+    parts = []
+    for (model, load), rows in figures.by_load(section.rows).items():
+        runs = rows[0].requests_per_s.runs
+        parts.append(f"**{model}, {load}** (median, lowest to highest of {runs} runs)\n\n{_table(rows)}")
+    if section.ratios:
+        lines = ["| ratio | model | load | median | lowest | highest |", "|---|---|---|---:|---:|---:|"]
+        lines += [f"| {r.name} | {r.model} | {r.load} | {_cells(r.value)} |" for r in section.ratios]
+        parts.append("\n".join(lines))
+    parts += [f"- {name}: {short(value)}" for name, value in section.notes.items()]
+    parts += [f"- **Not run:** {name}: {why}" for name, why in section.not_run.items()]
+    return "\n\n".join(parts)
+
+
+def _table(rows: list[Row]) -> str:
+    lines = [
+        "| stack | req/s | p50 ms | p99 ms | cpu us/request | by process | checked | wrong | failed |",
+        "|---|---:|---:|---:|---:|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        by = ", ".join(f"{name} {short(value)}" for name, value in row.cpu_by_server.items())
+        cpu = "" if row.cpu_us is None else _spread(row.cpu_us)
+        lines.append(
+            f"| {row.stack} | {_spread(row.requests_per_s)} | {_spread(row.p50_ms)} | {_spread(row.p99_ms)} | {cpu} "
+            f"| {by} | {row.checked} | {row.wrong} | {row.failed} |"
+        )
+    return "\n".join(lines)
+
+
+def _spread(value: Figure) -> str:
+    return f"**{short(value.median)}** ({short(value.low)} to {short(value.high)})"
+
+
+def _cells(value: Figure) -> str:
+    return f"{short(value.median)} | {short(value.low)} | {short(value.high)}"
+
+
+def short(value: float) -> str:
+    """Three significant digits, thousands in full."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.3f}"
+
+
+def _machine(taken: Results) -> str:
+    wrong = figures.wrong_answers(taken.sections)
+    lines = [f"Taken on {taken.date} in {taken.seconds:.0f} s; wrong answers: {wrong}.", ""]
+    lines += ["| machine | |", "|---|---|", *(f"| {name} | {value} |" for name, value in taken.machine.items())]
+    lines += ["", "Versions: " + ", ".join(f"{name} {number}" for name, number in taken.versions.items()) + "."]
+    lines += [f"- **Not run:** {name}: {why}" for name, why in taken.not_run.items()]
+    return "\n".join(lines)
+
+
+def _summary(taken: Results) -> str:
+    """Every ratio for the model the targets speak of."""
+    lines = ["| ratio | load | median | lowest | highest |", "|---|---|---:|---:|---:|"]
+    ratios = [known for section in taken.sections for known in section.ratios if known.model == "gb25"]
+    lines += [f"| {known.name} | {known.load} | {_cells(known.value)} |" for known in ratios]
+    return "\n".join(lines)
+
+
+def _footprint(taken: Results) -> str:
+    lines = ["| process | part | memory MB | ready after s |", "|---|---|---:|---:|"]
+    for section in taken.sections:
+        for known in section.footprint:
+            ready = known["ready_s"]
+            told = "" if ready is None else short(float(ready))
+            lines.append(f"| {known['server']} | {section.name} | {short(float(known['rss_mb'] or 0))} | {told} |")
+    return "\n".join(lines)
+
+
+def _plot(taken: Results) -> str:
+    return "*Not run.*" if taken.section("end_to_end") is None else f"![{plot.TITLE}]({PLOT.name})"
+
+
+_WHOLE: Final = {"machine": _machine, "summary": _summary, "footprint": _footprint, "plot": _plot}
+
+
+def main(document: Path = DOCUMENT) -> int:
+    taken = results.newest()
+    document.write_text(filled(document.read_text(), taken))
+    if taken is not None:
+        plot.draw(taken, PLOT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""(c) Client to model through a 90/10 split to two servers, every server process of a stack on one core.
+
+That counts our Valkey too. (h) is the same at 1 to 256 connections, where the cost of a request can be seen to
+grow or not.
+"""
+
+from collections.abc import Callable
+
+from benchmarks import figures, rounds
+from benchmarks.figures import Ratio, Section
+from benchmarks.lab import Lab, Server
+from benchmarks.load import Target
+from benchmarks.models import BenchModel, load
+from benchmarks.plan import Plan
+from benchmarks.stacks import Split, Stacks
+from benchmarks.tools import Tools
+
+OURS = "Kingmaker"
+RATIOS = {
+    "e2e_vs_envoy_mlserver": "Envoy + MLServer",
+    "e2e_vs_envoy_kserve": "Envoy + KServe",
+    "e2e_vs_envoy_own_server": "Envoy + our model server",
+}
+
+
+def run(tools: Tools, plan: Plan) -> Section:
+    section = Section("end_to_end")
+    for name in ("gb25",) if plan.is_quick else ("gb25", "flights"):
+        model = load(name)
+        with Lab(f"end-to-end-{name}") as lab:
+            stacks = Stacks(lab, tools)
+            targets = start(stacks, model, with_kserve=not plan.is_quick and name == "gb25")
+            for connections in plan.end_to_end_levels if name == "gb25" else (64,):
+                samples = rounds.take(stacks.generator, targets, connections, plan.runs, plan.seconds)
+                label = f"{connections} connections"
+                section.rows += [figures.row(who, name, label, found) for who, found in samples.items()]
+                section.ratios += _ratios(name, connections, label, samples)
+            if name == "gb25":
+                section.footprint = lab.footprint()
+    if not tools.has("envoy"):
+        section.not_run["Envoy"] = tools.missing.get("envoy", "not installed")
+    return section
+
+
+def start(stacks: Stacks, model: BenchModel, *, with_kserve: bool) -> dict[str, Target]:
+    """Every stack, idle until it is its turn."""
+    own = [stacks.model_server(model) for _ in range(2)]
+    valkey = stacks.valkey()
+    gateway = stacks.gateway(model, Split(*(server.address for server in own)), valkey)
+    targets = {OURS: stacks.target(model, gateway, [gateway, *own, valkey])}
+    if not stacks.tools.has("envoy"):
+        return targets
+    targets["Envoy + our model server"] = _behind_envoy(stacks, model, own)
+    if stacks.tools.has("mlserver"):
+        targets["Envoy + MLServer"] = _behind_envoy(stacks, model, _two(stacks.mlserver, model))
+    if with_kserve and stacks.tools.has("kserve"):
+        targets["Envoy + KServe"] = _behind_envoy(stacks, model, _two(stacks.kserve, model))
+    return targets
+
+
+def _two(start_one: Callable[[BenchModel], Server], model: BenchModel) -> list[Server]:
+    return [start_one(model) for _ in range(2)]
+
+
+def _behind_envoy(stacks: Stacks, model: BenchModel, servers: list[Server]) -> Target:
+    envoy = stacks.envoy(servers[0].address, servers[1].address)
+    return stacks.target(model, envoy, [envoy, *servers])
+
+
+def _ratios(model: str, connections: int, label: str, samples: rounds.Samples) -> list[Ratio]:
+    found = []
+    for name, peer in RATIOS.items():
+        if peer in samples:
+            named = name if connections == 64 else f"{name}_at_{connections}"
+            ours, theirs = samples[OURS], samples[peer]
+            found.append(Ratio(named, model, label, figures.ratio(ours, theirs, figures.throughput)))
+            found.append(Ratio(f"{named}_p99", model, label, figures.ratio(ours, theirs, figures.p99)))
+    return found

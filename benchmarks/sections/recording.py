@@ -1,0 +1,45 @@
+"""(f) What recording every prediction costs the gateway, and what Redis being gone costs it.
+
+The gateway alone, in front of upstreams that cost next to nothing, since its throughput is what the bar speaks
+of; Valkey has the load generator's core.
+"""
+
+from benchmarks import figures, rounds
+from benchmarks.figures import Ratio, Section
+from benchmarks.lab import Lab
+from benchmarks.models import load
+from benchmarks.plan import Plan
+from benchmarks.stacks import Split, Stacks, stream_bytes_per_row
+from benchmarks.tools import Tools
+
+CONNECTIONS = 64
+_LABEL = f"{CONNECTIONS} connections"
+_ON, _OFF, _GONE = (f"Kingmaker gateway, {state}" for state in ("recording", "not recording", "Redis gone"))
+_WIDTH = 25
+
+
+def run(tools: Tools, plan: Plan) -> Section:
+    model, section = load("gb25"), Section("recording")
+    with Lab("recording") as lab:
+        stacks = Stacks(lab, tools)
+        valkey, lost = stacks.valkey(lab.load_core), stacks.valkey(lab.load_core)
+        split = Split(*(stacks.trivial(model, _WIDTH).address for _ in range(2)))
+        gateways = {
+            _ON: stacks.gateway(model, split, valkey),
+            _OFF: stacks.gateway(model, split, valkey, records=False),
+        }
+        if not plan.is_quick:
+            gateways[_GONE] = stacks.gateway(model, split, lost)
+        lab.stop([lost])
+        targets = {name: stacks.constant_target(model, gateway) for name, gateway in gateways.items()}
+        samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.own_runs, plan.seconds)
+        section.notes["bytes of Redis per recorded prediction"] = stream_bytes_per_row(valkey)
+    section.rows = [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
+    on, off = samples[_ON], samples[_OFF]
+    section.ratios = [Ratio("recorder_throughput_ratio", "gb25", _LABEL, figures.ratio(on, off, figures.throughput))]
+    spent = [a.total_cpu_us - b.total_cpu_us for a, b in zip(on, off, strict=True)]
+    section.notes["gateway's processor time per recorded prediction, us"] = figures.figure(spent).median
+    if _GONE in samples:
+        gone = figures.ratio(samples[_GONE], on, figures.throughput)
+        section.ratios.append(Ratio("redis_gone_throughput_ratio", "gb25", _LABEL, gone))
+    return section

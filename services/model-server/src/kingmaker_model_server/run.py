@@ -1,0 +1,95 @@
+"""Run jobs of one kind through the model as one batch and cut the answers apart again."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kingmaker_model_server import typed
+from kingmaker_model_server.answers import Answer, Output
+from kingmaker_model_server.columns import Column
+from kingmaker_model_server.errors import ModelFailed
+from kingmaker_model_server.job import Job, Kind
+from kingmaker_model_server.metrics import Metrics
+from kingmaker_model_server.session import CHUNK, OnnxModel
+from kingmaker_model_server.signature import Signature
+
+
+class Runner:
+    """Runs jobs through one model. Rows of several jobs stand one behind the other."""
+
+    def __init__(
+        self, model: OnnxModel, signature: Signature, metrics: Metrics, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._model = model
+        self._columns = [Column(spec) for spec in signature.inputs]
+        self._inputs = [spec.name for spec in signature.inputs]
+        self._specs = {spec.name: spec for spec in model.outputs}
+        self._floats = typed.may_hold_bad_floats(signature)
+        self._metrics = metrics
+        self._clock = clock
+
+    def joined(self, jobs: Sequence[Job]) -> list[NDArray[Any]]:
+        """The jobs' values, one array an input."""
+        parts = zip(*(job.values for job in jobs), strict=True)
+        return [column.joined(values) for column, values in zip(self._columns, parts, strict=True)]
+
+    def is_sound(self, job: Job) -> bool:
+        """Whether the job holds no infinity and misses no value it must have."""
+        return self._is_sound(self.joined([job]))
+
+    def run(self, jobs: Sequence[Job]) -> list[Answer]:
+        """The answers, in order. Raises ModelFailed, and Unsound unless every job is sound."""
+        arrays = self.joined(jobs)
+        if not self._is_sound(arrays):
+            raise Unsound
+        names = jobs[0].writer.outputs
+        if any(job.writer is not jobs[0].writer for job in jobs):
+            names = list(self._specs)
+        started = self._clock()
+        results = self._model.run(names, dict(zip(self._inputs, arrays, strict=True)))
+        self._metrics.inference_duration.observe(self._clock() - started)
+        rows = sum(job.rows for job in jobs)
+        row_wise = self._model.row_wise
+        if row_wise and any(len(array) != rows for array in results):
+            raise ModelFailed(f"{rows} rows went in, but another number came out")
+        self._metrics.rows.inc(rows)
+        outputs = {n: Output(self._specs[n], a, row_wise) for n, a in zip(names, results, strict=True)}
+        answers: list[Answer] = []
+        start = 0
+        for job in jobs:
+            answers.append(job.writer.write(job.request_id, outputs, start, start + job.rows))
+            start += job.rows
+        return answers
+
+    def _is_sound(self, arrays: list[NDArray[Any]]) -> bool:
+        for at, may_miss in self._floats:
+            if not np.isfinite(arrays[at]).all() and (not may_miss or np.isinf(arrays[at]).any()):
+                return False
+        return True
+
+
+class Unsound(Exception):
+    """A float is an infinity, or a value is missing where the model needs one."""
+
+
+def runs_of(jobs: Sequence[Job], limit: int = CHUNK) -> list[list[Job]]:
+    """Jobs parted into runs: one kind a run, at most `limit` rows, a job with more (or of no kind) alone.
+
+    The order of jobs of a kind is kept.
+    """
+    runs: list[list[Job]] = []
+    filling: dict[Kind, tuple[list[Job], int]] = {}
+    for job in jobs:
+        if job.kind is None or job.rows >= limit:
+            runs.append([job])
+            continue
+        run, rows = filling.get(job.kind, ([], limit))
+        if rows + job.rows > limit:
+            run, rows = [], 0
+            runs.append(run)
+        run.append(job)
+        filling[job.kind] = run, rows + job.rows
+    return runs

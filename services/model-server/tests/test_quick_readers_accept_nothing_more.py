@@ -1,0 +1,176 @@
+"""The quick readers and the prepared answers change the cost of a request and nothing else."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import BadTensor, InferResponse, Tensor, TensorSpec
+from kingmaker_contracts.problems import Problem
+from kingmaker_model_server.answers import InferWriter, Output, id_text
+from kingmaker_model_server.job import Job
+
+FLIGHTS = {"distance": "FP32", "delay": "FP32", "carrier": "BYTES"}
+odd = st.sampled_from([1, 2.5, -0.0, 1e39, 2**24 + 1, 2**70, None, True, "UA", "", [1], [[1]], {}, 10**30])
+numbers = st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def infer_bodies(draw: Any) -> bytes:
+    """V2 JSON bodies near a good one, keys in any order."""
+    inputs = []
+    for name, datatype in draw(st.permutations(list(FLIGHTS.items()))):
+        rows = draw(st.sampled_from([2, 2, 2, 2, 1, 0]))
+        values = st.sampled_from(["UA", "AA"]) if datatype == "BYTES" else numbers
+        item: dict[str, Any] = {
+            "name": draw(st.sampled_from([name] * 20 + ["speed", "delay"])),
+            "shape": draw(st.sampled_from([[rows, 1]] * 12 + [[rows], [rows, 1, 1], [-1, 1], []])),
+            "datatype": draw(st.sampled_from([datatype] * 12 + ["INT64", "BYTES", "FP64"])),
+            "data": draw(st.lists(values, min_size=rows, max_size=rows)),
+        }
+        if draw(st.integers(0, 5)) == 0:
+            item["data"] = draw(st.lists(odd, max_size=2))
+        if draw(st.integers(0, 9)) == 0:
+            item["parameters"] = draw(st.sampled_from([{}, {"a": 1}, {"binary_data_size": None}, None]))
+        inputs.append(dict(draw(st.permutations(list(item.items())))))
+    top: dict[str, Any] = {"id": "1", "inputs": inputs}
+    if draw(st.booleans()):
+        flag = st.sampled_from([True, False, None, 1])
+        top["outputs"] = draw(
+            st.sampled_from([[], None, [{"name": "label"}], [{"name": "x"}], [{"name": "label"}] * 2])
+        )
+        top["parameters"] = draw(st.fixed_dictionaries({"binary_data_output": flag}) | st.none())
+    return json.dumps(top).encode()
+
+
+rows = st.lists(
+    st.fixed_dictionaries(
+        {"distance": numbers | odd, "delay": numbers | odd, "carrier": st.sampled_from(["UA", "AA"]) | odd},
+        optional={"speed": odd},
+    )
+    | st.fixed_dictionaries({"distance": numbers}, optional={"delay": numbers | st.none(), "carrier": st.none()}),
+    max_size=3,
+)
+
+
+def assert_read_alike(core: Any, job: Job) -> None:
+    """What was read the quick way is what the strict reader reads, or refuses for its values alone."""
+    if job.strictly is None:
+        return
+    try:
+        strict = job.strictly()
+    except (Problem, BadTensor):
+        assert not core.is_sound(job)
+        return
+    assert core.is_sound(job)
+    assert (strict.rows, strict.kind, strict.request_id) == (job.rows, job.kind, job.request_id)
+    assert strict.writer is job.writer
+    for one, other in zip(core.joined([job]), core.joined([strict]), strict=True):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other, equal_nan=one.dtype != object)
+
+
+@quick
+@given(body=infer_bodies())
+def test_an_infer_body_read_quickly_is_read_alike_strictly(core: Any, body: bytes) -> None:
+    core.infer(GOOD)  # the first request of a kind goes the strict way
+    job = core.predictor.infer_job("m", None, {}.get, body)
+    if isinstance(job, Job):
+        assert_read_alike(core, job)
+
+
+@quick
+@given(instances=rows)
+def test_rows_read_quickly_are_read_alike_strictly(core: Any, instances: Any) -> None:
+    job = core.predictor.predict_job("m", json.dumps({"instances": instances}).encode())
+    if isinstance(job, Job):
+        assert_read_alike(core, job)
+
+
+@quick
+@given(instances=st.lists(st.lists(numbers | odd, min_size=2, max_size=4), max_size=3))
+def test_vectors_read_quickly_are_read_alike_strictly(make: Any, instances: Any) -> None:
+    core = block(make)
+    job = core.predictor.predict_job("m", json.dumps({"instances": instances}).encode())
+    if isinstance(job, Job):
+        assert_read_alike(core, job)
+
+
+CORES: dict[str, Any] = {}
+
+
+def block(make: Any) -> Any:
+    if "block" not in CORES:
+        CORES["block"] = make.Core(make.sum_and_copy_model())
+    return CORES["block"]
+
+
+def wire(rows: int = 2) -> list[dict[str, Any]]:
+    values: dict[str, Any] = {"distance": [1400.5] * rows, "delay": [3] * rows, "carrier": ["UA"] * rows}
+    return [{"name": n, "shape": [rows, 1], "datatype": k, "data": values[n]} for n, k in FLIGHTS.items()]
+
+
+GOOD = json.dumps({"id": "1", "inputs": wire()}).encode()
+FRAME, FRAME_HEAD = tensors.encode_request(
+    [tensors.from_values(t["name"], t["datatype"], t["shape"], t["data"]) for t in wire(32)], id="7"
+)
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "length"),
+    [
+        ("infer", GOOD, None),
+        ("infer", json.dumps({"id": "7", "inputs": wire(), "outputs": [{"name": "label"}]}).encode(), None),
+        ("infer", FRAME, FRAME_HEAD),
+        ("predict", b'{"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}]}', None),
+        ("predict", b'{"instances": [{"distance": 1, "delay": null}]}', None),
+    ],
+)
+def test_usual_requests_are_read_the_quick_way(core: Any, call: str, body: bytes, length: int | None) -> None:
+    headers = {} if length is None else {b"inference-header-content-length": b"%d" % length}
+    for _ in range(2):
+        if call == "infer":
+            job = core.predictor.infer_job("m", None, headers.get, body)
+        else:
+            job = core.predictor.predict_job("m", body)
+    assert job.strictly is not None
+    assert_read_alike(core, job)
+
+
+@given(cut=st.integers(0, len(FRAME)), noise=st.binary(max_size=6), length=st.integers(0, len(FRAME) + 9))
+@quick
+def test_a_damaged_frame_read_quickly_is_read_alike_strictly(core: Any, cut: int, noise: bytes, length: int) -> None:
+    body = FRAME[:cut] + noise + FRAME[cut + len(noise) :]
+    for told in (length, FRAME_HEAD):
+        job = core.predictor.infer_job("m", None, {b"inference-header-content-length": b"%d" % told}.get, body)
+        if isinstance(job, Job):
+            assert_read_alike(core, job)
+
+
+OUTPUTS = {
+    "label": ("INT64", np.array([1, -2, 3])),
+    "score": ("FP32", np.array([[0.1, np.nan], [1e-9, 2], [3, 4]], "<f4")),
+    "word": ("BYTES", np.array(["a", 'ü"', b"b"], dtype=object)),
+    "cube": ("FP64", np.arange(12.0).reshape(3, 2, 2)),
+    "flag": ("BOOL", np.array([[True], [False], [True]])),
+}
+
+
+@pytest.mark.parametrize("binary", [[], ["label"], ["score", "word"], list(OUTPUTS)])
+@pytest.mark.parametrize("span", [(0, 3), (0, 1), (1, 3)])
+@pytest.mark.parametrize("row_wise", [True, False])
+def test_answers_are_byte_for_byte_those_of_the_contracts(binary: list[str], span: Any, row_wise: bool) -> None:
+    specs = [TensorSpec(n, k, [-1, *a.shape[1:]]) for n, (k, a) in OUTPUTS.items()]
+    arrays = {n: a[slice(*span)] if row_wise else a for n, (_, a) in OUTPUTS.items()}
+    answer = InferResponse("mö", [Tensor(n, OUTPUTS[n][0], a) for n, a in arrays.items()], "3", 'i"d')
+    expected, head = tensors.encode_response(answer, frozenset(binary))
+    whole = {spec.name: Output(spec, OUTPUTS[spec.name][1], row_wise) for spec in specs}
+    found = InferWriter("mö", "3", specs, frozenset(binary)).write(id_text('i"d'), whole, *span)
+    assert found.body == expected
+    length = dict(found.headers).get(b"inference-header-content-length")
+    assert length == (None if head is None else b"%d" % head)
