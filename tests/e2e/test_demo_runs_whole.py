@@ -50,8 +50,8 @@ def check(summary: dict[str, Any], flights: int) -> None:
     lr, gbm = summary["variants"]["lr"], summary["variants"]["gbm"]
     assert lr["auc_n"] == lr["requests"]
     assert gbm["auc_n"] > gbm["requests"]
-    # 10 % before the edit at half time, 30 % after it
-    assert summary["variants"]["gbm"]["share"] == pytest.approx(0.2, abs=0.03)
+    # 10 % before the edit at half time, 30 % after it; how many flights pass meanwhile depends on the machine
+    assert 0.11 < summary["variants"]["gbm"]["share"] < 0.29
     assert set(summary["drift"]) == {
         "dep_delay", "hour", "weekday", "distance", "carrier", "origin", "dest", "rg_origin", "rg_dest",
     }  # fmt: skip
