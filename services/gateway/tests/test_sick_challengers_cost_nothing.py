@@ -55,6 +55,21 @@ async def test_a_sick_challenger_is_taken_to_zero_and_comes_back(valkey: Any, pa
         assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
 
 
+async def test_hurried_clients_take_no_challenger_out_for_the_others(
+    valkey: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    async with kit.running(kit.settings(valkey.url, breaker={"failures": 3}), valkey.client) as bench:
+        await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=300)), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        pair.challenger.fault = Fault.HANG
+        for _ in range(5):
+            await bench.predict([kit.full_row], headers={"x-kingmaker-timeout-ms": "40"})
+        assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
+        for _ in range(3):
+            await bench.predict([kit.full_row])
+        assert bench.metric("breaker_state", model="flights", variant="gbm") == 2
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "code"), [(Fault.ERROR, 503, "upstream_failed"), (Fault.HANG, 504, "deadline_exceeded")]
 )

@@ -113,6 +113,11 @@ class Prediction:
             self._ask(self.deadline)
 
     @property
+    def _is_hurried(self) -> bool:
+        """Whether the client gave less time than the model's own deadline."""
+        return round((self.deadline - self.arrived) * 1000) < self.state.record.limits.deadline_ms
+
+    @property
     def batch(self) -> Batch:
         return self.call.batch
 
@@ -138,7 +143,10 @@ class Prediction:
             self.desk.finish(self, None, self._problem(error))
             return
         before = live.breaker.state
-        live.breaker.failed(self.desk.now())
+        if isinstance(error, UpstreamTimeout) and self._is_hurried:
+            live.breaker.abandoned()  # a client's haste says nothing about the challenger's health
+        else:
+            live.breaker.failed(self.desk.now())
         if live.breaker.state is not before:
             _told(live, live.breaker, str(error))
         self.failed_variant = self.variant
