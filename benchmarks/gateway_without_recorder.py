@@ -9,7 +9,7 @@ from kingmaker_gateway import recorder
 from kingmaker_gateway.__main__ import main
 
 
-def _take_nothing(self: recorder.Recorder, prediction: object) -> None:
+def _take_nothing(self: recorder.Recorder, run: object) -> None:
     pass
 
 

@@ -190,7 +190,6 @@ def test_a_body_of_doubtful_length_is_refused_and_nothing_behind_it_is_read(targ
     assert raw_http.statuses(received) == [400], received
 
 
-@pytest.mark.xfail(reason="uvicorn's own protocol answers 400 and closes while the request before is being answered")
 def test_garbage_behind_a_request_does_not_take_its_answer(target: Target) -> None:
     """The answer to the request comes first; what follows may be refused once it is out."""
     received = raw_http.exchange(target.addresses["flights"], [framed(1) + b"\0garbage\r\n\r\n"], end=False)
@@ -205,10 +204,8 @@ def test_pipelined_requests_are_answered_in_their_order(target: Target) -> None:
 
 @pytest.mark.slow  # as long as the services wait
 @pytest.mark.parametrize("at", ["head", "body"])
-def test_a_request_that_never_ends_is_given_up(target: Target, at: str, request: pytest.FixtureRequest) -> None:
+def test_a_request_that_never_ends_is_given_up(target: Target, at: str) -> None:
     """A client that stops in the middle must not hold its connection, or its place in flight, for ever."""
-    if target.name == "model-server" or at == "head":
-        request.applymarker(pytest.mark.xfail(reason="uvicorn's own protocol waits for ever; fast_http does not"))
     whole = framed(0)
     part = whole[:20] if at == "head" else whole[:-5]
     received = raw_http.exchange(target.addresses["flights"], [part], end=False)

@@ -174,7 +174,13 @@ async def running(settings: Settings, client: "redis.Redis | None") -> AsyncIter
     gateway = app.build(settings, registry)
     sock = serving.bind("127.0.0.1", 0)
     config = uvicorn.Config(
-        gateway.public, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none"
+        gateway.public,
+        http=gateway.http,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        ws="none",
     )
     server = serving._Server(config)
     task = asyncio.create_task(server.serve(sockets=[sock]))

@@ -1,5 +1,6 @@
 """A challenger that fails in any way costs the client nothing; a champion that fails is a clear error."""
 
+import asyncio
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,21 @@ async def test_a_sick_challenger_is_taken_to_zero_and_comes_back(valkey: Any, pa
         await kit.until(recovered)
         await bench.predict([kit.full_row])
         assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
+
+
+async def test_hurried_clients_take_no_challenger_out_for_the_others(
+    valkey: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    async with kit.running(kit.settings(valkey.url, breaker={"failures": 3}), valkey.client) as bench:
+        await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=300)), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        pair.challenger.fault = Fault.HANG
+        for _ in range(5):
+            await bench.predict([kit.full_row], headers={"x-kingmaker-timeout-ms": "40"})
+        assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
+        for _ in range(3):
+            await bench.predict([kit.full_row])
+        assert bench.metric("breaker_state", model="flights", variant="gbm") == 2
 
 
 @pytest.mark.parametrize(
@@ -138,3 +154,13 @@ async def test_a_challenger_that_answered_live_gets_no_copy(bench: Any, pair: An
     await kit.until(lambda: sum(b.count for b in bench.batches()) == 6)
     assert pair.challenger.calls == 6
     assert bench.metric("shadow_sent_total", model="flights", variant="gbm") == 0
+
+
+async def test_many_requests_to_a_dead_champion_are_refused_at_once(
+    bench: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    await bench.publish(pair.record(limits=Limits(deadline_ms=20_000)), pair.profiles)
+    await pair.champion.stop()
+    for _ in range(3):
+        answers = await asyncio.gather(*(bench.predict() for _ in range(50)))
+        assert {answer.status_code for answer in answers} == {503}  # and none waited for its deadline

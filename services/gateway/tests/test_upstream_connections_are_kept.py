@@ -16,7 +16,8 @@ async def test_many_requests_use_few_connections(valkey: Any, pair: Any, kit: Si
         pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.02
         answers = await asyncio.gather(*(bench.predict() for _ in range(40)))
         assert {a.status_code for a in answers} == {200}
-        assert pair.champion.calls == 40
+        assert pair.champion.rows == 40
+        assert pair.champion.calls < 40  # while all connections are busy, requests travel together
         assert pair.champion.connections <= 3
 
 

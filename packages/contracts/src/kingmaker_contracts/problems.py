@@ -22,6 +22,7 @@ class Code(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     VARIANT_NOT_FOUND = "variant_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_REQUESTS = "too_many_requests"
     NOT_READY = "not_ready"
@@ -41,6 +42,7 @@ HTTP_STATUS: Final[dict[Code, int]] = {
     Code.MODEL_NOT_FOUND: 404,
     Code.VARIANT_NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.REQUEST_TIMEOUT: 408,
     Code.BODY_TOO_LARGE: 413,
     Code.TOO_MANY_REQUESTS: 429,
     Code.INTERNAL: 500,

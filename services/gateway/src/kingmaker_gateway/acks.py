@@ -35,12 +35,14 @@ class Acknowledger:
         self._metrics = metrics
         self._started_at = _now()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="acks")
 
     async def close(self) -> None:
         """Say the last word. Call it after the recorder's final flush."""
+        self._stopping = True  # the Redis client can swallow a cancellation that comes while it reads
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -59,7 +61,7 @@ class Acknowledger:
         )
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await self._write(LIFE_S)
             except Exception:

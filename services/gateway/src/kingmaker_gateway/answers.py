@@ -1,6 +1,6 @@
 """What goes back to a client: bytes, and the words of the commonest refusals."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kingmaker_contracts import problems
@@ -9,14 +9,13 @@ from kingmaker_contracts.problems import HTTP_STATUS, Code, Problem
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class Answer:
-    """What to send, and what to do once it is sent (after: None for nothing)."""
+    """What to send."""
 
     status: int
     headers: Headers
     body: bytes
-    after: Callable[[], None] | None = None
 
 
 def problem_answer(problem: Problem, headers: Headers) -> Answer:
@@ -34,3 +33,11 @@ def unknown_model(name: str) -> Problem:
 def unknown_variant(model: str, name: str, variants: Iterable[str]) -> Problem:
     known = ", ".join(map(repr, variants))
     return Problem(Code.VARIANT_NOT_FOUND, f"model {model!r} has no variant {name[:80]!r}; known variants: {known}")
+
+
+def too_large(limit: int) -> Problem:
+    return Problem(Code.BODY_TOO_LARGE, f"the body is larger than {limit} bytes")
+
+
+def unread_in_time(patience_s: float) -> Problem:
+    return Problem(Code.REQUEST_TIMEOUT, f"the body did not arrive within {patience_s:g} s")

@@ -1,5 +1,5 @@
 """HTTP, thinly: raw body in, raw bytes out. FastAPI gives routing, /docs and the OpenAPI document; no request
-passes through pydantic, and everything a prediction needs is in `router`, so another front can call that."""
+passes through pydantic, and everything a prediction needs is in `router`, which `hot_path` calls too."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from kingmaker_contracts.inference import BINARY_EXTENSION, ModelMetadata, TensorSpec
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import feedback, openapi, protocols
-from kingmaker_gateway.answers import Answer, problem_answer, unknown_model, unknown_variant
+from kingmaker_gateway.answers import Answer, problem_answer, too_large, unknown_model, unknown_variant, unread_in_time
 from kingmaker_gateway.feedback import FeedbackWriter
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
@@ -30,21 +30,16 @@ _STATUS_CODE: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
 
 class _Raw(Response):
-    """An answer that is already bytes, and what is to happen once it has left."""
+    """An answer that is already bytes."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(b"", answer.status)
-        self._answer = answer
         self.raw_headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         self.body = answer.body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": self.body})
-        finally:
-            if self._answer.after is not None:
-                self._answer.after()
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def build(
@@ -98,6 +93,9 @@ def build(
 class _Unread(Problem):
     """The body was not read to its end, so the connection cannot be used again."""
 
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.code, problem.message)
+
 
 class _BodyReader:
     """Read a body, but never keep more than is allowed, and not for ever.
@@ -114,7 +112,7 @@ class _BodyReader:
         length = request.headers.get("content-length", "")
         announced = int(length) if length.isdigit() else 0
         if announced > limit + _THROWN_AWAY:
-            raise _Unread(Code.BODY_TOO_LARGE, _too_large(limit))
+            raise _Unread(too_large(limit))
         chunks: list[bytes] = []
         size = 0
         try:
@@ -122,15 +120,15 @@ class _BodyReader:
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > limit + _THROWN_AWAY:
-                        raise _Unread(Code.BODY_TOO_LARGE, _too_large(limit))
+                        raise _Unread(too_large(limit))
                     if size > limit or announced > limit:
                         chunks.clear()
                     else:
                         chunks.append(chunk)
         except TimeoutError:
-            raise _Unread(Code.DEADLINE_EXCEEDED, f"the body did not arrive within {self._timeout_s:g} s") from None
+            raise _Unread(unread_in_time(self._timeout_s)) from None
         if size > limit:
-            raise Problem(Code.BODY_TOO_LARGE, _too_large(limit))
+            raise too_large(limit)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -311,10 +309,6 @@ def _headers(request: Request) -> dict[str, str]:
 
 def _json(value: Any, status: int = 200) -> Response:
     return _Raw(Answer(status, _JSON, msgspec.json.encode(value)))
-
-
-def _too_large(limit: int) -> str:
-    return f"the body is larger than {limit} bytes"
 
 
 def _closing(answer: Answer, problem: Problem) -> Answer:

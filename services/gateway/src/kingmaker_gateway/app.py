@@ -5,6 +5,7 @@ import importlib.metadata
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -12,7 +13,10 @@ from starlette.applications import Starlette
 
 from kingmaker_gateway import api
 from kingmaker_gateway.acks import Acknowledger
+from kingmaker_gateway.aftermath import Aftermath
 from kingmaker_gateway.feedback import FeedbackWriter
+from kingmaker_gateway.hot_path import HotPath
+from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.models import Models
 from kingmaker_gateway.recorder import Recorder
@@ -25,9 +29,11 @@ from kingmaker_servicekit import metrics_endpoint, redis_client
 
 @dataclass(slots=True, frozen=True)
 class Gateway:
-    """The two apps of one process. public: for clients; everything else runs in its lifespan."""
+    """The two apps of one process. public: for clients, spoken to by the protocol http; everything else runs in its
+    lifespan."""
 
     public: FastAPI
+    http: Any
     admin: Starlette
 
 
@@ -37,7 +43,14 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     redis = redis_client.connect(settings.redis_url)
     events_redis = redis_client.connect(settings.redis_url, timeout_s=2.0)
     blocking = redis_client.connect_blocking(settings.redis_url)
-    models = Models(settings, metrics, random.Random())  # noqa: S311 - spreads load
+    recorder = Recorder(events_redis, settings.recorder, settings.partition, metrics)
+    models = Models(
+        settings,
+        metrics,
+        random.Random(),  # noqa: S311 - spreads load
+        on_frame=Aftermath(recorder).answered,
+        record=recorder.offer,
+    )
     snapshot = SnapshotFile(settings.snapshot_file) if settings.snapshot_file else None
     poll_s = settings.routes.poll_ms / 1000
     routes = Routes(
@@ -49,7 +62,6 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         metrics=metrics,
         adopt=models.adopt,
     )
-    recorder = Recorder(events_redis, settings.recorder, settings.partition, metrics)
     acks = Acknowledger(
         redis,
         gateway_id=settings.gateway_id,
@@ -58,7 +70,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         recorder=recorder,
         metrics=metrics,
     )
-    router = Router(models, recorder, settings.partition, metrics)
+    router = Router(models, recorder, Ids(settings.partition), metrics)
     writer = FeedbackWriter(redis, settings.namespace, settings.feedback, metrics)
 
     @contextlib.asynccontextmanager
@@ -80,4 +92,5 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     body_read_s = settings.limits.body_read_ms / 1000
     public = api.build(router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan)
     admin = metrics_endpoint.build(registry, lambda: models.is_ready)
-    return Gateway(public, admin)
+    http = HotPath(router, models, body_read_s).protocol() if settings.hot_path else "httptools"
+    return Gateway(public, http, admin)

@@ -21,21 +21,23 @@ MAX_ROWS: Final = MAX_ROW + 1
 _NOT_NUMBERS: Final = frozenset({"BYTES", "BOOL"})
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class Vocabulary:
     """What a request to one target may say.
 
     specs: every input some variant knows, the target's word first; required: the target's; order: the inputs an
-    array row holds, the champion's order; extra: a feature no variant takes, but the split does.
+    array row holds, the champion's order; extra: a feature no variant takes, but the split does; usual: decoders made
+    for it, kept by the module of that name.
     """
 
     specs: dict[str, InputSpec]
     required: Signature
     order: tuple[InputSpec, ...]
     extra: str | None = None
+    usual: Any = None
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """arrays[name]: shape (rows, *tail), dtype as the spec says; nulls: inputs that hold a missing value;
     extra: the values of the feature only the split knows."""
@@ -49,18 +51,8 @@ class Batch:
         """Whether a variant with this signature can answer: every input is there, null only where it may be."""
         arrays, nulls = self.arrays, self.nulls
         if not nulls:
-            return all(name in arrays for name in signature.inputs)
+            return signature.inputs.keys() <= arrays.keys()
         return all(name in arrays and (spec.nullable or name not in nulls) for name, spec in signature.inputs.items())
-
-    def tensors(self, signature: Signature, first: int, last: int) -> list[Tensor]:
-        """The inputs one variant declares, rows first..last-1, in its own order and shape."""
-        tensors = []
-        for name, spec in signature.inputs.items():
-            array = self.arrays[name][first:last]
-            if not spec.is_open:
-                array = array.reshape((last - first, *spec.tail))
-            tensors.append(Tensor(name, spec.datatype, array))
-        return tensors
 
 
 def vocabulary(target: Signature, champion: Signature, others: Iterable[Signature], sticky: str | None) -> Vocabulary:

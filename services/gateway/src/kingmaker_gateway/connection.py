@@ -7,11 +7,11 @@ no pipelining, so giving up an answer means closing the connection, which also t
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
-from kingmaker_gateway.errors import ConnectionLost, UpstreamGarbage, UpstreamTimeout
+from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamGarbage
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,47 +24,47 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """Idle, or busy with one exchange. on_idle: called when it can be used again; on_lost: when it is gone;
-    kept: it has been idle, so the server may have closed it meanwhile."""
+    """Idle, or busy with one exchange.
+
+    on_reply(connection, reply): the exchange is over, and the connection free again if it is still open;
+    on_lost(connection, error): it is closed, error tells what became of the exchange, None when it was idle;
+    cargo: whatever its user is busy with; kept: it has been idle, so the server may have closed it meanwhile.
+    """
 
     def __init__(
-        self, on_idle: Callable[["Connection"], None], on_lost: Callable[["Connection"], None], max_bytes: int
+        self,
+        on_reply: Callable[["Connection", Reply], None],
+        on_lost: Callable[["Connection", UpstreamError | None], None],
+        max_bytes: int,
     ) -> None:
-        self._on_idle = on_idle
+        self._on_reply = on_reply
         self._on_lost = on_lost
         self._max_bytes = max_bytes
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[Reply] | None = None
+        self._busy = False
         self._complete = False
+        self._excess = False
+        self._keep_alive = False
         self._body: list[bytes] = []
         self._head_length: int | None = None
         self._size = 0
         self._touched = False
+        self._error: UpstreamError | None = None
         self.kept = False
+        self.cargo: Any = None
 
-    async def exchange(self, request: bytes, deadline: float) -> Reply:
-        """Send a request and wait for its answer until `deadline` (the loop's clock).
-
-        Raises UpstreamTimeout, ConnectionLost, UpstreamGarbage; after any of them the connection is closed.
-        """
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            raise ConnectionLost("the connection was closed while idle", untouched=True)
-        loop = asyncio.get_running_loop()
-        self._reset()
-        waiter: asyncio.Future[Reply] = loop.create_future()
-        self._waiter = waiter
-        transport.write(request)
-        timer = loop.call_at(deadline, self._expire)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        finally:
-            timer.cancel()
-            self._waiter = None
+    def send(self, request: bytes) -> None:
+        """Begin an exchange; the connection is idle and open."""
+        if self._transport is None:
+            raise RuntimeError("sending on a closed connection")
+        self._busy = True
+        self._complete = False
+        self._touched = False
+        self._body = []
+        self._size = 0
+        self._head_length = None
+        self._transport.write(request)
 
     def abort(self) -> None:
         """Close at once; on_lost follows."""
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None or self._complete:
+        if not self._busy or self._error is not None:
             self.abort()  # bytes nobody asked for: what follows cannot be trusted
             return
         self._touched = True
@@ -89,56 +89,48 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
             self._fail(UpstreamGarbage(f"the answer is not HTTP/1.1: {error}"))
+            return
+        if self._complete and self._error is None:
+            # only now, when the parser has returned: the answer may at once be followed by another exchange
+            self._busy = False
+            if self._excess or not self._keep_alive:
+                self.abort()
+            self.kept = True
+            self._on_reply(self, Reply(self._parser.get_status_code(), b"".join(self._body), self._head_length))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(
-                ConnectionLost(f"the connection ended before the answer did: {exc}", untouched=not self._touched)
-            )
-        self._on_lost(self)
+        error = self._error
+        if self._busy and error is None:
+            error = ConnectionLost(f"the connection ended before the answer did: {exc}", untouched=not self._touched)
+        self._busy = False
+        self._on_lost(self, error)
 
     # httptools callbacks
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._excess = True
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"inference-header-content-length":
+        if not self._complete and name.lower() == b"inference-header-content-length":
             self._head_length = int(value)  # a ValueError reaches data_received
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
         if self._size > self._max_bytes:
             self._fail(UpstreamGarbage(f"the answer is longer than {self._max_bytes} bytes"))
-        else:
+        elif not self._complete:
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue and its like: the answer is still to come
+        if self._parser.get_status_code() < 200:  # 100 Continue and its like: the answer is still to come
             self._body.clear()
             return
         self._complete = True
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        waiter.set_result(Reply(status, b"".join(self._body), self._head_length))
-        if self._parser.should_keep_alive():
-            # after this callback has returned, so that the parser is done before it is fed again
-            asyncio.get_running_loop().call_soon(self._on_idle, self)
-        else:
-            self.abort()
+        self._keep_alive = self._parser.should_keep_alive()  # the parser forgets it when this returns
 
-    def _reset(self) -> None:
-        self._body = []
-        self._size = 0
-        self._head_length = None
-        self._touched = False
-        self._complete = False
-
-    def _expire(self) -> None:
-        self._fail(UpstreamTimeout("the time for this attempt ran out"))
-
-    def _fail(self, error: Exception) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+    def _fail(self, error: UpstreamError) -> None:
+        if self._error is None:
+            self._error = error
         self.abort()

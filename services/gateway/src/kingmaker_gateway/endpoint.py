@@ -7,152 +7,200 @@ asks, and a dead one is tried again with back-off while requests go elsewhere.
 import asyncio
 import contextlib
 import logging
-from collections import deque
+import math
+from collections.abc import Callable
+from typing import Protocol
 
+from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.connection import Connection, Reply
-from kingmaker_gateway.errors import ConnectionLost, UpstreamTimeout, UpstreamUnreachable
-from kingmaker_gateway.settings import UpstreamSettings
+from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from kingmaker_gateway.settings import BreakerSettings, UpstreamSettings
 
 logger = logging.getLogger(__name__)
 
+_LAST_CALL_S = 1.0
+
+
+class Owner(Protocol):
+    """Who uses an endpoint's connections."""
+
+    def replied(self, endpoint: "Endpoint", connection: Connection, reply: Reply) -> None: ...
+
+    def lost(self, endpoint: "Endpoint", connection: Connection, error: UpstreamError) -> None: ...
+
+    def changed(self) -> None:
+        """A connection is free, or one could not be opened."""
+        ...
+
 
 class Endpoint:
-    """`host:port`. outstanding: requests sent or waiting to be; is_up: the last attempt to connect worked."""
+    """`host:port`. host: the same for a Host header; outstanding: frames in flight; is_up: the last attempt to
+    connect worked; breaker: ejection."""
 
-    def __init__(self, address: str, settings: UpstreamSettings) -> None:
+    def __init__(self, address: str, settings: UpstreamSettings, owner: Owner) -> None:
         self.address = address
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
+        self.host = address.encode()
         self._settings = settings
+        self._owner = owner
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._opening = 0
-        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._connecting = 0
         self._lost = asyncio.Event()
         self._retired = False
         self._keeper: asyncio.Task[None] | None = None
         self.outstanding = 0
         self.is_up = False
+        self.breaker = Breaker(BreakerSettings(failures=settings.eject_failures, open_ms=settings.eject_ms, probes=1))
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep(), name=f"endpoint {self.address}")
 
-    async def send(self, request: bytes, deadline: float) -> Reply:
-        """One exchange. Raises UpstreamError.
+    @property
+    def has_idle(self) -> bool:
+        return bool(self._idle)
 
-        A kept connection may have been closed by the server just now; if not one byte of the answer
-        came, the request is sent once more on a fresh connection.
-        """
+    @property
+    def is_opening(self) -> bool:
+        return self._connecting > 0 or bool(self._opening)
+
+    def take(self) -> Connection | None:
+        """An idle connection. None: there is none; if there is room, one is being opened."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        if not self.is_up and self.is_opening:
+            return None  # one attempt at a time, so that there is a moment when it is known to have failed
+        if len(self._open) + len(self._opening) < self._settings.connections:
+            task = asyncio.create_task(self._open_one(), name=f"connect {self.address}")
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        return None
+
+    def put_back(self, connection: Connection) -> None:
+        """It was taken and not used."""
+        self._idle.append(connection)
+
+    def carry(self, connection: Connection, cargo: object, now: float) -> None:
+        """An exchange begins on a connection that was taken."""
+        connection.cargo = cargo
         self.outstanding += 1
+        self.breaker.admits(now)
+
+    def drop_idle(self) -> None:
+        """The server closed one that was idle; the others are no better."""
+        for connection in tuple(self._idle):
+            connection.abort()
+        self._idle.clear()
+
+    async def fetch(self, request: bytes, deadline: float) -> Reply:
+        """One exchange on a connection of its own: control traffic. Raises UpstreamError."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def replied(_: Connection, reply: Reply) -> None:
+            if not answer.done():
+                answer.set_result(reply)
+
+        def lost(_: Connection, error: UpstreamError | None) -> None:
+            if not answer.done():
+                answer.set_exception(error or UpstreamError("closed"))
+
+        connection = await self._connect(deadline, lambda: Connection(replied, lost, self._settings.max_answer_bytes))
         try:
-            connection = await self._take(deadline)
-            reused = connection.kept
-            try:
-                return await connection.exchange(request, deadline)
-            except ConnectionLost as error:
-                if not (reused and error.untouched):
-                    raise
-            fresh = await self._connect(deadline)
-            return await fresh.exchange(request, deadline)
+            connection.send(request)
+            async with asyncio.timeout_at(deadline):
+                return await answer
+        except TimeoutError:
+            raise UpstreamTimeout("the time for this attempt ran out") from None
         finally:
-            self.outstanding -= 1
+            answer.cancel()
+            connection.abort()
 
     def retire(self) -> None:
         """No longer wanted: idle connections close now, busy ones when their answer is there."""
         self._retired = True
-        if self._keeper is not None:
-            self._keeper.cancel()
+        for task in (self._keeper, *self._opening):
+            if task is not None:
+                task.cancel()
         for connection in tuple(self._idle):
             connection.abort()
 
     async def close(self) -> None:
         """Everything ends now."""
+        tasks = [task for task in (self._keeper, *self._opening) if task is not None]
         self.retire()
         for connection in tuple(self._open):
             connection.abort()
-        if self._keeper is not None:
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, deadline: float) -> Connection:
-        while True:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.is_open:
-                    return connection
-            if len(self._open) + self._opening < self._settings.connections:
-                return await self._connect(deadline)
-            handed = await self._wait_for_one(deadline)
-            if handed is not None and handed.is_open:
-                return handed
-
-    async def _wait_for_one(self, deadline: float) -> Connection | None:
-        """A connection handed over in turn; None: look again, there is room for a new one."""
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await waiter
-        except BaseException as error:
-            if waiter.done() and not waiter.cancelled():  # handed over in the very moment this one gave up
-                self._hand_over(waiter.result())
-            else:
-                with contextlib.suppress(ValueError):
-                    self._waiters.remove(waiter)
-            if isinstance(error, TimeoutError):
-                raise UpstreamTimeout(f"no free connection to {self.address} in time") from None
-            raise
-
-    async def _connect(self, deadline: float) -> Connection:
+    async def _connect(self, deadline: float, factory: Callable[[], Connection]) -> Connection:
         loop = asyncio.get_running_loop()
         patience = min(deadline, loop.time() + self._settings.connect_timeout_ms / 1000)
-        self._opening += 1
+        self._connecting += 1
         try:
             async with asyncio.timeout_at(patience):
-                _, connection = await loop.create_connection(self._new, self._host, self._port)
+                _, connection = await loop.create_connection(factory, self._host, self._port)
         except TimeoutError:
-            self._hand_over(None)
-            if patience == deadline:  # a hurried client says nothing about the server
+            if patience == deadline:  # a hurried caller says nothing about the server
                 raise UpstreamTimeout(f"no connection to {self.address} in time") from None
             self._is_down("no answer")
             raise UpstreamUnreachable(f"{self.address} did not accept a connection in time") from None
         except OSError as error:
             self._is_down(str(error))
-            self._hand_over(None)
             raise UpstreamUnreachable(f"cannot connect to {self.address}: {error}") from None
         finally:
-            self._opening -= 1
+            self._connecting -= 1
         if not self.is_up:
             logger.info("endpoint is up", extra={"endpoint": self.address})
         self.is_up = True
-        self._open.add(connection)
         return connection
 
-    def _new(self) -> Connection:
-        return Connection(self._became_idle, self._was_lost, self._settings.max_answer_bytes)
+    async def _open_one(self) -> None:
+        """Open a connection for whoever waits; a failure is told in is_up."""
+        try:
+            self._arrived(await self._connect(math.inf, self._new))
+        except UpstreamUnreachable:
+            pass
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._opening.discard(task)
+            self._owner.changed()
 
-    def _became_idle(self, connection: Connection) -> None:
-        connection.kept = True
+    def _new(self) -> Connection:
+        return Connection(self._replied, self._was_lost, self._settings.max_answer_bytes)
+
+    def _arrived(self, connection: Connection) -> None:
+        if not connection.is_open:
+            return
+        self._open.add(connection)
+        self._idle.append(connection)
+        if self._retired:  # for one last request; nobody keeps it
+            asyncio.get_running_loop().call_later(_LAST_CALL_S, self._close_if_idle, connection)
+
+    def _close_if_idle(self, connection: Connection) -> None:
+        if connection in self._idle:
+            connection.abort()
+
+    def _replied(self, connection: Connection, reply: Reply) -> None:
+        self.outstanding -= 1
         if self._retired:
             connection.abort()
         elif connection.is_open:
-            self._hand_over(connection)
+            self._idle.append(connection)
+        self._owner.replied(self, connection, reply)
 
-    def _was_lost(self, connection: Connection) -> None:
+    def _was_lost(self, connection: Connection, error: UpstreamError | None) -> None:
         self._open.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
         self._lost.set()
-        self._hand_over(None)
-
-    def _hand_over(self, connection: Connection | None) -> None:
-        """To the one who has waited longest; kept when nobody waits. None: room for a new connection."""
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
-        if connection is not None:
-            self._idle.append(connection)
+        if error is not None:
+            self.outstanding -= 1
+            self._owner.lost(self, connection, error)
 
     def _is_down(self, why: str) -> None:
         if self.is_up:
@@ -167,13 +215,14 @@ class Endpoint:
             self._lost.clear()
             if not self._open and not self._opening:
                 try:
-                    connection = await self._connect(float("inf"))
+                    self._arrived(await self._connect(math.inf, self._new))
                 except UpstreamUnreachable:
+                    self._owner.changed()
                     await asyncio.sleep(pause)
                     pause = min(last, pause * 2)
                     continue
                 pause = first
-                self._became_idle(connection)
+                self._owner.changed()
                 # a server that accepts and closes at once must not be hammered
                 await asyncio.sleep(first)
             else:

@@ -1,13 +1,14 @@
 """Predictions into the columns of an event batch: pure, done once a flush for many requests together.
 
-A request leaves only references behind (its arrays and the outputs); features are joined column by column
-here, off the request's path, with numpy over all rows at once.
+A frame leaves only references behind (its arrays, the outputs, and who was in it); features are joined column by
+column here, off the request's path, with numpy over all rows at once.
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +68,76 @@ def codes_of(profile: Profile | None) -> tuple[dict[str, dict[str, int]], dict[s
     return known, labels
 
 
+class Entry(Protocol):
+    """One answered request as the recorder sees it (rows of one id). answered_us: unix microseconds; latency_us:
+    since arrival; eligible, key_hash: see contracts.events."""
+
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def assigned(self) -> int: ...
+    @property
+    def reason(self) -> Reason: ...
+    @property
+    def eligible(self) -> int: ...
+    @property
+    def key_hash(self) -> int: ...
+    @property
+    def answered_us(self) -> int: ...
+    @property
+    def latency_us(self) -> int: ...
+    @property
+    def status(self) -> int: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Common:
+    """What holds for every entry of a run in place of the entry's own: a shadow answers for itself."""
+
+    reason: Reason
+    status: int
+    latency_us: int
+    answered_us: int
+
+
+class Recorded(Protocol):
+    """Requests that share arrays: what `build` makes columns of. inputs: by name; outputs: None when there was no
+    answer; index: which rows of the arrays are theirs, in order, None for all of them; rows: theirs, together."""
+
+    @property
+    def by(self) -> Answerer: ...
+    @property
+    def entries(self) -> Sequence[Entry]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def inputs(self) -> dict[str, NDArray[Any]]: ...
+    @property
+    def outputs(self) -> list[Tensor] | None: ...
+    @property
+    def index(self) -> NDArray[np.intp] | None: ...
+    @property
+    def common(self) -> Common | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A coalesced frame and who was in it, by reference."""
+
+    by: Answerer
+    entries: Sequence[Entry]
+    rows: int
+    inputs: dict[str, NDArray[Any]]
+    outputs: list[Tensor] | None
+    index: NDArray[np.intp] | None = None
+    common: Common | None = None
+
+
 @dataclass(slots=True, frozen=True)
 class Prediction:
-    """One answered request (rows of one id). answered_us: unix microseconds; latency_us: since arrival;
-    inputs: by name, first dimension rows; outputs: None when there was no answer."""
+    """A run of one request that has arrays of its own. Fields as in Entry and Run."""
 
     by: Answerer
     id: bytes
@@ -85,29 +152,49 @@ class Prediction:
     inputs: dict[str, NDArray[Any]]
     outputs: list[Tensor] | None
 
+    @property
+    def entries(self) -> Sequence[Entry]:
+        return (self,)
 
-def build(predictions: Sequence[Prediction], producer: str, seq: int, sent: int, dropped: int) -> EventBatch:
-    """One batch from predictions of one Answerer, in the order they were answered."""
-    by = predictions[0].by
-    counts = np.array([p.rows for p in predictions])
-    t0 = predictions[0].answered_us // 1000
-    features, unseen = _features(predictions, by, int(counts.sum()))
-    score, label = _outcomes(predictions, by)
+    @property
+    def index(self) -> None:
+        return None
 
-    def spread(values: Iterable[int], column: str) -> NDArray[Any]:
+    @property
+    def common(self) -> None:
+        return None
+
+
+def build(runs: Sequence[Recorded], producer: str, seq: int, sent: int, dropped: int) -> EventBatch:
+    """One batch from runs of one Answerer, in the order they were answered."""
+    by = runs[0].by
+    entries = [entry for run in runs for entry in run.entries]
+    counts = np.array([entry.rows for entry in entries])
+    answered_us = _own(runs, attrgetter("answered_us"))
+    t0 = answered_us[0] // 1000
+    features, unseen = _features(runs, by, int(counts.sum()))
+    score, label = _outcomes(runs, by)
+    is_single = len(counts) == int(counts.sum())
+
+    def spread(values: list[int], column: str) -> NDArray[Any]:
         limit = int(np.iinfo(COLUMNS[column]).max)
-        return np.repeat(np.array([min(max(v, 0), limit) for v in values], COLUMNS[column]), counts)
+        wide = np.array(values, np.uint64 if column == "key_hash" else np.int64)
+        narrow = np.clip(wide, 0, limit).astype(COLUMNS[column])
+        return narrow if is_single else np.repeat(narrow, counts)
 
+    ids = np.frombuffer(b"".join([entry.id for entry in entries]), COLUMNS["id"])
     columns = {
-        "id": np.repeat(np.frombuffer(b"".join(p.id for p in predictions), COLUMNS["id"]), counts),
-        "row": np.concatenate([np.arange(p.rows, dtype=COLUMNS["row"]) for p in predictions]),
-        "assigned": spread((p.assigned for p in predictions), "assigned"),
-        "reason": spread((_REASON_CODE[p.reason] for p in predictions), "reason"),
-        "eligible": spread((p.eligible for p in predictions), "eligible"),
-        "key_hash": spread((p.key_hash for p in predictions), "key_hash"),
-        "dt": spread((p.answered_us - t0 * 1000 for p in predictions), "dt"),
-        "latency": spread((p.latency_us for p in predictions), "latency"),
-        "status": spread((p.status for p in predictions), "status"),
+        "id": ids if is_single else np.repeat(ids, counts),
+        "row": np.zeros(len(counts), COLUMNS["row"])
+        if is_single
+        else np.concatenate([np.arange(count, dtype=COLUMNS["row"]) for count in counts.tolist()]),
+        "assigned": spread([entry.assigned for entry in entries], "assigned"),
+        "reason": spread([_REASON_CODE[reason] for reason in _own(runs, attrgetter("reason"))], "reason"),
+        "eligible": spread([entry.eligible for entry in entries], "eligible"),
+        "key_hash": spread([entry.key_hash for entry in entries], "key_hash"),
+        "dt": spread([moment - t0 * 1000 for moment in answered_us], "dt"),
+        "latency": spread(_own(runs, attrgetter("latency_us")), "latency"),
+        "status": spread(_own(runs, attrgetter("status")), "status"),
         "score": score,
         "label": label,
     }
@@ -135,9 +222,18 @@ def new_producer() -> str:
     return uuid.uuid4().hex
 
 
-def _features(
-    predictions: Sequence[Prediction], by: Answerer, rows: int
-) -> tuple[NDArray[np.float32], dict[str, list[str]]]:
+def _own(runs: Sequence[Recorded], get: Callable[[Any], Any]) -> list[Any]:
+    """A value of every entry, or the one that holds for all of its run."""
+    values: list[Any] = []
+    for run in runs:
+        if run.common is None:
+            values += map(get, run.entries)
+        else:
+            values += [get(run.common)] * len(run.entries)
+    return values
+
+
+def _features(runs: Sequence[Recorded], by: Answerer, rows: int) -> tuple[NDArray[np.float32], dict[str, list[str]]]:
     unseen: dict[str, list[str]] = {}
     if by.profile is None:
         return np.empty((0, rows), np.float32), unseen
@@ -146,12 +242,12 @@ def _features(
         width = int(np.prod([max(size, 1) for size in feature.shape[1:]], dtype=int))
         # a challenger's error row may lack nothing, but a variant without a signature may: then the column is missing
         arrays = [
-            p.inputs[feature.name].reshape(p.rows, -1)
-            if feature.name in p.inputs
-            else np.full((p.rows, width), None if feature.datatype == "BYTES" else np.nan)
-            for p in predictions
+            _rows(run.inputs[feature.name], run).reshape(run.rows, -1)
+            if feature.name in run.inputs
+            else np.full((run.rows, width), None if feature.datatype == "BYTES" else np.nan)
+            for run in runs
         ]
-        joined = np.concatenate(arrays)
+        joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         if feature.kind == "categorical":
             block, new = _codes(joined, by.known_codes.get(feature.name, {}))
             if new:
@@ -162,6 +258,10 @@ def _features(
             block = _as_float32(joined)
         blocks.append(block.T)
     return np.concatenate(blocks), unseen
+
+
+def _rows(array: NDArray[Any], run: Recorded) -> NDArray[Any]:
+    return array if run.index is None else array[run.index]
 
 
 def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -188,13 +288,13 @@ def _codes(array: NDArray[Any], known: dict[str, int]) -> tuple[NDArray[np.float
     return codes.reshape(array.shape), list(new)
 
 
-def _outcomes(predictions: Sequence[Prediction], by: Answerer) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _outcomes(runs: Sequence[Recorded], by: Answerer) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     score_of = by.profile.score if by.profile else None
     scores, labels = [], []
-    for p in predictions:
-        outputs = {tensor.name: tensor.array for tensor in p.outputs or ()}
-        scores.append(_score(outputs, score_of, p.rows))
-        labels.append(_labels(outputs, score_of, p.rows, by.label_codes))
+    for run in runs:
+        outputs = {tensor.name: _rows(tensor.array, run) for tensor in run.outputs or ()}
+        scores.append(_score(outputs, score_of, run.rows))
+        labels.append(_labels(outputs, score_of, run.rows, by.label_codes))
     return np.concatenate(scores), np.concatenate(labels)
 
 

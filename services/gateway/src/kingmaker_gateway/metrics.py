@@ -1,10 +1,10 @@
 """Every number the gateway tells Prometheus, in one place; names begin with kingmaker_gateway_."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kingmaker_contracts.labels import CODE, MODEL, REASON, VARIANT
+from kingmaker_gateway.tally import Tallies
 
-_LATENCY = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _WHO = (MODEL, VARIANT)
 
 
@@ -12,7 +12,7 @@ class VariantMetrics:
     """The children of one variant, bound before traffic: labels() costs more than the counting."""
 
     def __init__(self, metrics: "Metrics", model: str, variant: str) -> None:
-        self.duration = metrics.request_duration.labels(model, variant)
+        self.tally = metrics.tallies.of(model, variant)
         self.fallbacks = metrics.fallbacks.labels(model, variant)
         self.abandoned = metrics.upstream_abandoned.labels(model, variant)
         self.upstream_failures = metrics.upstream_failures.labels(model, variant)
@@ -22,19 +22,10 @@ class VariantMetrics:
         self.shadow_failed = metrics.shadow_failed.labels(model, variant)
         self.mismatched = False
         self._mismatch = metrics.signature_mismatch.labels(model, variant)
-        self._requests = metrics.requests
-        self._names = model, variant
-        self._by_code = {200: metrics.requests.labels(model, variant, "200")}
 
     def set_mismatch(self, mismatched: bool) -> None:
         self.mismatched = mismatched
         self._mismatch.set(mismatched)
-
-    def count(self, status: int) -> None:
-        child = self._by_code.get(status)
-        if child is None:
-            child = self._by_code[status] = self._requests.labels(*self._names, str(status))
-        child.inc()
 
 
 class Metrics:
@@ -47,19 +38,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"kingmaker_gateway_{name}", text, labels, registry=registry)
 
-        self.requests = counter(
-            "requests_total",
-            "Prediction requests answered. variant is empty when none was chosen, model when it is unknown.",
-            *_WHO,
-            CODE,
-        )
-        self.request_duration = Histogram(
-            "kingmaker_gateway_request_duration_seconds",
-            "From the whole body's arrival to the answer, by the variant that answered.",
-            _WHO,
-            buckets=_LATENCY,
-            registry=registry,
-        )
+        self.tallies = Tallies("kingmaker_gateway_")
+        registry.register(self.tallies)
         self.rejected = counter("rejected_total", "Requests refused before routing, by problem code.", CODE)
         self.in_flight = gauge("in_flight", "Prediction requests being worked on.", MODEL)
         self.fallbacks = counter(
@@ -86,6 +66,7 @@ class Metrics:
         self.routing_ignored = counter("routing_ignored_total", "Records not applied: malformed or lower.", REASON)
         self.routing_age = gauge("routing_age_seconds", "Since the records were last read from Redis; -1: never.")
         self.redis_up = gauge("redis_up", "1 when Redis answered the last time it was asked.")
+        self.unrouted = VariantMetrics(self, "", "")
         self.loop_errors = counter("background_errors_total", "Unexpected errors background loops survived.", "loop")
 
     def variant(self, model: str, variant: str) -> VariantMetrics:

@@ -7,26 +7,36 @@ stay the same from record to record keep their connections, their breaker and wh
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutedVariant, RoutingRecord
 from kingmaker_gateway import batch, envelope, signature, split
-from kingmaker_gateway.batch import Vocabulary
+from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.breaker import Breaker
-from kingmaker_gateway.envelope import Answerer
+from kingmaker_gateway.envelope import Answerer, Run
 from kingmaker_gateway.errors import UpstreamError
 from kingmaker_gateway.metrics import Metrics, VariantMetrics
 from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.shadow import Shadow
 from kingmaker_gateway.signature import Signature
 from kingmaker_gateway.split import Table
-from kingmaker_gateway.upstream import Upstream
+from kingmaker_gateway.upstream import OnFrame, Upstream
 
 logger = logging.getLogger(__name__)
 
 _DISCOVERY_S = (0.1, 2.0)
+_MOST_FITS = 64
+
+
+class Fits(NamedTuple):
+    """by_variant: champion first; bits: as contracts.events has it, bit i for variants[i + 1]."""
+
+    by_variant: list[bool]
+    bits: int
 
 
 class LiveVariant:
@@ -38,13 +48,15 @@ class LiveVariant:
         self.breaker = breaker
         self.counts = counts
         self.profile: Profile | None = None
-        self.discovered: Signature | None = None
+        self.signature: Signature | None = None
         self.shadow: Shadow | None = None
         self.discovery: asyncio.Task[None] | None = None
 
-    @property
-    def signature(self) -> Signature | None:
-        return signature.from_profile(self.profile) if self.profile else self.discovered
+    def learn(self, profile: Profile) -> None:
+        """A profile's word counts more than the model server's."""
+        if profile is not self.profile:
+            self.profile = profile
+            self.signature = signature.from_profile(profile)
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,7 +64,8 @@ class State:
     """One record in force. Tuples are by variant, champion first.
 
     signatures: None where nothing is known yet, or where it contradicts the champion's; vocabularies: what a request
-    to that target may say; mirrors: (index, percent) of the shadows.
+    to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case;
+    fits, heads: what was worked out for one request and holds for those like it, see `fits_of` and `head_of`.
     """
 
     record: RoutingRecord
@@ -62,11 +75,38 @@ class State:
     answerers: tuple[Answerer, ...]
     vocabularies: tuple[Vocabulary | None, ...]
     mirrors: tuple[tuple[int, int], ...]
+    sticky_header: bytes | None
+    fits: dict[tuple[str, ...], "Fits"] = field(default_factory=dict)
+    heads: dict[tuple[int, str], list[tuple[bytes, bytes]]] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
         """Routing is known, because this exists; and so is what the champion takes."""
         return self.signatures[split.CHAMPION] is not None
+
+    def fits_of(self, batch: Batch) -> "Fits":
+        """Which variants have all their inputs in a batch, and may have its missing values."""
+        if batch.nulls:
+            return _fits(self.signatures, batch)
+        names = tuple(batch.arrays)
+        known = self.fits.get(names)
+        if known is None:
+            known = _fits(self.signatures, batch)
+            if len(self.fits) < _MOST_FITS:
+                self.fits[names] = known
+        return known
+
+    def head_of(self, variant: int, reason: str) -> list[tuple[bytes, bytes]]:
+        """The headers that say who answered and why."""
+        known = self.heads.get((variant, reason))
+        if known is None:
+            by = self.answerers[variant]
+            known = self.heads[variant, reason] = [
+                (b"x-variant", by.variant.encode()),
+                (b"x-model-version", by.version.encode("latin-1", "replace")),
+                (b"x-route-reason", reason.encode()),
+            ]
+        return known
 
     def takes_requests(self, index: int) -> bool:
         """Whether a variant is loaded, understood and reachable as far as this gateway knows."""
@@ -85,10 +125,21 @@ class LiveModel:
 
 
 class Models:
-    """All of them, and the owner of everything they started."""
+    """All of them, and the owner of everything they started. on_frame: told of each frame a variant answered;
+    record: told of what shadows answered."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, dice: random.Random) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        dice: random.Random,
+        *,
+        on_frame: OnFrame,
+        record: Callable[[Run], None],
+    ) -> None:
         self._settings = settings
+        self._on_frame = on_frame
+        self._record = record
         self._metrics = metrics
         self._dice = dice
         self._models: dict[str, LiveModel] = {}
@@ -116,7 +167,7 @@ class Models:
             live.routed = routed
             live.upstream.use(routed.endpoints)
             if routed.profile in profiles:
-                live.profile = profiles[routed.profile]
+                live.learn(profiles[routed.profile])
             self._set_shadow(live)
             new[identity] = live
         self._variants[record.name] = new
@@ -143,15 +194,20 @@ class Models:
         counts = self._metrics.variant(model, routed.name)
         breaker = Breaker(self._settings.breaker)
         counts.breaker_state.set_function(lambda: breaker.state)
-        return LiveVariant(routed, self._upstream(routed), breaker, counts)
+        upstream = Upstream(routed.model_name, routed.endpoints, self._settings.upstream, self._dice, self._on_frame)
+        return LiveVariant(routed, upstream, breaker, counts)
 
-    def _upstream(self, routed: RoutedVariant) -> Upstream:
-        return Upstream(routed.model_name, routed.endpoints, self._settings.upstream, self._dice)
+    def _shadow(self, live: LiveVariant) -> Shadow:
+        """Over connections of its own."""
+        settings, routed = self._settings, live.routed
+        own = settings.upstream.model_copy(update={"connections": settings.shadow.connections})
+        upstream = Upstream(routed.model_name, routed.endpoints, own, self._dice, _nothing)
+        return Shadow(upstream, settings.shadow, live.counts, self._record)
 
     def _set_shadow(self, live: LiveVariant) -> None:
         wanted = live.routed.role == "challenger" and live.routed.mirror > 0
         if wanted and live.shadow is None:
-            live.shadow = Shadow(self._upstream(live.routed), self._settings.shadow, live.counts, self._metrics)
+            live.shadow = self._shadow(live)
         elif wanted and live.shadow is not None:
             live.shadow.upstream.use(live.routed.endpoints)
         elif live.shadow is not None:
@@ -189,6 +245,9 @@ class Models:
                 for target in signatures
             ),
             mirrors=tuple((i, v.routed.mirror) for i, v in enumerate(variants) if v.shadow is not None),
+            sticky_header=(record.sticky.name or "").lower().encode("latin-1", "replace")
+            if record.sticky.source == "Header"
+            else None,
         )
         model = self._models.get(record.name)
         if model is None:
@@ -202,7 +261,8 @@ class Models:
         pause, longest = _DISCOVERY_S
         while live.profile is None:
             try:
-                live.discovered = signature.from_metadata(await live.upstream.metadata(loop.time() + 1.0))
+                found = signature.from_metadata(await live.upstream.metadata(loop.time() + 1.0))
+                live.signature = live.signature or found  # a profile may have come meanwhile
                 break
             except (UpstreamError, ValueError) as error:
                 if pause < longest:
@@ -211,6 +271,18 @@ class Models:
                 pause = min(longest, pause * 2)
         logger.info("signature known", extra={"model": model, "variant": live.routed.name})
         self._assemble(self._models[model].state.record)
+
+
+def _nothing(*_: object) -> None:
+    """What a shadow's frames lead to."""
+
+
+def _fits(signatures: tuple[Signature | None, ...], batch: Batch) -> Fits:
+    return fits_from([signature is not None and batch.fits(signature) for signature in signatures])
+
+
+def fits_from(by_variant: list[bool]) -> Fits:
+    return Fits(by_variant, sum(1 << i for i, fits in enumerate(by_variant[1:9]) if fits))
 
 
 def _agreed(model: str, live: LiveVariant, champion: Signature | None) -> Signature | None:

@@ -72,6 +72,7 @@ _PROBLEMS: Final = {
     400: ("bad_input", "unknown input 'distnace'; known inputs: 'distance', 'carrier'"),
     403: ("override_denied", "model 'flights' does not allow clients to choose a variant (overrides)"),
     404: ("model_not_found", "no model 'fligths' is served here; GET /v2/models lists them"),
+    408: ("request_timeout", "the body did not arrive within 10 s"),
     413: ("body_too_large", "the body is larger than 4194304 bytes"),
     429: ("too_many_requests", "512 requests are in flight at model 'flights', no more are taken"),
     501: ("not_supported", "V1 rows for input 'image' of shape [-1, 28, 28] are not supported yet; send V2 tensors"),
@@ -195,7 +196,7 @@ def infer(versioned: bool) -> Json:
         ],
         "requestBody": {"required": True, "content": body},
         "responses": _answer("Outputs, row for row.", answer, given, headers=_ANSWER_HEADERS)
-        | _errors(400, 403, 404, 413, 429, 503, 504),
+        | _errors(400, 403, 404, 408, 413, 429, 503, 504),
     }
 
 
@@ -227,7 +228,7 @@ def predict() -> Json:
             {"predictions": [{"label": 0, "probabilities": [0.83, 0.17]}]},
             headers=_ANSWER_HEADERS,
         )
-        | _errors(400, 403, 404, 413, 429, 501, 503, 504),
+        | _errors(400, 403, 404, 408, 413, 429, 501, 503, 504),
     }
 
 
@@ -259,6 +260,6 @@ def feedback() -> Json:
         "responses": _answer(
             "Redis has them.", _object(["accepted"], accepted={"type": "integer"}), {"accepted": 1}, status=202
         )
-        | _errors(400, 404, 413, 429)
+        | _errors(400, 404, 408, 413, 429)
         | unavailable,
     }

@@ -1,12 +1,17 @@
-"""The two ways a client may speak, behind one shape the router works with: V1 rows and V2 tensors."""
+"""The two ways a client may speak, behind one shape the router works with: V1 rows and V2 tensors.
+
+The commonest bodies are read by decoders made for one vocabulary; whatever they do not take, right or wrong, goes
+to the general readers, which alone word refusals.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, Tensor, TensorSpec
-from kingmaker_gateway import batch, codec, rows
+from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, TensorSpec
+from kingmaker_gateway import batch, codec, rows, usual
 from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.codec import Encoded
+from kingmaker_gateway.frames import Slice
 
 
 class Call(Protocol):
@@ -16,7 +21,7 @@ class Call(Protocol):
     timeout_s: float | None
     wanted: list[str] | None
 
-    def encode(self, model: str, version: str, prediction_id: str, outputs: list[Tensor]) -> Encoded:
+    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
         """The body of the answer."""
         ...
 
@@ -28,6 +33,8 @@ Reader = Callable[[bytes, Mapping[str, str], Vocabulary], Call]
 class V2Call:
     """`/v2/models/{m}/infer`."""
 
+    __slots__ = ("_request", "batch", "timeout_s", "wanted")
+
     def __init__(self, request: InferRequest, vocabulary: Vocabulary) -> None:
         codec.check_wanted(request, vocabulary.required.outputs)
         self.batch = batch.build(request.inputs, vocabulary)
@@ -35,33 +42,55 @@ class V2Call:
         self.wanted = None if request.outputs is None else [output.name for output in request.outputs]
         self._request = request
 
-    def encode(self, model: str, version: str, prediction_id: str, outputs: list[Tensor]) -> Encoded:
-        return codec.encode(self._request, model, version, prediction_id, outputs)
+    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
+        return codec.encode(self._request, model, version, prediction_id, answer)
+
+
+class PlainV2Call:
+    """The same, when the client sent nothing but tensors in JSON, and wants all outputs so."""
+
+    __slots__ = ("_id", "batch", "timeout_s", "wanted")
+
+    def __init__(self, decoded: Batch, id: str | None) -> None:
+        self.batch = decoded
+        self.timeout_s: float | None = None
+        self.wanted: list[str] | None = None
+        self._id = id
+
+    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
+        return codec.encode_plain(self._id, model, version, prediction_id, answer) or codec.encode(
+            InferRequest([], None, self._id), model, version, prediction_id, answer
+        )
 
 
 class V1Call:
     """`/v1/models/{m}:predict`."""
+
+    __slots__ = ("batch", "timeout_s", "wanted")
 
     def __init__(self, decoded: Batch) -> None:
         self.batch = decoded
         self.timeout_s: float | None = None
         self.wanted: list[str] | None = None
 
-    def encode(self, model: str, version: str, prediction_id: str, outputs: list[Tensor]) -> Encoded:  # noqa: ARG002
-        return Encoded(rows.encode(outputs))
+    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:  # noqa: ARG002
+        return Encoded(rows.encode(answer))
 
 
 def v2(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:
     length = headers.get(BINARY_HEADER)
     if length is None:
         codec.check_is_json(headers.get("content-type", ""))
+        plain = usual.decode_v2(body, vocabulary)
+        if plain is not None:
+            return PlainV2Call(*plain)
     inputs = vocabulary.required.inputs.values() if length == "0" else ()  # a body without a JSON part names none
     specs = [TensorSpec(spec.name, spec.datatype, [-1, *spec.tail]) for spec in inputs]
     return V2Call(codec.decode(body, length, specs), vocabulary)
 
 
 def v1(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:  # noqa: ARG001
-    return V1Call(rows.decode(body, vocabulary))
+    return V1Call(usual.decode_v1(body, vocabulary) or rows.decode(body, vocabulary))
 
 
 def offers(outputs: Iterable[str], wanted: list[str] | None) -> bool:

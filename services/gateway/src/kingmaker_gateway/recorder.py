@@ -1,6 +1,6 @@
 """Write every prediction to Redis without a request ever waiting for it.
 
-The request path leaves a `Prediction` in a bounded buffer. One task encodes what came in, every flush_ms
+The request path leaves answered frames in a bounded buffer, by reference. One task encodes what came in, every flush_ms
 or as soon as a batch is full, and appends the entries to the model's stream in order. A batch that could not
 be written is kept and tried again with the same number, so a reader can tell a repeated entry from a lost one.
 When the buffer is full, the newest rows are dropped and counted: nothing that has a number is ever given up
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from kingmaker_contracts import events, keys
 from kingmaker_contracts.acks import EventAccount
 from kingmaker_gateway import envelope
-from kingmaker_gateway.envelope import Prediction
+from kingmaker_gateway.envelope import Recorded
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.settings import RecorderSettings
 
@@ -48,7 +48,7 @@ class _Stream:
     encoded: int = 0
     seq: int = 0
     written_seq: int = 0
-    waiting: list[Prediction] = field(default_factory=list)
+    waiting: list[Recorded] = field(default_factory=list)
 
 
 class Recorder:
@@ -74,19 +74,19 @@ class Recorder:
     def accounts(self) -> dict[str, EventAccount]:
         return {model: EventAccount(s.sent, s.dropped, s.written_seq) for model, s in self._streams.items()}
 
-    def offer(self, prediction: Prediction) -> None:
-        """Keep a prediction for writing, or drop and count it. Never waits."""
-        model = prediction.by.model
+    def offer(self, run: Recorded) -> None:
+        """Keep answered requests for writing, or drop and count their rows. Never waits."""
+        model = run.by.model
         stream = self._streams.get(model)
         if stream is None:
             stream = self._streams[model] = _Stream(self._metrics.events_sent.labels(model))
-        rows = prediction.rows
+        rows = run.rows
         stream.sent += rows
         stream.offered.inc(rows)
         if self._buffered + rows > self._settings.buffer_rows:
             self._drop(model, rows, "buffer_full")
             return
-        stream.waiting.append(prediction)
+        stream.waiting.append(run)
         self._buffered += rows
         self._waiting += rows
         if self._waiting >= self._settings.batch_rows:
@@ -134,7 +134,7 @@ class Recorder:
                 self._waiting -= rows
                 self._encode(model, stream, group, rows)
 
-    def _encode(self, model: str, stream: _Stream, group: list[Prediction], rows: int) -> None:
+    def _encode(self, model: str, stream: _Stream, group: list[Recorded], rows: int) -> None:
         batch = envelope.build(
             group, self.producer, stream.seq + 1, sent=stream.encoded + stream.dropped, dropped=stream.dropped
         )
@@ -200,16 +200,16 @@ class Recorder:
         self._failing = failing
 
 
-def _groups(predictions: list[Prediction], max_rows: int) -> list[list[Prediction]]:
-    """Predictions of one answerer each, in order, no more than max_rows rows together unless one alone has more."""
-    groups: list[list[Prediction]] = []
-    current: dict[tuple[object, ...], tuple[list[Prediction], int]] = {}
-    for prediction in predictions:
-        key = prediction.by.batch_key
+def _groups(runs: list[Recorded], max_rows: int) -> list[list[Recorded]]:
+    """Runs of one answerer each, in order, no more than max_rows rows together unless one alone has more."""
+    groups: list[list[Recorded]] = []
+    current: dict[tuple[object, ...], tuple[list[Recorded], int]] = {}
+    for run in runs:
+        key = run.by.batch_key
         group, rows = current.get(key, (None, 0))
-        if group is None or rows + prediction.rows > max_rows:
+        if group is None or rows + run.rows > max_rows:
             group, rows = [], 0
             groups.append(group)
-        group.append(prediction)
-        current[key] = group, rows + prediction.rows
+        group.append(run)
+        current[key] = group, rows + run.rows
     return groups

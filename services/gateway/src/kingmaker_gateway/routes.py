@@ -59,6 +59,7 @@ class Routes:
         self._read_at: float | None = None
         self._redis_up: bool | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         metrics.routing_age.set_function(self._age)
 
     @property
@@ -75,6 +76,7 @@ class Routes:
         ]
 
     async def close(self) -> None:
+        self._stopping = True  # the Redis client can swallow a cancellation that comes while it reads
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -96,7 +98,7 @@ class Routes:
         logger.info("started from the snapshot", extra={"models": len(self._records)})
 
     async def _poll(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await self._read_all()
                 self._told(is_up=True, reason="")
@@ -113,12 +115,12 @@ class Routes:
             self._wake.clear()
 
     async def _listen(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 async with self._blocking.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(keys.ROUTING_CHANNEL)
                     self._wake.set()
-                    while True:
+                    while not self._stopping:
                         if await channel.get_message(timeout=1.0) is not None:
                             self._wake.set()
             except (RedisError, OSError):

@@ -16,6 +16,7 @@ from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import DTYPES, FLOATS, BadTensor, Tensor
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway.batch import Batch, Vocabulary, finish, refuse, refuse_unknown, shown
+from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.signature import InputSpec
 
 _EXPECTED: Final = {"BOOL": "true or false", "BYTES": "a string"}
@@ -51,9 +52,10 @@ def decode(body: bytes, vocabulary: Vocabulary) -> Batch:
     return _arrays(rows, vocabulary)
 
 
-def encode(outputs: list[Tensor]) -> bytes:
+def encode(answer: Slice) -> bytes:
     """`{"predictions": [...]}`: plain values for one output, an object a row for several."""
-    columns = [_values(tensor) for tensor in outputs]
+    outputs = answer.frame.outputs
+    columns = [_values(answer, tensor) for tensor in outputs]
     if len(columns) == 1:
         return msgspec.json.encode({"predictions": columns[0]})
     names = [tensor.name for tensor in outputs]
@@ -62,8 +64,14 @@ def encode(outputs: list[Tensor]) -> bytes:
     )
 
 
-def _values(tensor: Tensor) -> list[Any]:
-    values: list[Any] = tensor.array.tolist()
+def _values(answer: Slice, tensor: Tensor) -> list[Any]:
+    """One value a row, nested as the output's shape says."""
+    if tensor.array.ndim == 1:
+        return answer.values(tensor)
+    if tensor.array.ndim == 2:
+        flat, width = answer.values(tensor), tensor.array.shape[1]
+        return [flat[at * width : (at + 1) * width] for at in range(answer.rows)]
+    values: list[Any] = tensor.array[answer.first : answer.first + answer.rows].tolist()
     return values
 
 

@@ -29,7 +29,7 @@ class RecorderSettings(_Section):
     flush_ms: int = Field(default=100, ge=1, le=60_000)
     """Longest time a row waits for company. A gateway killed with SIGKILL loses this much."""
     batch_rows: int = Field(default=2048, ge=1, le=65_536)
-    """Rows in one stream entry, at most; that many waiting rows are flushed at once."""
+    """Rows in one stream entry, at most, unless one frame alone has more; so many waiting rows are flushed at once."""
     max_stream_entries: int = Field(default=200_000, ge=1)
     """Redis trims the stream to about this many entries."""
 
@@ -40,22 +40,29 @@ class ShadowSettings(_Section):
     queue_size: int = Field(default=256, ge=1)
     """Copies waiting for one shadow, at most. A full queue drops the newest and counts it."""
     connections: int = Field(default=4, ge=1, le=64)
-    """Copies in flight to one shadow, each on a connection of its own."""
+    """Frames of copies in flight to one shadow, each on a connection of its own."""
     timeout_ms: int = Field(default=1000, ge=1)
-    """How long a shadow may take before its copy is given up."""
+    """How long a shadow may take before its copies are given up and their connection is closed."""
 
 
 class UpstreamSettings(_Section):
     """Connections to model servers."""
 
-    connections: int = Field(default=8, ge=1, le=256)
-    """Persistent connections to one endpoint of one variant, at most; more requests wait their turn."""
+    connections: int = Field(default=4, ge=1, le=256)
+    """Persistent connections to one endpoint of one variant, at most, each with one frame in flight; while all are
+    busy, requests gather for the next frame. More of them make smaller frames."""
     connect_timeout_ms: int = Field(default=500, ge=1)
     backoff_first_ms: int = Field(default=100, ge=1)
     """Pause after the first failed connection; it doubles up to backoff_last_ms."""
     backoff_last_ms: int = Field(default=3000, ge=1)
     max_answer_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """A longer answer is garbage."""
+    resolve_ms: int = Field(default=3000, ge=100)
+    """How often the addresses behind an endpoint's name are looked up again."""
+    eject_failures: int = Field(default=3, ge=1)
+    """Consecutive failures after which an endpoint gets no traffic while another can have it."""
+    eject_ms: int = Field(default=2000, ge=1)
+    """How long it stays away before one frame tries it again."""
 
 
 class BreakerSettings(_Section):
@@ -111,6 +118,8 @@ class Settings(BaseSettings):
     gateway_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", min_length=1)
     partition: int = Field(default=0, ge=0, le=255)
     """The event partition this process writes to; it is in every prediction id it gives out."""
+    hot_path: bool = True
+    """Whether predictions are served by the protocol itself; false: by the web framework like everything else."""
     drain_seconds: float = Field(default=5.0, ge=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"

@@ -1,100 +1,220 @@
 """Send copies of answered requests to a shadow without making any client wait.
 
-The champion's answer has already left when a copy is queued here. The queue is bounded: when the shadow
-falls behind, copies are dropped and counted, because a late comparison is worth less than a slow client.
-A fixed number of workers, each with one request in flight, is the whole load a shadow can cause.
+Whole frames are copied: the champion's arrays, and its very bytes where the shadow takes the same inputs. The queue
+is bounded: when the shadow falls behind, copies are dropped and counted, because a late comparison is worth less
+than a slow client. So many frames in flight are the whole load a shadow can cause; each has a time limit, after
+which its connection is closed. A shadow that is known to be away is not called at all.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.problems import HTTP_STATUS, Code
+from kingmaker_gateway import frames
 from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.envelope import Answerer, Common, Entry, Run
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
-from kingmaker_gateway.metrics import Metrics, VariantMetrics
+from kingmaker_gateway.frames import Frame, Slice
+from kingmaker_gateway.metrics import VariantMetrics
 from kingmaker_gateway.settings import ShadowSettings
 from kingmaker_gateway.signature import Signature
 from kingmaker_gateway.upstream import Upstream
 
-logger = logging.getLogger(__name__)
+
+class Copied(Entry, Protocol):
+    """An answered request: what the recorder reads of it, and its rows."""
+
+    @property
+    def batch(self) -> Batch: ...
 
 
-@dataclass(slots=True, frozen=True)
-class Outcome:
-    """What became of a copy. status: as an HTTP status; latency_s: of the copy itself."""
+@dataclass(slots=True, eq=False)
+class _Copies:
+    """Requests that travel together. frame: of exactly these, None when it is still to be made."""
 
-    status: int
-    latency_s: float
-    outputs: list[Tensor] | None
-
-
-@dataclass(slots=True, frozen=True)
-class Copy:
-    """One request again. done: told the outcome, also of failures."""
-
-    batch: Batch
+    requests: Sequence[Copied]
+    rows: int
+    frame: Frame | None
     signature: Signature
-    max_frame_rows: int
-    done: Callable[[Outcome], None]
+    by: Answerer
+    max_rows: int
+    is_retry: bool = False
 
 
 class Shadow:
-    """The queue and the workers of one variant's copies."""
+    """One variant's copies. record: told what became of them."""
 
-    def __init__(self, upstream: Upstream, settings: ShadowSettings, counts: VariantMetrics, metrics: Metrics) -> None:
+    def __init__(
+        self, upstream: Upstream, settings: ShadowSettings, counts: VariantMetrics, record: Callable[[Run], None]
+    ) -> None:
         self._upstream = upstream
         self._timeout_s = settings.timeout_ms / 1000
+        self._queue_size = settings.queue_size
+        self._max_in_flight = settings.connections
         self._counts = counts
-        self._metrics = metrics
-        self._queue: asyncio.Queue[Copy] = asyncio.Queue(settings.queue_size)
-        self._workers = [
-            asyncio.create_task(self._work(), name=f"shadow {number}") for number in range(settings.connections)
-        ]
+        self._record = record
+        self._queue: deque[_Copies] = deque()
+        self._queued = 0
+        self._in_flight = 0
+        self._failures = 0
+        self._closed = False
 
     @property
     def upstream(self) -> Upstream:
         return self._upstream
 
-    def offer(self, copy: Copy) -> None:
-        """Queue a copy, or drop and count it. Never waits."""
-        try:
-            self._queue.put_nowait(copy)
-        except asyncio.QueueFull:
-            self._counts.shadow_dropped.inc()
+    def offer(
+        self, requests: Sequence[Copied], frame: Frame | None, signature: Signature, by: Answerer, max_rows: int
+    ) -> None:
+        """Queue copies of answered requests, or drop and count them. frame: the champion's, of exactly these."""
+        room = self._queue_size - self._queued
+        leave_at_once = not self._queue and self._in_flight < self._max_in_flight
+        if len(requests) > room and not leave_at_once:
+            self._counts.shadow_dropped.inc(len(requests) - room)
+            requests, frame = requests[:room], None
+        if not requests:
+            return
+        rows = sum(request.rows for request in requests)
+        if frame is not None and not _takes_the_same(signature, frame.signature):
+            frame = None
+        self._push(_Copies(requests, rows, frame, signature, by, max_rows))
+        self._pump()
 
     async def close(self) -> None:
         """Stop now; copies not sent are dropped and counted."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        self._counts.shadow_dropped.inc(self._queue.qsize())
+        self._closed = True
+        self._counts.shadow_dropped.inc(self._queued)
+        self._queue.clear()
+        self._queued = 0
         await self._upstream.close()
 
-    async def _work(self) -> None:
-        while True:
-            copy = await self._queue.get()
-            try:
-                await self._send(copy)
-            except Exception:
-                self._metrics.loop_errors.labels("shadow").inc()
-                logger.exception("a shadow copy failed unexpectedly")
+    def _push(self, copies: _Copies) -> None:
+        if copies.signature.is_open and len(copies.requests) > 1:
+            for request in copies.requests:
+                self._push(_Copies([request], request.rows, None, copies.signature, copies.by, copies.max_rows))
+            return
+        self._queue.append(copies)
+        self._queued += len(copies.requests)
 
-    async def _send(self, copy: Copy) -> None:
-        started = time.perf_counter()
+    def _pump(self) -> None:
+        while self._queue and self._in_flight < self._max_in_flight and not self._closed:
+            copies = self._queue.popleft()
+            self._queued -= len(copies.requests)
+            self._join(copies)
+            self._send(copies)
+
+    def _join(self, copies: _Copies) -> None:
+        """Take along what waits behind, as much as a frame holds."""
+        while self._queue and not copies.signature.is_open and not copies.is_retry:
+            following = self._queue[0]
+            if (
+                following.signature is not copies.signature
+                or following.by is not copies.by
+                or following.is_retry
+                or copies.rows + following.rows > copies.max_rows
+            ):
+                return
+            self._queue.popleft()
+            self._queued -= len(following.requests)
+            copies.requests = [*copies.requests, *following.requests]
+            copies.rows += following.rows
+            copies.frame = None
+
+    def _send(self, copies: _Copies) -> None:
+        self._counts.shadow_sent.inc(len(copies.requests) * (not copies.is_retry))
+        flight = _Flight(self, copies)
+        if self._upstream.is_down:
+            self._done(flight, None, UpstreamError("the shadow is away"))
+            return
+        frame = copies.frame
+        if frame is None:
+            members = [(request.batch, 0, request.rows) for request in copies.requests]
+            frame = frames.join(members, copies.signature)
+            copies.frame = frame
+        batch = Batch(copies.rows, frame.arrays, frozenset())
         deadline = asyncio.get_running_loop().time() + self._timeout_s
-        outputs: list[Tensor] | None = None
-        status = 200
-        self._counts.shadow_sent.inc()
-        try:
-            outputs = await self._upstream.predict(copy.batch, copy.signature, copy.max_frame_rows, deadline)
-        except UpstreamTimeout:
-            status = HTTP_STATUS[Code.DEADLINE_EXCEEDED]
-        except UpstreamError:
-            status = HTTP_STATUS[Code.UPSTREAM_FAILED]
-        if outputs is None:
-            self._counts.shadow_failed.inc()
-        copy.done(Outcome(status, time.perf_counter() - started, outputs))
+        ask = Ask(batch, copies.signature, max_rows=copies.max_rows, deadline=deadline, asker=flight)
+        # the champion's frame holds the champion's answer: the copy shares only what was asked
+        ask.frame = Frame(copies.signature, copies.rows, frame.arrays, body=frame.body)
+        self._in_flight += 1
+        flight.is_sent = True
+        self._upstream.ask(ask)
+
+    def _done(self, flight: "_Flight", answer: Slice | None, error: UpstreamError | None) -> None:
+        copies = flight.copies
+        if flight.is_sent:
+            self._in_flight -= 1
+        if answer is not None:
+            self._failures = 0
+            self._tell(copies, 200, flight.started, answer)
+        elif self._is_worth_a_second_try(copies, error):
+            for request in reversed(copies.requests):
+                alone = _Copies([request], request.rows, None, copies.signature, copies.by, copies.max_rows, True)
+                self._queue.appendleft(alone)
+                self._queued += 1
+        else:
+            self._failures += 1
+            self._counts.shadow_failed.inc(len(copies.requests))
+            is_late = isinstance(error, UpstreamTimeout)
+            status = HTTP_STATUS[Code.DEADLINE_EXCEEDED if is_late else Code.UPSTREAM_FAILED]
+            self._tell(copies, status, flight.started, None)
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _is_worth_a_second_try(self, copies: _Copies, error: UpstreamError | None) -> bool:
+        """One neighbour's rows may be at fault, unless this shadow fails whatever it is sent."""
+        is_joined = len(copies.requests) > 1 and not self._upstream.is_down
+        if isinstance(error, UpstreamTimeout) or not is_joined or self._failures or self._closed:
+            return False
+        self._failures = 1  # until one has succeeded
+        return True
+
+    def _tell(self, copies: _Copies, status: int, started: float, answer: Slice | None) -> None:
+        latency_us = int((time.perf_counter() - started) * 1e6)
+        frame = copies.frame
+        if frame is None:
+            members = [(request.batch, 0, request.rows) for request in copies.requests]
+            frame = frames.join(members, copies.signature)
+        self._record(
+            Run(
+                copies.by,
+                copies.requests,
+                copies.rows,
+                frame.arrays,
+                answer.tensors if answer is not None else None,
+                None,
+                Common("shadow", status, latency_us, time.time_ns() // 1000),
+            )
+        )
+
+
+class _Flight:
+    """Asker of one frame of copies."""
+
+    __slots__ = ("_shadow", "copies", "is_sent", "started")
+
+    def __init__(self, shadow: Shadow, copies: _Copies) -> None:
+        self._shadow = shadow
+        self.copies = copies
+        self.started = time.perf_counter()
+        self.is_sent = False
+
+    def answered(self, answer: Slice) -> None:
+        self._shadow._done(self, answer, None)
+
+    def failed(self, error: UpstreamError) -> None:
+        self._shadow._done(self, None, error)
+
+
+def _takes_the_same(mine: Signature, champions: Signature) -> bool:
+    """Whether a frame for the champion is, byte for byte, a frame for the shadow."""
+    if mine is champions:
+        return True
+    return [(s.name, s.datatype, s.tail) for s in mine.inputs.values()] == [
+        (s.name, s.datatype, s.tail) for s in champions.inputs.values()
+    ]

@@ -1,7 +1,7 @@
 """What a variant takes and gives, from its profile or, without one, from the model server's own metadata."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kingmaker_contracts.inference import DTYPES, ModelMetadata, TensorSpec
 from kingmaker_contracts.profile import Profile
@@ -9,33 +9,41 @@ from kingmaker_contracts.profile import Profile
 
 @dataclass(slots=True, frozen=True)
 class InputSpec:
-    """One input. tail: the shape behind the rows, () for a vector, -1 for a dimension of any length."""
+    """One input. tail: the shape behind the rows, () for a vector, -1 for a dimension of any length; is_open: a row's
+    size is not known beforehand; width: values in a row; is_single: one value a row."""
 
     name: str
     datatype: str
     tail: tuple[int, ...]
     nullable: bool
+    is_open: bool = field(init=False, compare=False)
+    width: int = field(init=False, compare=False)
+    is_single: bool = field(init=False, compare=False)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a row's size is not known beforehand."""
-        return any(size < 0 for size in self.tail)
-
-    @property
-    def width(self) -> int:
-        """Values in a row."""
-        return math.prod(self.tail)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_open", any(size < 0 for size in self.tail))
+        object.__setattr__(self, "width", math.prod(self.tail))
+        object.__setattr__(self, "is_single", not self.is_open and self.width == 1)
 
     def shape_text(self) -> str:
         return str([-1, *self.tail])
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class Signature:
-    """inputs and outputs by name, in the model's own order; outputs: datatype."""
+    """inputs and outputs by name, in the model's own order; outputs: datatype. Equal only to itself: requests
+    are joined by it, so a variant keeps one object for as long as it takes the same.
+
+    is_open: some input's row has no size known beforehand; template: see `frames`.
+    """
 
     inputs: dict[str, InputSpec]
     outputs: dict[str, TensorSpec]
+    is_open: bool = field(init=False)
+    template: bytes | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.is_open = any(spec.is_open for spec in self.inputs.values())
 
     def conflicts(self, other: "Signature") -> list[str]:
         """Inputs both have with different types or sizes, in words; none: the two can share requests."""

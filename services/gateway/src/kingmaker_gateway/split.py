@@ -19,11 +19,13 @@ CHAMPION: Final = 0
 
 @dataclass(slots=True, frozen=True)
 class Table:
-    """One record, ready to look up. variants: names, champion first; owner: variant index of each bucket."""
+    """One record, ready to look up. variants: names, champion first; owner: variant index of each bucket;
+    is_split: some bucket is a challenger's."""
 
     variants: tuple[str, ...]
     owner: bytes
     salt: str
+    is_split: bool
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,6 +37,11 @@ class Choice:
     reason: Reason
 
 
+CHAMPION_ALONE: Final = Choice(CHAMPION, CHAMPION, "weight")
+CHAMPION_STICKY: Final = Choice(CHAMPION, CHAMPION, "sticky")
+"""What `choose` says of every request without an override while nothing is split."""
+
+
 def build(record: RoutingRecord) -> Table:
     """The lookup of a record: 10,000 bytes, one a bucket, so that a request costs one hash and one index."""
     challengers = [variant.name for variant in record.variants if variant.role == "challenger"]
@@ -44,7 +51,7 @@ def build(record: RoutingRecord) -> Table:
         index = variants.index(name)
         for first, last in ranges:
             owner[first : last + 1] = bytes((index,)) * (last + 1 - first)
-    return Table(variants, bytes(owner), record.sticky.salt)
+    return Table(variants, bytes(owner), record.sticky.salt, any(owner))
 
 
 def choose(

@@ -1,132 +1,280 @@
-"""Ask one variant: rows in, outputs back, over OIP V2 with binary tensors.
+"""Ask one variant: rows in, outputs back, over OIP V2 with binary tensors and connections nobody else uses.
 
-One interface, `send`, takes a frame of N rows. Today a frame holds the rows of one request; coalescing will
-fill it from many and slice the answer back, and nothing above has to change. An answer is checked before anyone
-sees it: the declared outputs, of the declared types, with as many rows as were asked.
+The coalescer decides who travels together; here is where a flight meets a connection. An answer is checked before
+anyone sees it: the declared outputs, of the declared types, with as many rows as were asked. A flight whose server
+fails is moved once to another server inside its deadline, because predicting twice does no harm.
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
-import numpy as np
 
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import BadTensor, ModelMetadata, Tensor
-from kingmaker_gateway.batch import Batch
-from kingmaker_gateway.connection import Reply
+from kingmaker_gateway.addresses import Addresses
+from kingmaker_gateway.balancing import pick
+from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
+from kingmaker_gateway.connection import Connection, Reply
 from kingmaker_gateway.endpoint import Endpoint
-from kingmaker_gateway.errors import UpstreamGarbage, UpstreamRefused, UpstreamUnreachable
+from kingmaker_gateway.errors import (
+    ConnectionLost,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from kingmaker_gateway.frames import Frame
+from kingmaker_gateway.parts import Parts
 from kingmaker_gateway.settings import UpstreamSettings
 from kingmaker_gateway.signature import Signature
 
 _HEAD = (
     b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/octet-stream\r\n"
-    b"content-length: %d\r\ninference-header-content-length: %d\r\n\r\n"
+    b"content-length: %d\r\ninference-header-content-length: %d\r\n\r\n%b"
 )
+_SERVERS_FAULT = frozenset({502, 503, 504})
+"""Statuses that say nothing about the rows: another server may well answer them."""
+
+OnFrame = Callable[[Frame, list[Ask], list[int]], None]
 
 
 class Upstream:
-    """The servers of one variant, over connections nobody else uses."""
+    """The servers of one variant. on_frame: told of each answered frame, its members and their first rows."""
 
     def __init__(
-        self, model_name: str, endpoints: Sequence[str], settings: UpstreamSettings, dice: random.Random
+        self,
+        model_name: str,
+        endpoints: Sequence[str],
+        settings: UpstreamSettings,
+        dice: random.Random,
+        on_frame: OnFrame,
     ) -> None:
         self._path = f"/v2/models/{model_name}".encode()
+        self._infer_path = self._path + b"/infer"
         self._settings = settings
         self._dice = dice
+        self._loop = asyncio.get_running_loop()
+        self._on_frame = on_frame
+        self._coalescer = Coalescer(on_frame)
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
         self._endpoints: dict[str, Endpoint] = {}
         self._list: list[Endpoint] = []
+        self._addresses = Addresses(settings.resolve_ms / 1000, self._serve_from, self._loop.getaddrinfo)
         self.use(endpoints)
 
     @property
     def is_up(self) -> bool:
         return any(endpoint.is_up for endpoint in self._list)
 
-    def use(self, addresses: Sequence[str]) -> None:
-        """Serve from these addresses from now on; the ones that stay keep their connections."""
-        for gone in set(self._endpoints) - set(addresses):
-            self._endpoints.pop(gone).retire()
-        for address in addresses:
-            if address not in self._endpoints:
-                endpoint = self._endpoints[address] = Endpoint(address, self._settings)
-                endpoint.start()
-        self._list = list(self._endpoints.values())
+    @property
+    def is_down(self) -> bool:
+        """It is known that nobody can be reached now; a keeper goes on trying."""
+        return not any(endpoint.is_up or endpoint.is_opening for endpoint in self._list)
+
+    def use(self, endpoints: Sequence[str]) -> None:
+        """Serve from these from now on; the ones that stay keep their connections."""
+        self._addresses.use(endpoints)
 
     def retire(self) -> None:
         """No longer routed to; requests on their way still get their answers."""
+        self._addresses.stop()
         for endpoint in self._list:
             endpoint.retire()
 
     async def close(self) -> None:
+        self._addresses.stop()
         await asyncio.gather(*(endpoint.close() for endpoint in self._list))
+        self._coalescer.fail_waiting(UpstreamUnreachable("the gateway is closing"))
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def predict(self, batch: Batch, signature: Signature, max_frame_rows: int, deadline: float) -> list[Tensor]:
-        """Outputs for all rows of a batch, in the signature's order; large batches travel in several frames.
+    def ask(self, ask: Ask) -> None:
+        """Answer these rows; the asker is told later, never before this returns. Leaves at the end of this round
+        of the event loop when a connection is free, so that requests read together travel together."""
+        if ask.batch.rows > ask.max_rows:
+            Parts(ask, self._add, self._on_frame).begin()
+        else:
+            self._add(ask)
 
-        deadline: the loop's clock. Raises UpstreamError.
-        """
-        if batch.rows <= max_frame_rows:
-            return await self.send(batch.tensors(signature, 0, batch.rows), batch.rows, signature, deadline)
-        parts = []
-        for first in range(0, batch.rows, max_frame_rows):
-            last = min(batch.rows, first + max_frame_rows)
-            parts.append(await self.send(batch.tensors(signature, first, last), last - first, signature, deadline))
-        return [
-            Tensor(column[0].name, column[0].datatype, np.concatenate([part.array for part in column]))
-            for column in zip(*parts, strict=True)
-        ]
-
-    async def send(self, frame: list[Tensor], rows: int, signature: Signature, deadline: float) -> list[Tensor]:
-        """One frame, answered and checked. Raises UpstreamError."""
-        body, head_length = tensors.encode_request(frame)
-        reply = await self._exchange(_HEAD, b"/infer", body, head_length, deadline)
-        try:
-            answer = tensors.decode_response(reply.body, reply.head_length)
-        except BadTensor as error:
-            raise UpstreamGarbage(str(error)) from None
-        return _checked({tensor.name: tensor for tensor in answer.outputs}, rows, signature)
+    def _add(self, ask: Ask) -> None:
+        self._coalescer.add(ask)
+        if ask.deadline < self._wakes_at:
+            self._wake_at(ask.deadline)
+        self._schedule()
 
     async def metadata(self, deadline: float) -> ModelMetadata:
-        """What the server says of its model. Raises UpstreamError."""
-        reply = await self._exchange(b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n", b"", b"", None, deadline)
-        try:
-            return msgspec.json.decode(reply.body, type=ModelMetadata)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamGarbage(f"not model metadata: {error}") from None
-
-    async def _exchange(
-        self, form: bytes, suffix: bytes, body: bytes, head_length: int | None, deadline: float
-    ) -> Reply:
-        """Send to the better of two endpoints; one that cannot be reached is passed over for the next."""
-        tried: set[Endpoint] = set()
-        while True:
-            endpoint = self._pick(tried)
-            tried.add(endpoint)
-            values = (self._path + suffix, endpoint.address.encode())
-            head = form % (values if head_length is None else (*values, len(body), head_length))
+        """What a server says of its model. Raises UpstreamError."""
+        error: UpstreamError = UpstreamUnreachable("the variant has no endpoint")
+        for endpoint in self._list:
+            request = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (self._path, endpoint.address.encode())
             try:
-                reply = await endpoint.send(head + body, deadline)
-                break
-            except UpstreamUnreachable:
-                if len(tried) >= len(self._list):
-                    raise
-        if reply.status != 200:
-            raise UpstreamRefused(reply.status)
-        return reply
+                reply = await endpoint.fetch(request, deadline)
+                if reply.status != 200:
+                    raise UpstreamRefused(reply.status)
+                return msgspec.json.decode(reply.body, type=ModelMetadata)
+            except UpstreamError as fault:
+                error = fault
+            except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+                error = UpstreamGarbage(f"not model metadata: {fault}")
+        raise error
 
-    def _pick(self, tried: set[Endpoint]) -> Endpoint:
-        """The less busy of two drawn at random among those that are up, or among all when none is."""
-        if len(self._list) == 1:
-            return self._list[0]
-        fresh = [endpoint for endpoint in self._list if endpoint not in tried]
-        candidates = [endpoint for endpoint in fresh if endpoint.is_up] or fresh
-        if not candidates:
-            raise UpstreamUnreachable("the variant has no endpoint")
-        if len(candidates) == 1:
-            return candidates[0]
-        return min(self._dice.sample(candidates, 2), key=lambda endpoint: endpoint.outstanding)
+    # endpoint.Owner
+
+    def replied(self, endpoint: Endpoint, connection: Connection, reply: Reply) -> None:
+        flight: Flight | None = connection.cargo
+        connection.cargo = None
+        self._schedule()
+        if flight is None:
+            return
+        try:
+            outputs = _read(reply, flight.frame)
+        except UpstreamError as error:
+            self._failed(flight, endpoint, error)
+            return
+        endpoint.breaker.succeeded()
+        self._coalescer.answered(flight, outputs)
+
+    def lost(self, endpoint: Endpoint, connection: Connection, error: UpstreamError) -> None:
+        flight: Flight | None = connection.cargo
+        connection.cargo = None
+        self._schedule()
+        if flight is None:
+            return
+        if isinstance(error, ConnectionLost) and error.untouched and connection.kept:
+            endpoint.drop_idle()  # closed while idle: no fault, and the kept ones beside it are no better
+            if not flight.moved:
+                endpoint.breaker.abandoned()
+                self._coalescer.move(flight)
+                return
+        self._failed(flight, endpoint, error)
+
+    def changed(self) -> None:
+        if self.is_up:
+            self._schedule()
+        elif self.is_down:
+            self._coalescer.fail_waiting(UpstreamUnreachable("no endpoint can be reached"))
+
+    def _failed(self, flight: Flight, endpoint: Endpoint, error: UpstreamError) -> None:
+        now = self._loop.time()
+        rows_fault = isinstance(error, UpstreamRefused) and error.status < 500
+        if rows_fault:
+            endpoint.breaker.succeeded()
+        else:
+            endpoint.breaker.failed(now)
+        flight.tried.add(endpoint)
+        servers_fault = not isinstance(error, UpstreamGarbage) and (
+            not isinstance(error, UpstreamRefused) or error.status in _SERVERS_FAULT
+        )
+        if servers_fault and not flight.moved and self._has_another(flight, now):
+            self._coalescer.move(flight)
+        else:
+            self._coalescer.failed(flight, error)
+
+    def _has_another(self, flight: Flight, now: float) -> bool:
+        return any(
+            endpoint.is_up and endpoint not in flight.tried and endpoint.breaker.would_admit(now)
+            for endpoint in self._list
+        )
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._coalescer.has_work:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send as long as there is something to send and a free connection."""
+        self._scheduled = False
+        now = self._loop.time()
+        while self._coalescer.has_work:
+            if not self._list:
+                self._coalescer.fail_waiting(UpstreamUnreachable("the variant has no endpoint"))
+                return
+            again = self._coalescer.first_again
+            found = pick(self._list, again.tried if again else (), now, self._dice)
+            if found is None:
+                return
+            endpoint, connection = found
+            flight = self._coalescer.next()
+            if flight is None:
+                endpoint.put_back(connection)
+                return
+            self._send(flight, endpoint, connection, now)
+
+    def _send(self, flight: Flight, endpoint: Endpoint, connection: Connection, now: float) -> None:
+        body = flight.frame.encoded()
+        flight.since, flight.carrier = now, (endpoint, connection)
+        endpoint.carry(connection, flight, now)
+        connection.send(_HEAD % (self._infer_path, endpoint.host, len(body.data), body.head_length, body.data))
+        if len(self._list) > 1 and not flight.moved:
+            self._wake_at(_patience(flight))
+
+    # time
+
+    def _wake_at(self, moment: float) -> None:
+        """One timer for everybody's deadlines, moved only when a nearer one comes: a request costs a comparison."""
+        if moment >= self._wakes_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = moment
+        self._timer = self._loop.call_at(moment, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._wakes_at = None, math.inf
+        now = self._loop.time()
+        for flight in self._coalescer.expire(now):
+            self._give_up(flight, now)  # nobody waits for its answer any more
+        next_moment = self._coalescer.earliest()
+        if len(self._list) > 1:
+            for flight in [flight for flight in self._coalescer.out if not flight.moved]:
+                if _patience(flight) > now:
+                    next_moment = min(next_moment, _patience(flight))
+                elif self._has_another(flight, now):
+                    self._give_up(flight, now)
+                    self._coalescer.move(flight)
+                    self._schedule()
+        if next_moment < math.inf:
+            self._wake_at(max(next_moment, now + 0.001))
+
+    def _give_up(self, flight: Flight, now: float) -> None:
+        """Its server is too slow: what it may still say is not read."""
+        endpoint, connection = flight.carrier
+        flight.tried.add(endpoint)
+        connection.cargo = None
+        endpoint.breaker.failed(now)
+        connection.abort()
+
+    def _serve_from(self, addresses: list[str]) -> None:
+        for gone in set(self._endpoints) - set(addresses):
+            endpoint = self._endpoints.pop(gone)
+            endpoint.retire()
+        for address in addresses:
+            if address not in self._endpoints:
+                endpoint = self._endpoints[address] = Endpoint(address, self._settings, self)
+                endpoint.start()
+        self._list = [self._endpoints[address] for address in addresses]
+        self._schedule()
+
+
+def _patience(flight: Flight) -> float:
+    """Until when a flight stays with its first server, when there is another: half of its time."""
+    return flight.since + (flight.earliest - flight.since) / 2
+
+
+def _read(reply: Reply, frame: Frame) -> list[Tensor]:
+    """The outputs of a frame. Raises UpstreamError."""
+    if reply.status != 200:
+        raise UpstreamRefused(reply.status)
+    try:
+        answer = tensors.decode_response(reply.body, reply.head_length)
+    except BadTensor as error:
+        raise UpstreamGarbage(str(error)) from None
+    return _checked({tensor.name: tensor for tensor in answer.outputs}, frame.rows, frame.signature)
 
 
 def _checked(found: dict[str, Tensor], rows: int, signature: Signature) -> list[Tensor]:

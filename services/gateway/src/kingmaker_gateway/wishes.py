@@ -33,6 +33,15 @@ def override(state: State, path: str | None, headers: Mapping[str, str]) -> int 
     return index
 
 
+def time_left_s(state: State, call: Call, headers: Mapping[str, str]) -> float:
+    """The nearest of the model's limit and the client's own, in seconds. Raises Problem."""
+    limit = state.record.limits.deadline_ms / 1000
+    if call.timeout_s is not None:
+        limit = min(limit, call.timeout_s)
+    own = timeout_s(headers)
+    return limit if own is None else min(limit, own)
+
+
 def timeout_s(headers: Mapping[str, str]) -> float | None:
     """The client's own limit, in seconds. Raises Problem."""
     text = headers.get(TIMEOUT_HEADER)

@@ -1,0 +1,76 @@
+"""What happens once the members of a frame have their answers: the recorder gets the frame, shadows get a copy.
+
+Both by reference, a few steps a frame and next to nothing a request; no client waits for any of it.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from kingmaker_contracts.labels import Reason
+from kingmaker_gateway import split
+from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.envelope import Run
+from kingmaker_gateway.frames import Frame
+from kingmaker_gateway.models import State
+from kingmaker_gateway.prediction import Prediction
+from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.split import CHAMPION
+
+_MIRRORED: Final[frozenset[Reason]] = frozenset({"weight", "sticky", "ineligible", "fallback"})
+
+
+class Aftermath:
+    """Stateless but for the recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def answered(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
+        """Every member has been answered. Copies to a shadow and parts of large requests are nobody's business here."""
+        members = [
+            (ask.asker, first) for ask, first in zip(asks, firsts, strict=True) if isinstance(ask.asker, Prediction)
+        ]
+        if not members:
+            return
+        state = members[0][0].state
+        if all(prediction.state is state for prediction, _ in members):
+            self._settle(frame, state, members)
+            return
+        by_state: dict[int, list[tuple[Prediction, int]]] = {}
+        for prediction, first in members:  # routing changed while they were on their way
+            by_state.setdefault(id(prediction.state), []).append((prediction, first))
+        for group in by_state.values():
+            self._settle(frame, group[0][0].state, group)
+
+    def _settle(self, frame: Frame, state: State, members: list[tuple[Prediction, int]]) -> None:
+        rows = sum(prediction.rows for prediction, _ in members)
+        index = None
+        if rows != frame.rows:
+            index = np.concatenate([np.arange(first, first + prediction.rows) for prediction, first in members])
+        predictions = [prediction for prediction, _ in members]
+        variant = predictions[0].variant
+        run = Run(state.answerers[variant], predictions, rows, frame.arrays, frame.outputs, index)
+        self._recorder.offer(run)
+        if variant == CHAMPION and state.mirrors:
+            self._mirror(frame if index is None else None, state, predictions)
+
+    def _mirror(self, frame: Frame | None, state: State, predictions: list[Prediction]) -> None:
+        """frame: when it holds these predictions and nobody else."""
+        for index, percent in state.mirrors:
+            signature, shadow = state.signatures[index], state.variants[index].shadow
+            if signature is None or shadow is None:
+                continue
+            salt, name = state.table.salt, state.table.variants[index]
+            copied = [
+                p
+                for p in predictions
+                if p.can_answer[index]
+                and p.failed_variant != index
+                and p.reason in _MIRRORED
+                and (percent == 100 or split.is_mirrored(salt, name, percent, p.text_id))
+            ]
+            if copied:
+                shared = frame if frame is not None and len(copied) == len(predictions) else None
+                max_rows = state.record.limits.max_frame_rows
+                shadow.offer(copied, shared, signature, state.answerers[index], max_rows)

@@ -1,0 +1,233 @@
+"""Who travels together, who is asked again, who has waited too long: the decisions of one variant's traffic.
+
+Requests wait here only while no connection is free; then all of one kind leave in one frame. No timer holds
+anybody back. Pure: the clock is an argument, and whoever owns this sends the flights and brings the answers.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from kingmaker_contracts.inference import Tensor
+from kingmaker_gateway import frames
+from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
+from kingmaker_gateway.frames import Frame, Slice
+from kingmaker_gateway.signature import Signature
+
+
+class Asker(Protocol):
+    """Who wants rows answered; exactly one of the two is called, once."""
+
+    def answered(self, answer: Slice) -> None: ...
+
+    def failed(self, error: UpstreamError) -> None: ...
+
+
+class Ask:
+    """Rows first..last-1 of a batch on their way. deadline: when the asker stops waiting; frame: ready-made."""
+
+    __slots__ = ("asker", "batch", "deadline", "first", "frame", "is_over", "last", "max_rows", "signature")
+
+    def __init__(
+        self, batch: Batch, signature: Signature, *, max_rows: int, deadline: float, asker: Asker, first: int = 0
+    ) -> None:
+        self.batch = batch
+        self.signature = signature
+        self.max_rows = max_rows
+        self.deadline = deadline
+        self.asker = asker
+        self.first = first
+        self.last = min(batch.rows, first + max_rows)
+        self.frame: Frame | None = None
+        self.is_over = False
+
+
+class Flight:
+    """One frame on its way. tried: endpoints that failed it; moved: it has had its second endpoint;
+    earliest: the first deadline of those still waiting; since: when it was sent."""
+
+    __slots__ = ("asks", "carrier", "earliest", "firsts", "frame", "moved", "since", "tried")
+
+    def __init__(self, asks: list[Ask], frame: Frame, firsts: list[int]) -> None:
+        self.asks = asks
+        self.frame = frame
+        self.firsts = firsts
+        self.earliest = min(ask.deadline for ask in asks)
+        self.since = 0.0
+        self.tried: set[Any] = set()
+        self.moved = False
+        self.carrier: Any = None
+
+
+class Coalescer:
+    """on_frame: told of an answered frame and who took part, once each of them has its answer."""
+
+    def __init__(self, on_frame: Callable[[Frame, list[Ask], list[int]], None]) -> None:
+        self._on_frame = on_frame
+        self._waiting: dict[Hashable, deque[Ask]] = {}
+        self._again: deque[Flight] = deque()
+        self._out: set[Flight] = set()
+        self._earliest_waiting = math.inf
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._again or self._waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self._again or self._waiting or self._out)
+
+    @property
+    def first_again(self) -> Flight | None:
+        """The next to leave, when it is one that left before."""
+        return self._again[0] if self._again else None
+
+    @property
+    def out(self) -> set[Flight]:
+        return self._out
+
+    def add(self, ask: Ask) -> None:
+        kind = frames.kind(ask.batch, ask.signature)
+        queue = self._waiting.get(kind)
+        if queue is None:
+            self._waiting[kind] = deque((ask,))
+        else:
+            queue.append(ask)
+        self._earliest_waiting = min(self._earliest_waiting, ask.deadline)
+
+    def next(self) -> Flight | None:
+        """What leaves now: a flight to be sent again, or all of one kind that fit into a frame, oldest first."""
+        while self._again:
+            flight = self._again.popleft()
+            if any(not ask.is_over for ask in flight.asks):
+                self._out.add(flight)
+                return flight
+        while self._waiting:
+            kind, queue = next(iter(self._waiting.items()))
+            asks = _board(queue)
+            del self._waiting[kind]
+            if queue:  # what is left goes to the end of the line of kinds
+                self._waiting[kind] = queue
+            elif not self._waiting:
+                self._earliest_waiting = math.inf
+            if asks:
+                flight = _joined(asks)
+                self._out.add(flight)
+                return flight
+        return None
+
+    def answered(self, flight: Flight, outputs: list[Tensor]) -> None:
+        """Give everybody still waiting their own rows; a late member's are thrown away."""
+        self._out.discard(flight)
+        frame = flight.frame
+        frame.outputs = outputs
+        asks, firsts = flight.asks, flight.firsts
+        if any(ask.is_over for ask in asks):
+            live = [(ask, first) for ask, first in zip(asks, firsts, strict=True) if not ask.is_over]
+            asks, firsts = [ask for ask, _ in live], [first for _, first in live]
+        for ask, first in zip(asks, firsts, strict=True):
+            ask.is_over = True
+            ask.asker.answered(Slice(frame, first, ask.last - ask.first))
+        if asks:
+            self._on_frame(frame, asks, firsts)
+
+    def failed(self, flight: Flight, error: UpstreamError) -> None:
+        """Members of a joined frame are asked again, each alone and once: the fault may be one neighbour's."""
+        self._out.discard(flight)
+        asks = [ask for ask in flight.asks if not ask.is_over]
+        if len(flight.asks) > 1 and not isinstance(error, UpstreamTimeout):
+            for ask in asks:
+                alone = _joined([ask])
+                alone.moved = flight.moved
+                self._again.append(alone)
+            return
+        for ask in asks:
+            ask.is_over = True
+            ask.asker.failed(error)
+
+    def move(self, flight: Flight) -> None:
+        """Send it once more, to somebody else."""
+        self._out.discard(flight)
+        flight.moved = True
+        self._again.append(flight)
+
+    def fail_waiting(self, error: UpstreamError) -> None:
+        """Nobody can be reached: all who wait are told so."""
+        asks = [ask for queue in self._waiting.values() for ask in queue]
+        asks += [ask for flight in self._again for ask in flight.asks]
+        self._waiting.clear()
+        self._again.clear()
+        self._earliest_waiting = math.inf
+        for ask in asks:
+            if not ask.is_over:
+                ask.is_over = True
+                ask.asker.failed(error)
+
+    def expire(self, now: float) -> list[Flight]:
+        """Tell everybody whose time is up; gives the flights nobody waits for any more."""
+        late: list[Ask] = []
+        deserted: list[Flight] = []
+        if self._earliest_waiting <= now:
+            self._expire_waiting(now, late)
+        for flight in (*self._out, *self._again):
+            if flight.earliest <= now:
+                late += [ask for ask in flight.asks if not ask.is_over and ask.deadline <= now]
+                rest = [ask.deadline for ask in flight.asks if not ask.is_over and ask.deadline > now]
+                flight.earliest = min(rest, default=math.inf)
+                if not rest and flight in self._out:
+                    deserted.append(flight)
+        self._out.difference_update(deserted)
+        for ask in late:
+            ask.is_over = True
+        for ask in late:
+            ask.asker.failed(UpstreamTimeout("the time for this attempt ran out"))
+        return deserted
+
+    def earliest(self) -> float:
+        """The next moment somebody's time is up."""
+        return min(
+            self._earliest_waiting,
+            min((flight.earliest for flight in self._out), default=math.inf),
+            min((flight.earliest for flight in self._again), default=math.inf),
+        )
+
+    def _expire_waiting(self, now: float, late: list[Ask]) -> None:
+        self._earliest_waiting = math.inf
+        for kind, queue in tuple(self._waiting.items()):
+            late += [ask for ask in queue if ask.deadline <= now]
+            rest = deque(ask for ask in queue if ask.deadline > now)
+            if rest:
+                self._waiting[kind] = rest
+                self._earliest_waiting = min(self._earliest_waiting, *(ask.deadline for ask in rest))
+            else:
+                del self._waiting[kind]
+
+
+def _board(queue: deque[Ask]) -> list[Ask]:
+    """The head of a queue, as much as one frame takes."""
+    asks: list[Ask] = []
+    rows = 0
+    while queue:
+        ask = queue[0]
+        if ask.is_over:
+            queue.popleft()
+            continue
+        rows += ask.last - ask.first
+        if asks and rows > min(ask.max_rows, asks[0].max_rows):
+            break
+        asks.append(queue.popleft())
+    return asks
+
+
+def _joined(asks: list[Ask]) -> Flight:
+    if len(asks) == 1 and asks[0].frame is not None:
+        return Flight(asks, asks[0].frame, [0])
+    frame = frames.join([(ask.batch, ask.first, ask.last) for ask in asks], asks[0].signature)
+    firsts: list[int] = []
+    at = 0
+    for ask in asks:
+        firsts.append(at)
+        at += ask.last - ask.first
+    return Flight(asks, frame, firsts)

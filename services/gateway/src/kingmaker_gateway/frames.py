@@ -1,0 +1,141 @@
+"""Rows of many requests as one upstream call, and each request's own rows out of its answer. Pure.
+
+A frame is columnar: for every input one array over the rows of all its members. Those arrays are what is sent,
+what a shadow gets and what the recorder keeps, by reference. Bytes are written once a frame and never a request.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import Tensor
+from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.signature import Signature
+
+
+class Body:
+    """The bytes of one upstream call. head_length: of its JSON part."""
+
+    __slots__ = ("data", "head_length")
+
+    def __init__(self, data: bytes, head_length: int) -> None:
+        self.data = data
+        self.head_length = head_length
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """Rows of one or more requests for one signature, and the outputs once they are there.
+
+    arrays: by input, in the signature's order and shape, first dimension rows; outputs: in the signature's order;
+    flat: the outputs' values as plain lists, filled when somebody asks.
+    """
+
+    signature: Signature
+    rows: int
+    arrays: dict[str, NDArray[Any]]
+    outputs: list[Tensor] = field(default_factory=list)
+    body: Body | None = None
+    flat: dict[str, list[Any]] = field(default_factory=dict)
+
+    def encoded(self) -> Body:
+        """The bytes, made when first asked for."""
+        if self.body is None:
+            self.body = encode(self)
+        return self.body
+
+
+class Slice:
+    """Some neighbouring rows of an answered frame: one request's answer."""
+
+    __slots__ = ("first", "frame", "rows")
+
+    def __init__(self, frame: Frame, first: int, rows: int) -> None:
+        self.frame = frame
+        self.first = first
+        self.rows = rows
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        if self.rows == self.frame.rows:
+            return self.frame.outputs
+        first, last = self.first, self.first + self.rows
+        return [Tensor(t.name, t.datatype, t.array[first:last]) for t in self.frame.outputs]
+
+    def values(self, tensor: Tensor) -> list[Any]:
+        """The values of one output, row-major: lists are cut faster than arrays, so a frame makes one for all."""
+        flat = self.frame.flat.get(tensor.name)
+        if flat is None:
+            flat = self.frame.flat[tensor.name] = tensor.array.ravel().tolist()
+        if self.rows == self.frame.rows:
+            return flat
+        width = len(flat) // self.frame.rows
+        return flat[self.first * width : (self.first + self.rows) * width]
+
+
+def kind(batch: Batch, signature: Signature) -> tuple[Any, ...]:
+    """What requests must share to travel together: the signature (hence dtypes), and sizes it leaves open."""
+    if not signature.is_open:
+        return (signature,)
+    return (signature, *(batch.arrays[name].shape[1:] for name in signature.inputs))
+
+
+def join(members: Sequence[tuple[Batch, int, int]], signature: Signature) -> Frame:
+    """A frame of rows first..last-1 of each batch, in that order; all are of one kind."""
+    arrays: dict[str, NDArray[Any]] = {}
+    rows = sum(last - first for _, first, last in members)
+    for name, spec in signature.inputs.items():
+        if len(members) == 1:
+            batch, first, last = members[0]
+            array = batch.arrays[name] if last - first == batch.rows else batch.arrays[name][first:last]
+        else:
+            array = np.concatenate(
+                [
+                    batch.arrays[name] if last - first == batch.rows else batch.arrays[name][first:last]
+                    for batch, first, last in members
+                ]
+            )
+        arrays[name] = array if spec.is_open or array.shape[1:] == spec.tail else array.reshape((rows, *spec.tail))
+    return Frame(signature, rows, arrays)
+
+
+def encode(frame: Frame) -> Body:
+    """OIP V2 with every tensor raw and every output asked for raw."""
+    signature = frame.signature
+    if signature.is_open:
+        body, head_length = tensors.encode_request(
+            [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()]
+        )
+        return Body(body, head_length)
+    parts = [b""]
+    numbers: list[int] = []
+    for name, array in frame.arrays.items():
+        raw = array.tobytes() if array.dtype != object else tensors.to_raw(Tensor(name, "BYTES", array))
+        parts.append(raw)
+        numbers += (frame.rows, len(raw))
+    parts[0] = _template(signature) % tuple(numbers)
+    return Body(b"".join(parts), len(parts[0]))
+
+
+def _template(signature: Signature) -> bytes:
+    """The JSON part with room for rows and size of each input; what tensors.encode_request would write."""
+    if signature.template is None:
+        inputs = []
+        for name, spec in signature.inputs.items():
+            start = msgspec.json.encode({"name": name})[:-1].replace(b"%", b"%%")
+            tail = "".join(f",{size}" for size in spec.tail).encode()
+            inputs.append(
+                start
+                + b',"shape":[%d'
+                + tail
+                + b'],"datatype":"'
+                + spec.datatype.encode()
+                + b'","parameters":{"binary_data_size":%d}}'
+            )
+        signature.template = b'{"parameters":{"binary_data_output":true},"inputs":[' + b",".join(inputs) + b"]}"
+    return signature.template

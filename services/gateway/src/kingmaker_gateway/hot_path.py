@@ -1,0 +1,120 @@
+"""Predictions without ASGI: the protocol hands whole requests to the same router every other way in uses."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import unquote
+
+from kingmaker_contracts.inference import BINARY_HEADER
+from kingmaker_contracts.problems import Code, Problem
+from kingmaker_contracts.routing import Limits
+from kingmaker_gateway import codec, protocols
+from kingmaker_gateway.answers import Answer, too_large, unread_in_time
+from kingmaker_gateway.models import LiveModel, Models
+from kingmaker_gateway.protocols import Reader
+from kingmaker_gateway.router import Router
+from kingmaker_gateway.wishes import TIMEOUT_HEADER, VARIANT_HEADER
+from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
+
+_V2: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<variant>[^/]+))?/infer")
+_V1: Final = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
+_OURS: Final = frozenset((BINARY_HEADER.encode(), TIMEOUT_HEADER.encode(), VARIANT_HEADER.encode()))
+_BINARY: Final = codec.BINARY.encode()
+_MOST_PATHS: Final = 1024
+_NO_HEADERS: Final[dict[str, str]] = {}
+
+
+class HotPath:
+    """Which requests are predictions, and what to do with one. Paths seen are remembered, a bounded number."""
+
+    def __init__(self, router: Router, models: Models, body_read_s: float) -> None:
+        self._router = router
+        self._models = models
+        self._body_read_s = body_read_s
+        self._routes: dict[bytes, FastRoute | None] = {}
+
+    def protocol(self) -> type[Any]:
+        """For Listener(http=...)."""
+        return protocol_class(self.route, self.refuse, self._body_read_s)
+
+    def route(self, method: bytes, path: bytes) -> FastRoute | None:
+        if method != b"POST":
+            return None
+        try:
+            return self._routes[path]
+        except KeyError:
+            if len(self._routes) >= _MOST_PATHS:
+                self._routes.clear()
+            route = self._routes[path] = self._made(path)
+            return route
+
+    def refuse(self, status: int, call: Call | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """What the protocol itself says of a request it cannot read to its end."""
+        model = None if call is None else self._model_of(call.path)
+        if status == 413:
+            problem = too_large(_limits(model).max_body_bytes)
+        elif status == 408:
+            problem = unread_in_time(self._body_read_s)
+        elif status >= 500:
+            problem = Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
+        else:
+            problem = Problem(Code.BAD_INPUT, "not an HTTP request this server can read")
+        answer = self._router.refuse(problem, model)
+        return answer.headers, answer.body
+
+    def _made(self, path: bytes) -> FastRoute | None:
+        text = unquote(path.decode("ascii", "replace"))
+        match = _V2.fullmatch(text)
+        read: Reader = protocols.v2
+        if match is None:
+            match, read = _V1.fullmatch(text), protocols.v1
+        if match is None:
+            return None
+        groups = match.groupdict()
+        handler = self._handler(groups["model"], groups.get("variant"), read)
+        return FastRoute(handler, lambda _: _limits(self._models.get(groups["model"])).max_body_bytes)
+
+    def _handler(self, name: str, variant: str | None, read: Reader) -> Callable[[Call], None]:
+        router = self._router
+
+        def handle(call: Call) -> None:
+            try:
+                model = router.admit(name)
+            except Problem as problem:
+                answer = router.refuse(problem, self._models.get(name))
+                call.answer(answer.status, answer.headers, answer.body)
+                return
+
+            def reply(answer: Answer) -> None:
+                model.in_flight -= 1
+                call.answer(answer.status, answer.headers, answer.body)
+
+            try:
+                router.start(model, variant, _headers(call, model), call.body, read=read, reply=reply)
+            except BaseException:
+                model.in_flight -= 1
+                raise
+
+        return handle
+
+    def _model_of(self, path: bytes) -> LiveModel | None:
+        text = unquote(path.decode("ascii", "replace"))
+        match = _V2.fullmatch(text) or _V1.fullmatch(text)
+        return None if match is None else self._models.get(match["model"])
+
+
+def _headers(call: Call, model: LiveModel) -> dict[str, str]:
+    """Those a prediction looks at, by lower-case name; of a repeated one the first."""
+    sticky = model.state.sticky_header
+    found = [
+        (name, value)
+        for name, value in call.headers
+        if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY))
+    ]
+    if not found:
+        return _NO_HEADERS
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(found)}
+
+
+def _limits(model: LiveModel | None) -> Limits:
+    return Limits() if model is None else model.state.record.limits

@@ -1,0 +1,57 @@
+"""A request with more rows than a frame takes: one part after another, then the whole as if it had been one frame.
+
+One part at a time, so that a client with ten thousand rows takes its turn like everybody else.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kingmaker_contracts.inference import Tensor
+from kingmaker_gateway import frames
+from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.errors import UpstreamError
+from kingmaker_gateway.frames import Frame, Slice
+
+
+class Parts:
+    """Asker of each part in turn. ask: the whole; add: how a part is sent; on_frame: told of the whole."""
+
+    def __init__(
+        self, ask: Ask, add: Callable[[Ask], None], on_frame: Callable[[Frame, list[Ask], list[int]], None]
+    ) -> None:
+        self._ask = ask
+        self._add = add
+        self._on_frame = on_frame
+        self._answers: list[list[Tensor]] = []
+        self._next = 0
+
+    def begin(self) -> None:
+        whole = self._ask
+        part = Ask(
+            whole.batch,
+            whole.signature,
+            max_rows=whole.max_rows,
+            deadline=whole.deadline,
+            asker=self,
+            first=self._next,
+        )
+        self._next = part.last
+        self._add(part)
+
+    def answered(self, answer: Slice) -> None:
+        self._answers.append(answer.tensors)
+        batch = self._ask.batch
+        if self._next < batch.rows:
+            self.begin()
+            return
+        frame = frames.join([(batch, 0, batch.rows)], self._ask.signature)
+        frame.outputs = [
+            Tensor(column[0].name, column[0].datatype, np.concatenate([part.array for part in column]))
+            for column in zip(*self._answers, strict=True)
+        ]
+        self._ask.asker.answered(Slice(frame, 0, batch.rows))
+        self._on_frame(frame, [self._ask], [0])
+
+    def failed(self, error: UpstreamError) -> None:
+        self._ask.asker.failed(error)

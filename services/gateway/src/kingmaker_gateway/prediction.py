@@ -1,0 +1,189 @@
+"""One routed request on its way: which variant is asked, who stands in for it, and how it ends.
+
+A state object with two callbacks instead of a task: a request costs no future and no turn of the scheduler.
+Afterwards the same object is what the recorder reads its columns from.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from kingmaker_contracts.labels import Reason
+from kingmaker_contracts.problems import Code, Problem
+from kingmaker_gateway.answers import Answer
+from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.breaker import Breaker
+from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from kingmaker_gateway.frames import Slice
+from kingmaker_gateway.models import Fits, LiveModel, LiveVariant, State
+from kingmaker_gateway.protocols import Call
+from kingmaker_gateway.split import CHAMPION, Choice
+
+logger = logging.getLogger(__name__)
+
+_CHALLENGERS_SHARE = 0.5
+"""Of what is left of the deadline: the champion keeps the other half for a fallback."""
+
+
+class Desk(Protocol):
+    """Who words the answer."""
+
+    def finish(self, prediction: "Prediction", answer: Slice | None, problem: Problem | None) -> None: ...
+
+    def now(self) -> float: ...
+
+
+class Prediction:
+    """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; started: perf_counter, for
+    latencies; failed_variant: a challenger that was asked in vain, -1: none; can_answer: by variant, eligible: the same
+    as contracts.events has it. answered_us, latency_us and status are set when it ends."""
+
+    __slots__ = (
+        "answered_us",
+        "arrived",
+        "assigned",
+        "call",
+        "can_answer",
+        "deadline",
+        "desk",
+        "eligible",
+        "failed_variant",
+        "id",
+        "key_hash",
+        "latency_us",
+        "model",
+        "reason",
+        "reply",
+        "rows",
+        "started",
+        "state",
+        "status",
+        "text_id",
+        "variant",
+    )
+
+    variant: int
+    assigned: int
+    reason: Reason
+    answered_us: int
+    latency_us: int
+    status: int
+    reply: Callable[[Answer], None]
+
+    def __init__(
+        self,
+        desk: Desk,
+        model: LiveModel,
+        state: State,
+        call: Call,
+        *,
+        id: bytes,
+        text_id: str,
+        key_hash: int,
+        choice: Choice,
+        fits: Fits,
+        arrived: float,
+        deadline: float,
+        started: float,
+    ) -> None:
+        self.desk = desk
+        self.model = model
+        self.state = state
+        self.call = call
+        self.rows = call.batch.rows
+        self.id = id
+        self.text_id = text_id
+        self.key_hash = key_hash
+        self.variant, self.assigned, self.reason = choice.variant, choice.assigned, choice.reason
+        self.can_answer, self.eligible = fits
+        self.arrived = arrived
+        self.deadline = deadline
+        self.started = started
+        self.failed_variant = -1
+
+    def begin(self) -> None:
+        """Ask the chosen variant. The desk is told the end, perhaps before this returns."""
+        if self._has_substitute:
+            live = self._live
+            now = self.desk.now()
+            live.breaker.admits(now)
+            self._ask(now + (self.deadline - now) * _CHALLENGERS_SHARE)
+        else:
+            self._ask(self.deadline)
+
+    @property
+    def _is_hurried(self) -> bool:
+        """Whether the client gave less time than the model's own deadline."""
+        return round((self.deadline - self.arrived) * 1000) < self.state.record.limits.deadline_ms
+
+    @property
+    def batch(self) -> Batch:
+        return self.call.batch
+
+    # coalescer.Asker
+
+    def answered(self, answer: Slice) -> None:
+        if self._has_substitute:
+            breaker = self._live.breaker
+            before = breaker.state
+            breaker.succeeded()
+            if breaker.state is not before:
+                _told(self._live, breaker, "")
+        self.desk.finish(self, answer, None)
+
+    def failed(self, error: UpstreamError) -> None:
+        live = self._live
+        if isinstance(error, UpstreamTimeout):
+            live.counts.abandoned.inc()
+        elif live.signature is not None:
+            live.counts.upstream_failures.inc()
+            logger.debug("attempt failed", extra={"variant": live.routed.name, "reason": str(error)})
+        if not self._has_substitute:
+            self.desk.finish(self, None, self._problem(error))
+            return
+        before = live.breaker.state
+        if isinstance(error, UpstreamTimeout) and self._is_hurried:
+            live.breaker.abandoned()  # a client's haste says nothing about the challenger's health
+        else:
+            live.breaker.failed(self.desk.now())
+        if live.breaker.state is not before:
+            _told(live, live.breaker, str(error))
+        self.failed_variant = self.variant
+        self.variant, self.reason = CHAMPION, "fallback"
+        self._ask(self.deadline)
+
+    @property
+    def _live(self) -> LiveVariant:
+        return self.state.variants[self.variant]
+
+    @property
+    def _has_substitute(self) -> bool:
+        return self.variant != CHAMPION and self.reason != "override"
+
+    def _ask(self, deadline: float) -> None:
+        signature = self.state.signatures[self.variant]
+        if signature is None:
+            self.failed(UpstreamError("no signature"))
+            return
+        max_rows = self.state.record.limits.max_frame_rows
+        ask = Ask(self.call.batch, signature, max_rows=max_rows, deadline=deadline, asker=self)
+        self.state.variants[self.variant].upstream.ask(ask)
+
+    def _problem(self, error: UpstreamError) -> Problem:
+        if isinstance(error, UpstreamTimeout):
+            allowed = round((self.deadline - self.arrived) * 1000)
+            return Problem(Code.DEADLINE_EXCEEDED, f"no answer within {allowed} ms")
+        name = self.state.table.variants[self.variant]
+        if isinstance(error, UpstreamUnreachable):
+            return Problem(Code.NOT_READY, f"variant {name!r} has no model server that can be reached")
+        return Problem(Code.UPSTREAM_FAILED, f"variant {name!r} gave no usable answer")
+
+
+def _told(live: LiveVariant, breaker: Breaker, reason: str) -> None:
+    level = logging.WARNING if reason else logging.INFO
+    logger.log(
+        level,
+        "breaker changed",
+        extra={"variant": live.routed.name, "state": breaker.state.name, "reason": reason},
+    )

@@ -1,0 +1,126 @@
+"""Two servers behind one variant: one is killed, hangs, or leaves, under load, and no client notices."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from kingmaker_gateway.addresses import Addresses
+from tests.fakes.fake_model_server import FakeModelServer, Fault, score_of
+
+
+@pytest.fixture
+async def two(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[SimpleNamespace]:
+    upstream = {"eject_ms": 300, "connections": 2}
+    async with (
+        FakeModelServer(kit.champion_inputs, bias=1.0, name="lr-upstream") as second,
+        kit.running(kit.settings(valkey.url, upstream=upstream), valkey.client) as bench,
+    ):
+        record = pair.record()
+        lr, gbm = record.variants
+
+        def served_by(*servers: FakeModelServer, revision: int) -> Any:
+            own = msgspec.structs.replace(lr, endpoints=[server.address for server in servers])
+            return msgspec.structs.replace(record, revision=revision, variants=[own, gbm])
+
+        await bench.publish(served_by(pair.champion, second, revision=1), pair.profiles)
+        await kit.until(lambda: pair.champion.connections > 0 and second.connections > 0)
+        yield SimpleNamespace(bench=bench, first=pair.champion, second=second, served_by=served_by, pair=pair)
+
+
+class Load:
+    """Clients that ask one after another until they are stopped, and check every answer."""
+
+    def __init__(self, bench: Any, clients: int = 8) -> None:
+        self.statuses: list[int] = []
+        self._bench = bench
+        self._stopped = False
+        self._tasks = [asyncio.create_task(self._run(number)) for number in range(clients)]
+
+    async def _run(self, number: int) -> None:
+        while not self._stopped:
+            answer = await self._bench.predict([{"distance": number, "carrier": "UA"}])
+            self.statuses.append(answer.status_code)
+            if answer.status_code == 200:
+                found = answer.json()["predictions"][0]["probabilities"][1]
+                assert found == pytest.approx(score_of([number, 2], 1.0))
+
+    async def more(self, kit: SimpleNamespace, count: int) -> None:
+        wanted = len(self.statuses) + count
+        await kit.until(lambda: len(self.statuses) >= wanted, within_s=20)
+
+    async def stop(self) -> list[int]:
+        self._stopped = True
+        await asyncio.gather(*self._tasks)
+        return self.statuses
+
+
+async def test_a_killed_server(two: SimpleNamespace, kit: SimpleNamespace) -> None:
+    load = Load(two.bench)
+    await load.more(kit, 100)
+    await two.second.stop()
+    await load.more(kit, 200)
+    await two.second.start()
+    calls = two.second.calls
+    await kit.until(lambda: two.second.calls > calls + 5)  # it is found again
+    assert set(await load.stop()) == {200}
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.CLOSE])
+async def test_a_server_that_hangs_or_hangs_up(two: SimpleNamespace, kit: SimpleNamespace, fault: Fault) -> None:
+    load = Load(two.bench)
+    await load.more(kit, 50)
+    two.second.fault = fault
+    await load.more(kit, 300)
+    two.second.fault = Fault.NONE
+    calls = two.second.calls
+    await kit.until(lambda: two.second.calls > calls + 20)  # a probe found it well
+    assert set(await load.stop()) == {200}
+
+
+async def test_a_failing_server_is_left_alone(two: SimpleNamespace, kit: SimpleNamespace) -> None:
+    two.second.fault = Fault.CLOSE
+    load = Load(two.bench, clients=1)
+    await load.more(kit, 30)
+    before = two.second.calls
+    await load.more(kit, 30)
+    assert two.second.calls - before <= 10
+    assert set(await load.stop()) == {200}
+
+
+async def test_a_drained_server_leaves_without_an_error(two: SimpleNamespace, kit: SimpleNamespace) -> None:
+    load = Load(two.bench)
+    await load.more(kit, 50)
+    await two.bench.publish(two.served_by(two.first, revision=2))
+    await kit.until(lambda: not two.second._open)  # its connections are closed by the gateway, answers read
+    calls = two.second.calls
+    await load.more(kit, 50)
+    assert two.second.calls == calls
+    assert set(await load.stop()) == {200}
+
+
+async def test_names_are_looked_up_again(kit: SimpleNamespace) -> None:
+    """The one place without a real server: nobody can make the system's resolver change its mind."""
+    answers: dict[str, list[str] | OSError] = {"pods": ["10.0.0.1", "10.0.0.2"]}
+
+    class Resolver:
+        async def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
+            found = answers[host]
+            if isinstance(found, OSError):
+                raise found
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+    told: list[list[str]] = []
+    addresses = Addresses(0.01, told.append, Resolver().getaddrinfo)
+    addresses.use(["127.0.0.1:80", "pods:8000"])
+    await kit.until(lambda: told[-1:] == [["127.0.0.1:80", "10.0.0.1:8000", "10.0.0.2:8000"]])
+    answers["pods"] = OSError("no such host")
+    await asyncio.sleep(0.05)
+    assert told[-1] == ["127.0.0.1:80", "10.0.0.1:8000", "10.0.0.2:8000"]
+    answers["pods"] = ["10.0.0.3"]
+    await kit.until(lambda: told[-1] == ["127.0.0.1:80", "10.0.0.3:8000"])
+    addresses.stop()

@@ -1,0 +1,131 @@
+"""One table of requests through the protocol's own way in and through plain ASGI: the same answers."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import Tensor
+from kingmaker_contracts.routing import Limits
+
+V1 = "/v1/models/flights:predict"
+V2 = "/v2/models/flights/infer"
+ROW = {"distance": 1400, "carrier": "UA"}
+FULL = {**ROW, "gain": 2.5}
+_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+_COMPARED = ("content-type", "x-variant", "x-model-version", "x-route-reason", "retry-after", "allow")
+
+
+def v2(rows: int = 1, **more: Any) -> bytes:
+    inputs = [
+        {"name": "distance", "shape": [rows, 1], "datatype": "FP32", "data": [1400.5 + i for i in range(rows)]},
+        {"name": "carrier", "shape": [rows, 1], "datatype": "BYTES", "data": ["UA"] * rows},
+    ]
+    return json.dumps({"inputs": inputs, **more}).encode()
+
+
+def v1(*rows: Any) -> bytes:
+    return json.dumps({"instances": list(rows)}).encode()
+
+
+def binary() -> tuple[bytes, str]:
+    carrier = np.array(["UA"], object)
+    body, head = tensors.encode_request(
+        [Tensor("distance", "FP32", np.array([[1400]], "<f4")), Tensor("carrier", "BYTES", carrier)]
+    )
+    return body, str(head)
+
+
+BINARY_BODY, HEAD = binary()
+TABLE: list[tuple[str, str, bytes, dict[str, str]]] = [
+    ("POST", V1, v1(ROW), {}),
+    ("POST", V1, v1([1400, "UA"], [3, "AA"]), {}),
+    ("POST", V1, v1(FULL, {**FULL, "gain": None}), {}),
+    ("POST", V1, v1({"distance": 1}), {}),
+    ("POST", V1, b"", {}),
+    ("POST", V1, b"{", {}),
+    ("POST", V1 + "?verbose=1", v1(ROW), {}),
+    ("POST", "/v1/models/fl%69ghts:predict", v1(ROW), {}),
+    ("POST", "/v1/models/fl%2fights:predict", v1(ROW), {}),
+    ("POST", "/v1/models/nobody:predict", v1(ROW), {}),
+    ("POST", "/v1/models/flights:predict/", v1(ROW), {}),
+    ("GET", V1, b"", {}),
+    ("OPTIONS", V2, b"", {}),
+    ("HEAD", V2, b"", {}),
+    ("POST", V2, v2(), {}),
+    ("POST", V2, v2(3, id="mine"), {}),
+    ("POST", V2, v2(2, outputs=[{"name": "label"}]), {}),
+    ("POST", V2, v2(2, outputs=[{"name": "probabilities", "parameters": {"binary_data": True}}]), {}),
+    ("POST", V2, v2(1, outputs=[{"name": "nope"}]), {}),
+    ("POST", V2, v2(1, parameters={"timeout": 0}), {}),
+    ("POST", V2, BINARY_BODY, {"inference-header-content-length": HEAD}),
+    ("POST", V2, BINARY_BODY, {"Inference-Header-Content-Length": "99999"}),
+    ("POST", V2, BINARY_BODY, {"inference-header-content-length": "0"}),
+    ("POST", V2, BINARY_BODY, {"content-type": "application/octet-stream"}),
+    ("POST", V2, v2(), {"content-type": "application/octet-stream"}),
+    ("POST", "/v1/models/flights:explain", v1(ROW), {}),
+    ("POST", V2, BINARY_BODY, {"inference-header-content-length": "-1"}),
+    ("POST", "/v2/models/flights/versions/gbm/infer", v2(), {}),
+    ("POST", "/v2/models/flights/versions/lr/infer", v2(), {}),
+    ("POST", "/v2/models/flights/versions/nobody/infer", v2(), {}),
+    ("POST", V2, v2(), {"X-Kingmaker-Variant": "lr"}),
+    ("POST", V2, v2(), {"x-kingmaker-timeout-ms": "soon"}),
+    ("POST", V1, v1(ROW, 7), {}),
+    ("POST", V1, b" " * 300_000, {}),
+    ("POST", V1, v1(*[{**ROW, "distance": i} for i in range(700)]), {}),
+]
+
+
+@pytest.fixture
+async def ways(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[list[Any]]:
+    record = pair.record(limits=Limits(max_body_bytes=200_000))
+    async with (
+        kit.running(kit.settings(valkey.url, hot_path=True), valkey.client) as fast,
+        kit.running(kit.settings(valkey.url, hot_path=False, partition=1), valkey.client) as plain,
+    ):
+        await fast.publish(record, pair.profiles)
+        await plain.publish(record, pair.profiles)
+        for bench in (fast, plain):
+            await bench.challenger_is_up("gbm")
+        yield [fast, plain]
+
+
+async def test_every_line_of_the_table(ways: list[Any]) -> None:
+    for method, path, body, headers in TABLE:
+        found = []
+        for bench in ways:
+            answer = await bench.client.request(method, path, content=body, headers=headers)
+            kept = {name: answer.headers.get(name) for name in _COMPARED}
+            length = answer.headers.get("inference-header-content-length")
+            found.append((answer.status_code, kept, length, _ID.sub(b"<id>", answer.content)))
+        assert found[0] == found[1], (method, path, body[:80])
+        assert found[0][0] != 500
+
+
+async def test_a_chunked_body_is_read_either_way(ways: list[Any]) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for byte in v1(ROW):
+            yield bytes([byte])
+
+    answers = [await bench.client.post(V1, content=chunks()) for bench in ways]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].content == answers[1].content
+
+
+async def test_both_are_counted_alike(ways: list[Any]) -> None:
+    for bench in ways:
+        for body in (v1(ROW), v1(ROW), b"{", b" " * 300_000):
+            await bench.client.post(V1, content=body)
+        await bench.client.post("/v1/models/nobody:predict", content=v1(ROW))
+        assert bench.metric("requests_total", model="flights", variant="lr", code="200") == 2
+        assert bench.metric("requests_total", model="flights", variant="", code="400") == 1
+        assert bench.metric("requests_total", model="flights", variant="", code="413") == 1
+        assert bench.metric("requests_total", model="", variant="", code="404") == 1
+        assert bench.metric("request_duration_seconds_count", model="flights", variant="lr") == 2
+        assert bench.metric("rejected_total", code="body_too_large") == 1
+        assert bench.metric("in_flight", model="flights") == 0

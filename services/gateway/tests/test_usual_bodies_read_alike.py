@@ -1,0 +1,131 @@
+"""The fast readers take what the general readers take, and make the same arrays of it, bit for bit."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kingmaker_contracts.inference import TensorSpec
+from kingmaker_contracts.problems import Problem
+from kingmaker_gateway import batch, codec, rows, usual
+from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.signature import InputSpec, Signature
+
+OUTPUTS = {"p": TensorSpec("p", "FP32", [-1])}
+CHAMPION = Signature(
+    {
+        "gain": InputSpec("gain", "FP32", (1,), True),
+        "carrier code": InputSpec("carrier code", "BYTES", (1,), True),
+        "month": InputSpec("month", "INT64", (), False),
+        "ratio": InputSpec("ratio", "FP64", (1,), False),
+    },
+    OUTPUTS,
+)
+CHALLENGER = Signature({**CHAMPION.inputs, "extra": InputSpec("extra", "FP32", (1,), False)}, OUTPUTS)
+WORDS = batch.vocabulary(CHAMPION, CHAMPION, [CHALLENGER], None)
+BLOCK = Signature({"b": InputSpec("b", "FP32", (3,), False)}, OUTPUTS)
+BLOCK_WORDS = batch.vocabulary(BLOCK, BLOCK, [BLOCK], None)
+
+NUMBERS = st.one_of(
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([3.4028235e38, 3.4028236e38, -3.5e38, 16777217, 0.1, -0.0, 1e-46, 2**53 + 1]),
+)
+ODD = st.sampled_from([None, True, "x", [1], {"a": 1}, ""])
+VALUES = st.one_of(NUMBERS, NUMBERS, NUMBERS, ODD)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"gain": VALUES, "carrier code": st.one_of(st.text(max_size=3), ODD), "month": VALUES, "ratio": VALUES},
+        optional={"extra": VALUES, "nobody's": VALUES},
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def same(fast: Batch, general: Batch) -> None:
+    assert fast.rows == general.rows
+    assert fast.nulls == general.nulls
+    assert fast.arrays.keys() == general.arrays.keys()
+    for name, array in general.arrays.items():
+        assert fast.arrays[name].dtype == array.dtype
+        assert fast.arrays[name].shape == array.shape
+        left, right = fast.arrays[name].tolist(), array.tolist()
+        assert repr(left) == repr(right)  # tells -0.0 from 0.0, and one NaN is like another
+
+
+def general_v1(body: bytes, words: batch.Vocabulary) -> Batch | None:
+    try:
+        return rows.decode(body, words)
+    except Problem:
+        return None
+
+
+def general_v2(body: bytes, words: batch.Vocabulary) -> Batch | None:
+    try:
+        return batch.build(codec.decode(body, None).inputs, words)
+    except Problem:
+        return None
+
+
+@given(ROWS, st.booleans())
+@settings(max_examples=400)
+def test_v1_rows(instances: list[dict[str, Any]], by_name: bool) -> None:
+    listed: list[Any] = instances if by_name else [list(row.values())[:5] for row in instances]
+    body = json.dumps({"instances": listed}).encode()
+    fast = usual.decode_v1(body, WORDS)
+    if fast is not None:
+        general = general_v1(body, WORDS)
+        assert general is not None
+        same(fast, general)
+
+
+@given(st.lists(st.lists(VALUES, min_size=2, max_size=4), min_size=1, max_size=3))
+def test_v1_rows_of_one_wide_input(instances: list[list[Any]]) -> None:
+    body = json.dumps({"instances": instances}).encode()
+    fast = usual.decode_v1(body, BLOCK_WORDS)
+    if fast is not None:
+        general = general_v1(body, BLOCK_WORDS)
+        assert general is not None
+        same(fast, general)
+
+
+@st.composite
+def tensors_v2(draw: Any) -> list[dict[str, Any]]:
+    count = draw(st.integers(1, 3))
+    found = []
+    for name in draw(st.permutations(["gain", "carrier code", "month", "ratio", "extra"]))[: draw(st.integers(3, 5))]:
+        datatype = draw(st.sampled_from(["FP32", "FP64", "INT64", "INT32", "BYTES", CHALLENGER.inputs[name].datatype]))
+        shape = draw(st.sampled_from([[count], [count, 1], [count, 1, 1], [count + 1]]))
+        texts = CHALLENGER.inputs[name].datatype == "BYTES"
+        values = st.text(max_size=2) if texts else NUMBERS
+        data = draw(st.lists(st.one_of(values, values, values, VALUES), min_size=count, max_size=math.prod(shape)))
+        found.append({"name": name, "shape": shape, "datatype": datatype, "data": data})
+    return found
+
+
+@given(tensors_v2())
+@settings(max_examples=400)
+def test_v2_tensors(inputs: list[dict[str, Any]]) -> None:
+    body = json.dumps({"inputs": inputs, "id": "mine"}).encode()
+    fast = usual.decode_v2(body, WORDS)
+    if fast is not None:
+        assert fast[1] == "mine"
+        general = general_v2(body, WORDS)
+        assert general is not None
+        same(fast[0], general)
+
+
+def test_the_usual_bodies_are_taken() -> None:
+    row = {"gain": None, "carrier code": "UA", "month": 3, "ratio": 0.5}
+    named = usual.decode_v1(json.dumps({"instances": [row, {**row, "gain": 1}]}).encode(), WORDS)
+    assert named is not None
+    assert named.nulls == {"gain"}
+    assert np.isnan(named.arrays["gain"][0, 0])
+    assert usual.decode_v1(b'{"instances": [[1, "UA", 3, 0.5]]}', WORDS) is not None
+    assert usual.decode_v1(b'{"instances": [[1, 2, 3], [4, 5, 6]]}', BLOCK_WORDS) is not None
+    one = b'{"inputs": [{"name": "b", "shape": [2, 3], "datatype": "FP32", "data": [1, 2.5, 3, 4, 5, 6]}]}'
+    assert usual.decode_v2(one, BLOCK_WORDS) is not None
