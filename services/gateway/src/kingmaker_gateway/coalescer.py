@@ -45,10 +45,11 @@ class Ask:
 
 
 class Flight:
-    """One frame on its way. tried: endpoints that failed it; moved: it has had its second endpoint;
-    earliest: the first deadline of those still waiting; since: when it was sent."""
+    """One frame on its way. tried: endpoints that failed it; moved: it has had its second endpoint; repeated: it has
+    been sent again because its connection had ended before; earliest: the first deadline of those still waiting;
+    since: when it was sent."""
 
-    __slots__ = ("asks", "carrier", "earliest", "firsts", "frame", "moved", "since", "tried")
+    __slots__ = ("asks", "carrier", "earliest", "firsts", "frame", "moved", "repeated", "since", "tried")
 
     def __init__(self, asks: list[Ask], frame: Frame, firsts: list[int]) -> None:
         self.asks = asks
@@ -58,6 +59,7 @@ class Flight:
         self.since = 0.0
         self.tried: set[Any] = set()
         self.moved = False
+        self.repeated = False
         self.carrier: Any = None
 
 
@@ -149,8 +151,16 @@ class Coalescer:
 
     def move(self, flight: Flight) -> None:
         """Send it once more, to somebody else."""
-        self._out.discard(flight)
         flight.moved = True
+        self._send_again(flight)
+
+    def repeat(self, flight: Flight) -> None:
+        """Send it once more, to anybody: it never reached a server."""
+        flight.repeated = True
+        self._send_again(flight)
+
+    def _send_again(self, flight: Flight) -> None:
+        self._out.discard(flight)
         self._again.append(flight)
 
     def fail_waiting(self, error: UpstreamError) -> None:

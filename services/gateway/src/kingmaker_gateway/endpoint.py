@@ -48,7 +48,7 @@ class Endpoint:
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._connecting = 0
-        self._lost = asyncio.Event()
+        self._changed = asyncio.Event()
         self._retired = False
         self._keeper: asyncio.Task[None] | None = None
         self.outstanding = 0
@@ -168,6 +168,7 @@ class Endpoint:
             task = asyncio.current_task()
             if task is not None:
                 self._opening.discard(task)
+            self._changed.set()  # the keeper may have left it to this attempt, which has failed
             self._owner.changed()
 
     def _new(self) -> Connection:
@@ -197,7 +198,7 @@ class Endpoint:
         self._open.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
-        self._lost.set()
+        self._changed.set()
         if error is not None:
             self.outstanding -= 1
             self._owner.lost(self, connection, error)
@@ -212,7 +213,7 @@ class Endpoint:
         first, last = self._settings.backoff_first_ms / 1000, self._settings.backoff_last_ms / 1000
         pause = first
         while True:
-            self._lost.clear()
+            self._changed.clear()
             if not self._open and not self._opening:
                 try:
                     self._arrived(await self._connect(math.inf, self._new))
@@ -226,4 +227,4 @@ class Endpoint:
                 # a server that accepts and closes at once must not be hammered
                 await asyncio.sleep(first)
             else:
-                await self._lost.wait()
+                await self._changed.wait()

@@ -147,9 +147,9 @@ class Upstream:
             return
         if isinstance(error, ConnectionLost) and error.untouched and connection.kept:
             endpoint.drop_idle()  # closed while idle: no fault, and the kept ones beside it are no better
-            if not flight.moved:
+            if not flight.repeated:
                 endpoint.breaker.abandoned()
-                self._coalescer.move(flight)
+                self._coalescer.repeat(flight)
                 return
         self._failed(flight, endpoint, error)
 
