@@ -1,29 +1,37 @@
 """What goes back to a client: bytes, and the words of the commonest refusals."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from kingmaker_contracts import problems
 from kingmaker_contracts.problems import HTTP_STATUS, Code, Problem
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True, eq=False)
+JSON: Final = (b"content-type", b"application/json")
+PREDICTION_ID: Final = b"x-prediction-id"
+
+
 class Answer:
-    """What to send."""
+    """What to send. headers: a tuple where many answers share it, which is worded once for them all;
+    prediction_id: of a routed request, goes into a header of its own; "": none."""
 
-    status: int
-    headers: Headers
-    body: bytes
+    __slots__ = ("body", "headers", "prediction_id", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes, prediction_id: str = "") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.prediction_id = prediction_id
 
 
-def problem_answer(problem: Problem, headers: Headers) -> Answer:
+def problem_answer(problem: Problem, headers: Headers = (), prediction_id: str = "") -> Answer:
     """An error as its answer; Retry-After where trying again soon may help."""
-    headers = [*headers, (b"content-type", b"application/json")]
+    headers = [*headers, JSON]
     if problem.code in problems.RETRY_AFTER:
         headers.append((b"retry-after", b"1"))
-    return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message))
+    return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message), prediction_id)
 
 
 def unknown_model(name: str) -> Problem:

@@ -15,7 +15,16 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from kingmaker_contracts.inference import BINARY_EXTENSION, ModelMetadata, TensorSpec
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import feedback, openapi, protocols
-from kingmaker_gateway.answers import Answer, problem_answer, too_large, unknown_model, unknown_variant, unread_in_time
+from kingmaker_gateway.answers import (
+    JSON,
+    PREDICTION_ID,
+    Answer,
+    problem_answer,
+    too_large,
+    unknown_model,
+    unknown_variant,
+    unread_in_time,
+)
 from kingmaker_gateway.feedback import FeedbackWriter
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
@@ -23,7 +32,6 @@ from kingmaker_gateway.router import Router
 from kingmaker_gateway.split import CHAMPION
 
 Handler = Callable[[Request], Awaitable[Response]]
-_JSON: Final = [(b"content-type", b"application/json")]
 _VERBS: Final = (":predict", ":explain")
 _THROWN_AWAY: Final = 32 * 1024 * 1024
 _STATUS_CODE: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
@@ -35,6 +43,8 @@ class _Raw(Response):
     def __init__(self, answer: Answer) -> None:
         super().__init__(b"", answer.status)
         self.raw_headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        if answer.prediction_id:
+            self.raw_headers.append((PREDICTION_ID, answer.prediction_id.encode()))
         self.body = answer.body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -270,15 +280,15 @@ def _target(models: Models, request: Request) -> tuple[LiveModel, int | None]:
 def _add_errors(app: FastAPI) -> None:
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - registered for this type
-        return _Raw(problem_answer(error, []))
+        return _Raw(problem_answer(error))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
         code = _STATUS_CODE.get(error.status_code, Code.BAD_INPUT)
-        return _Raw(problem_answer(Problem(code, f"{request.method} {request.url.path[:200]}: {error.detail}"), []))
+        return _Raw(problem_answer(Problem(code, f"{request.method} {request.url.path[:200]}: {error.detail}")))
 
     async def internal(_: Request, __: Exception) -> Response:
-        return _Raw(problem_answer(Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details"), []))
+        return _Raw(problem_answer(Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")))
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(HTTPException, http)
@@ -308,10 +318,10 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return _Raw(Answer(status, _JSON, msgspec.json.encode(value)))
+    return _Raw(Answer(status, (JSON,), msgspec.json.encode(value)))
 
 
 def _closing(answer: Answer, problem: Problem) -> Answer:
     if not isinstance(problem, _Unread):
         return answer
-    return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body)
+    return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body, answer.prediction_id)

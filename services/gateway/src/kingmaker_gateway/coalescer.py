@@ -30,8 +30,8 @@ class Ask:
 
     __slots__ = ("asker", "batch", "deadline", "first", "frame", "is_over", "last", "max_rows", "signature")
 
-    def __init__(
-        self, batch: Batch, signature: Signature, *, max_rows: int, deadline: float, asker: Asker, first: int = 0
+    def __init__(  # noqa: PLR0917  by position: keywords cost on every request
+        self, batch: Batch, signature: Signature, max_rows: int, deadline: float, asker: Asker, first: int = 0
     ) -> None:
         self.batch = batch
         self.signature = signature
@@ -55,7 +55,7 @@ class Flight:
         self.asks = asks
         self.frame = frame
         self.firsts = firsts
-        self.earliest = min(ask.deadline for ask in asks)
+        self.earliest = min([ask.deadline for ask in asks])
         self.since = 0.0
         self.tried: set[Any] = set()
         self.moved = False
@@ -125,13 +125,14 @@ class Coalescer:
         self._out.discard(flight)
         frame = flight.frame
         frame.outputs = outputs
-        asks, firsts = flight.asks, flight.firsts
-        if any(ask.is_over for ask in asks):
-            live = [(ask, first) for ask, first in zip(asks, firsts, strict=True) if not ask.is_over]
-            asks, firsts = [ask for ask, _ in live], [first for _, first in live]
-        for ask, first in zip(asks, firsts, strict=True):
-            ask.is_over = True
-            ask.asker.answered(Slice(frame, first, ask.last - ask.first))
+        asks: list[Ask] = []
+        firsts: list[int] = []
+        for ask, first in zip(flight.asks, flight.firsts, strict=True):
+            if not ask.is_over:
+                ask.is_over = True
+                asks.append(ask)
+                firsts.append(first)
+                ask.asker.answered(Slice(frame, first, ask.last - ask.first))
         if asks:
             self._on_frame(frame, asks, firsts)
 

@@ -9,7 +9,7 @@ from kingmaker_contracts.inference import BINARY_HEADER
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.routing import Limits
 from kingmaker_gateway import codec, protocols
-from kingmaker_gateway.answers import Answer, too_large, unread_in_time
+from kingmaker_gateway.answers import PREDICTION_ID, Answer, too_large, unread_in_time
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
 from kingmaker_gateway.router import Router
@@ -20,6 +20,7 @@ _V2: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<variant>[^
 _V1: Final = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
 _OURS: Final = frozenset((BINARY_HEADER.encode(), TIMEOUT_HEADER.encode(), VARIANT_HEADER.encode()))
 _BINARY: Final = codec.BINARY.encode()
+_ID_LINE: Final = PREDICTION_ID + b": %b\r\n"
 _MOST_PATHS: Final = 1024
 _NO_HEADERS: Final[dict[str, str]] = {}
 
@@ -60,7 +61,7 @@ class HotPath:
         else:
             problem = Problem(Code.BAD_INPUT, "not an HTTP request this server can read")
         answer = self._router.refuse(problem, model)
-        return answer.headers, answer.body
+        return list(answer.headers), answer.body
 
     def _made(self, path: bytes) -> FastRoute | None:
         text = unquote(path.decode("ascii", "replace"))
@@ -87,10 +88,11 @@ class HotPath:
 
             def reply(answer: Answer) -> None:
                 model.in_flight -= 1
-                call.answer(answer.status, answer.headers, answer.body)
+                id = answer.prediction_id
+                call.answer(answer.status, answer.headers, answer.body, _ID_LINE % id.encode() if id else b"")
 
             try:
-                router.start(model, variant, _headers(call, model), call.body, read=read, reply=reply)
+                router.start(model, variant, _headers(call, model), call.body, read, reply)
             except BaseException:
                 model.in_flight -= 1
                 raise
@@ -106,14 +108,12 @@ class HotPath:
 def _headers(call: Call, model: LiveModel) -> dict[str, str]:
     """Those a prediction looks at, by lower-case name; of a repeated one the first."""
     sticky = model.state.sticky_header
-    found = [
-        (name, value)
-        for name, value in call.headers
-        if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY))
-    ]
-    if not found:
-        return _NO_HEADERS
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(found)}
+    found: dict[str, str] | None = None
+    for name, value in call.headers:
+        if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY)):
+            found = found or {}
+            found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return found or _NO_HEADERS
 
 
 def _limits(model: LiveModel | None) -> Limits:

@@ -18,10 +18,11 @@ class Ids:
         self._pool = b""
         self._at = 0
 
-    def new(self) -> bytes:
-        """The 16 bytes of an id nobody else has."""
+    def new(self) -> tuple[bytes, str]:
+        """An id nobody else has: its 16 bytes, and its text."""
         if self._at >= len(self._pool):
             self._pool, self._at = os.urandom(_NOISE * _DRAWN), 0
         noise = self._pool[self._at : self._at + _NOISE]
         self._at += _NOISE
-        return prediction_ids.new(time.time_ns() // 1_000_000, noise, self._partition)
+        raw = prediction_ids.new(time.time_ns() // 1_000_000, noise, self._partition)
+        return raw, prediction_ids.text(raw)

@@ -16,7 +16,7 @@ from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Slice
-from kingmaker_gateway.models import Fits, LiveModel, LiveVariant, State
+from kingmaker_gateway.models import Fits, LiveVariant, State
 from kingmaker_gateway.protocols import Call
 from kingmaker_gateway.split import CHAMPION, Choice
 
@@ -27,9 +27,11 @@ _CHALLENGERS_SHARE = 0.5
 
 
 class Desk(Protocol):
-    """Who words the answer."""
+    """Who words the answer; exactly one of the two is called, once."""
 
-    def finish(self, prediction: "Prediction", answer: Slice | None, problem: Problem | None) -> None: ...
+    def answered(self, prediction: "Prediction", answer: Slice) -> None: ...
+
+    def failed(self, prediction: "Prediction", problem: Problem) -> None: ...
 
     def now(self) -> float: ...
 
@@ -52,7 +54,6 @@ class Prediction:
         "id",
         "key_hash",
         "latency_us",
-        "model",
         "reason",
         "reply",
         "rows",
@@ -69,15 +70,13 @@ class Prediction:
     answered_us: int
     latency_us: int
     status: int
-    reply: Callable[[Answer], None]
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  by position: keywords cost on every request
         self,
         desk: Desk,
-        model: LiveModel,
         state: State,
         call: Call,
-        *,
+        reply: Callable[[Answer], None],
         id: bytes,
         text_id: str,
         key_hash: int,
@@ -88,14 +87,14 @@ class Prediction:
         started: float,
     ) -> None:
         self.desk = desk
-        self.model = model
         self.state = state
         self.call = call
+        self.reply = reply
         self.rows = call.batch.rows
         self.id = id
         self.text_id = text_id
         self.key_hash = key_hash
-        self.variant, self.assigned, self.reason = choice.variant, choice.assigned, choice.reason
+        self.variant, self.assigned, self.reason = choice
         self.can_answer, self.eligible = fits
         self.arrived = arrived
         self.deadline = deadline
@@ -130,7 +129,7 @@ class Prediction:
             breaker.succeeded()
             if breaker.state is not before:
                 _told(self._live, breaker, "")
-        self.desk.finish(self, answer, None)
+        self.desk.answered(self, answer)
 
     def failed(self, error: UpstreamError) -> None:
         live = self._live
@@ -140,7 +139,7 @@ class Prediction:
             live.counts.upstream_failures.inc()
             logger.debug("attempt failed", extra={"variant": live.routed.name, "reason": str(error)})
         if not self._has_substitute:
-            self.desk.finish(self, None, self._problem(error))
+            self.desk.failed(self, self._problem(error))
             return
         before = live.breaker.state
         if isinstance(error, UpstreamTimeout) and self._is_hurried:
@@ -167,8 +166,7 @@ class Prediction:
             self.failed(UpstreamError("no signature"))
             return
         max_rows = self.state.record.limits.max_frame_rows
-        ask = Ask(self.call.batch, signature, max_rows=max_rows, deadline=deadline, asker=self)
-        self.state.variants[self.variant].upstream.ask(ask)
+        self.state.variants[self.variant].upstream.ask(Ask(self.call.batch, signature, max_rows, deadline, self))
 
     def _problem(self, error: UpstreamError) -> Problem:
         if isinstance(error, UpstreamTimeout):

@@ -2,6 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kingmaker_contracts.inference import DTYPES, ModelMetadata, TensorSpec
 from kingmaker_contracts.profile import Profile
@@ -25,6 +29,10 @@ class InputSpec:
         object.__setattr__(self, "width", math.prod(self.tail))
         object.__setattr__(self, "is_single", not self.is_open and self.width == 1)
 
+    def array(self, values: list[Any], rows: int) -> NDArray[Any]:
+        """The array of values that lie row after row. None is a missing one where the datatype has such."""
+        return np.array(values, DTYPES[self.datatype]).reshape((rows, *self.tail))
+
     def shape_text(self) -> str:
         return str([-1, *self.tail])
 
@@ -34,13 +42,14 @@ class Signature:
     """inputs and outputs by name, in the model's own order; outputs: datatype. Equal only to itself: requests
     are joined by it, so a variant keeps one object for as long as it takes the same.
 
-    is_open: some input's row has no size known beforehand; template: see `frames`.
+    is_open: some input's row has no size known beforehand; template: see `frames`; forms: see `plain`.
     """
 
     inputs: dict[str, InputSpec]
     outputs: dict[str, TensorSpec]
     is_open: bool = field(init=False)
     template: bytes | None = field(default=None, init=False)
+    forms: dict[tuple[Any, ...], tuple[bytes, bytes]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.is_open = any(spec.is_open for spec in self.inputs.values())
