@@ -1,7 +1,7 @@
 """What goes back to a client: bytes, and the words of the commonest refusals."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from kingmaker_contracts import problems
 from kingmaker_contracts.problems import HTTP_STATUS, Code, Problem
@@ -10,28 +10,29 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 JSON: Final = (b"content-type", b"application/json")
-PREDICTION_ID: Final = b"x-prediction-id"
+ID_LINE: Final = b"x-prediction-id: %b\r\n"
 
 
-class Answer:
-    """What to send. headers: a tuple where many answers share it, which is worded once for them all;
-    prediction_id: of a routed request, goes into a header of its own; "": none."""
+class Answer(NamedTuple):
+    """What to send. headers: a tuple where many answers share it, which is worded once for them all; own: the header
+    line of this answer alone, with its CRLF: its prediction id, or nothing."""
 
-    __slots__ = ("body", "headers", "prediction_id", "status")
-
-    def __init__(self, status: int, headers: Headers, body: bytes, prediction_id: str = "") -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.prediction_id = prediction_id
+    status: int
+    headers: Headers
+    body: bytes
+    own: bytes = b""
 
 
-def problem_answer(problem: Problem, headers: Headers = (), prediction_id: str = "") -> Answer:
+Reply = Callable[[int, Headers, bytes, bytes], None]
+"""Takes the fields of an Answer one by one: a request of the fast way makes no object of them."""
+
+
+def problem_answer(problem: Problem, headers: Headers = ()) -> Answer:
     """An error as its answer; Retry-After where trying again soon may help."""
     headers = [*headers, JSON]
     if problem.code in problems.RETRY_AFTER:
         headers.append((b"retry-after", b"1"))
-    return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message), prediction_id)
+    return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message))
 
 
 def unknown_model(name: str) -> Problem:

@@ -17,7 +17,6 @@ from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import feedback, openapi, protocols
 from kingmaker_gateway.answers import (
     JSON,
-    PREDICTION_ID,
     Answer,
     problem_answer,
     too_large,
@@ -43,8 +42,9 @@ class _Raw(Response):
     def __init__(self, answer: Answer) -> None:
         super().__init__(b"", answer.status)
         self.raw_headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-        if answer.prediction_id:
-            self.raw_headers.append((PREDICTION_ID, answer.prediction_id.encode()))
+        if answer.own:
+            name, _, value = answer.own.rstrip().partition(b": ")
+            self.raw_headers.append((name, value))
         self.body = answer.body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -146,18 +146,18 @@ def _prediction(router: Router, reader: _BodyReader, read: Reader) -> Handler:
     async def handle(request: Request) -> Response:
         path = request.path_params
         model: LiveModel | None = None
+        body: bytes | None = None
         try:
             model = router.admit(path["model"])
             body = await reader.read(request, model.state.record.limits.max_body_bytes)
-            answer = await router.predict(model, path.get("variant"), _headers(request), body, read)
         except Problem as problem:
-            answer = _closing(router.refuse(problem, model), problem)
+            return _Raw(_closing(router.refuse(problem, model), problem))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         finally:
-            if model is not None:
+            if model is not None and body is None:
                 router.release(model)
-        return _Raw(answer)
+        return _Raw(await router.predict(model, path.get("variant"), _headers(request), body, read))
 
     return handle
 
@@ -324,4 +324,4 @@ def _json(value: Any, status: int = 200) -> Response:
 def _closing(answer: Answer, problem: Problem) -> Answer:
     if not isinstance(problem, _Unread):
         return answer
-    return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body, answer.prediction_id)
+    return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body, answer.own)

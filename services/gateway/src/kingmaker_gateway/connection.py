@@ -6,16 +6,16 @@ no pipelining, so giving up an answer means closing the connection, which also t
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, NamedTuple, cast
 
 import httptools
 
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamGarbage
 
+_LENGTH_OF_NAME: Final = len(b"inference-header-content-length")
 
-@dataclass(slots=True, frozen=True)
-class Reply:
+
+class Reply(NamedTuple):
     """One HTTP answer. head_length: the value of Inference-Header-Content-Length, None without that header."""
 
     status: int
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
             self._excess = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete and name.lower() == b"inference-header-content-length":
+        if len(name) == _LENGTH_OF_NAME and not self._complete and name.lower() == b"inference-header-content-length":
             self._head_length = int(value)  # a ValueError reaches data_received
 
     def on_body(self, body: bytes) -> None:

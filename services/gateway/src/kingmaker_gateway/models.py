@@ -96,7 +96,7 @@ class State:
         """Which variants have all their inputs in a batch, and may have its missing values."""
         if batch.nulls:
             return _fits(self.signatures, batch)
-        names = tuple(batch.names)
+        names = tuple(batch.columns or batch.names)
         known = self.fits.get(names)
         if known is None:
             known = _fits(self.signatures, batch)
@@ -158,6 +158,8 @@ class Models:
         self._models: dict[str, LiveModel] = {}
         self._variants: dict[str, dict[tuple[str, ...], LiveVariant]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.routing = object()
+        """Another one after each change, for those who remember something of a model."""
 
     @property
     def names(self) -> list[str]:
@@ -263,6 +265,7 @@ class Models:
             else None,
             deadline_s=record.limits.deadline_ms / 1000,
         )
+        self.routing = object()
         model = self._models.get(record.name)
         if model is None:
             self._models[record.name] = LiveModel(record.name, state, self._metrics)

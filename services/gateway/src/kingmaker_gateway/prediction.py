@@ -5,18 +5,17 @@ Afterwards the same object is what the recorder reads its columns from.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from kingmaker_contracts.labels import Reason
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway.answers import Answer
+from kingmaker_gateway.answers import Reply
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Slice
-from kingmaker_gateway.models import Fits, LiveVariant, State
+from kingmaker_gateway.models import Fits, LiveModel, LiveVariant, State
 from kingmaker_gateway.protocols import Call
 from kingmaker_gateway.split import CHAMPION, Choice
 
@@ -54,6 +53,7 @@ class Prediction:
         "id",
         "key_hash",
         "latency_us",
+        "model",
         "reason",
         "reply",
         "rows",
@@ -74,9 +74,10 @@ class Prediction:
     def __init__(  # noqa: PLR0917  by position: keywords cost on every request
         self,
         desk: Desk,
+        model: LiveModel,
         state: State,
         call: Call,
-        reply: Callable[[Answer], None],
+        reply: Reply,
         id: bytes,
         text_id: str,
         key_hash: int,
@@ -87,6 +88,7 @@ class Prediction:
         started: float,
     ) -> None:
         self.desk = desk
+        self.model = model
         self.state = state
         self.call = call
         self.reply = reply

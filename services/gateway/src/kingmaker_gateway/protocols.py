@@ -84,12 +84,13 @@ class V1Call:
 
 
 def v2(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:
-    length = headers.get(BINARY_HEADER)
+    length = headers.get(BINARY_HEADER) if headers else None
     if length is None:
-        codec.check_is_json(headers.get("content-type", ""))
-        plain = usual.decode_v2(body, vocabulary)
-        if plain is not None:
-            return PlainV2Call(*plain)
+        if headers:
+            codec.check_is_json(headers.get("content-type", ""))
+        decoded = usual.decode_v2(body, vocabulary)
+        if decoded is not None:
+            return PlainV2Call(*decoded)
     inputs = vocabulary.required.inputs.values() if length == "0" else ()  # a body without a JSON part names none
     specs = [TensorSpec(spec.name, spec.datatype, [-1, *spec.tail]) for spec in inputs]
     return V2Call(codec.decode(body, length, specs), vocabulary)

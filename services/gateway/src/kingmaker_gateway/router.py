@@ -7,13 +7,13 @@ costs no task and no future: `predict` is for callers that want to await one.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import perf_counter, time_ns
 
 from kingmaker_contracts import buckets
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import codec, split, wishes
-from kingmaker_gateway.answers import Answer, problem_answer, unknown_model
+from kingmaker_gateway.answers import ID_LINE, Answer, Headers, Reply, problem_answer, unknown_model
 from kingmaker_gateway.envelope import Prediction as Lone
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.ids import Ids
@@ -25,8 +25,6 @@ from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.split import CHAMPION
 
 logger = logging.getLogger(__name__)
-
-Reply = Callable[[Answer], None]
 
 
 class Router:
@@ -41,7 +39,7 @@ class Router:
         self.now = self._loop.time
 
     def admit(self, name: str) -> LiveModel:
-        """Take a place in flight at a model; `release` gives it back. Raises Problem."""
+        """Take a place in flight at a model, to be given back by `release` or `start`. Raises Problem."""
         model = self._models.get(name)
         if model is None:
             raise unknown_model(name)
@@ -63,13 +61,17 @@ class Router:
         read: Reader,
         reply: Reply,
     ) -> None:
-        """Answer one request, through `reply`, also when it is an error. headers: names in lower case; variant:
-        from the path."""
+        """Answer one request that was admitted, through `reply`, also when it is an error; its place is free then.
+        headers: names in lower case; variant: from the path."""
         try:
-            prediction = self._accept(model.state, variant, headers, body, read, reply)
+            prediction = self._accept(model, variant, headers, body, read, reply)
         except Problem as problem:
-            reply(self.refuse(problem, model))
+            model.in_flight -= 1
+            reply(*self.refuse(problem, model))
             return
+        except BaseException:
+            model.in_flight -= 1
+            raise
         prediction.begin()
 
     async def predict(
@@ -78,9 +80,9 @@ class Router:
         """`start`, for a caller that is a coroutine."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
 
-        def reply(given: Answer) -> None:
+        def reply(status: int, headers: Headers, body: bytes, own: bytes) -> None:
             if not answer.done():  # cancelled: the client has gone
-                answer.set_result(given)
+                answer.set_result(Answer(status, headers, body, own))
 
         self.start(model, variant, headers, body, read, reply)
         return await answer
@@ -92,9 +94,10 @@ class Router:
         return problem_answer(problem)
 
     def _accept(  # noqa: PLR0917
-        self, state: State, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader, reply: Reply
+        self, model: LiveModel, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader, reply: Reply
     ) -> Prediction:
         started, arrived = perf_counter(), self.now()
+        state = model.state
         override = wishes.override(state, variant, headers) if headers or variant is not None else None
         vocabulary = state.vocabularies[CHAMPION if override is None else override]
         if vocabulary is None:
@@ -102,7 +105,7 @@ class Router:
         call = read(body, headers, vocabulary)
         key = wishes.sticky_key(state, call, headers)
         id, text_id = self._ids.new()
-        fits = _fits(state, call)
+        fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
         choice = split.choose(
             state.table,
             key,
@@ -114,7 +117,9 @@ class Router:
         )
         key_hash = 0 if key is None else buckets.key_hash(key)
         deadline = arrived + wishes.time_left_s(state, call, headers)
-        return Prediction(self, state, call, reply, id, text_id, key_hash, choice, fits, arrived, deadline, started)
+        return Prediction(
+            self, model, state, call, reply, id, text_id, key_hash, choice, fits, arrived, deadline, started
+        )
 
     # prediction.Desk
 
@@ -127,32 +132,33 @@ class Router:
         except Exception:  # one answer that cannot be written must not cost its neighbours theirs
             logger.exception("an answer could not be encoded", extra={"model": state.record.name})
             problem = Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
-            self._send(prediction, self._problem_answer(prediction, problem))
+            self._refuse(prediction, problem)
             return
         head = state.head_of(variant, prediction.reason)
         headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
-        self._send(prediction, Answer(200, headers, body, id))
+        self._send(prediction, 200, headers, body)
 
     def failed(self, prediction: Prediction, problem: Problem) -> None:
         """No model answered."""
-        words = self._problem_answer(prediction, problem)
-        self._send(prediction, words)
+        self._refuse(prediction, problem)
         self._record(prediction)
 
-    def _problem_answer(self, prediction: Prediction, problem: Problem) -> Answer:
+    def _refuse(self, prediction: Prediction, problem: Problem) -> None:
         head = prediction.state.head_of(prediction.variant, prediction.reason)
-        return problem_answer(problem, head.routed, prediction.text_id)
+        words = problem_answer(problem, head.routed)
+        self._send(prediction, words.status, words.headers, words.body)
 
-    def _send(self, prediction: Prediction, answer: Answer) -> None:
+    def _send(self, prediction: Prediction, status: int, headers: Headers, body: bytes) -> None:
         latency_s = perf_counter() - prediction.started
         prediction.latency_us = int(latency_s * 1e6)
         prediction.answered_us = time_ns() // 1000
-        prediction.status = answer.status
+        prediction.status = status
         variants = prediction.state.variants
-        variants[prediction.variant].counts.tally.answered(answer.status, latency_s)
+        variants[prediction.variant].counts.tally.answered(status, latency_s)
         if prediction.reason == "fallback":
             variants[prediction.assigned].counts.fallbacks.inc()
-        prediction.reply(answer)
+        prediction.model.in_flight -= 1
+        prediction.reply(status, headers, body, ID_LINE % prediction.text_id.encode())
 
     def _record(self, prediction: Prediction) -> None:
         """A request that no model answered."""
@@ -174,12 +180,9 @@ class Router:
         )
 
 
-def _fits(state: State, call: Call) -> Fits:
+def _fits(state: State, call: Call, wanted: list[str]) -> Fits:
     """Which variants take these inputs and give these outputs."""
     fits = state.fits_of(call.batch)
-    wanted = call.wanted
-    if wanted is None:
-        return fits
     return fits_from(
         [
             fit and signature is not None and offers(signature.outputs, wanted)

@@ -91,7 +91,9 @@ def decode_v2(body: bytes, vocabulary: Vocabulary) -> tuple[Batch, str | None] |
         spec = specs.get(name)
         if spec is None or tensor.parameters or name in columns or len(tensor.data) != rows * spec.width:
             return None
-        if shape != [rows, *spec.tail] and not (spec.is_single and shape in ([rows], [rows, 1])):
+        if shape != (spec.one_row if rows == 1 else [rows, *spec.tail]) and not (
+            spec.is_single and shape in ([rows], [rows, 1])
+        ):
             return None
         if not (decoders.only_floats or _is_of(tensor, spec.datatype)):
             return None
