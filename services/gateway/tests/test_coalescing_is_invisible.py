@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor, TensorSpec
 from kingmaker_gateway import frames
-from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.batch import Batch, ListedBatch
 from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamRefused, UpstreamTimeout
 from kingmaker_gateway.frames import Frame, Slice
@@ -77,7 +77,7 @@ class World:
         self.clients: list[Client] = []
         self.broken = 0
 
-    def submit(self, is_open: bool, rows: int, width: int, poison: bool, patience: int) -> None:
+    def submit(self, is_open: bool, rows: int, width: int, poison: bool, patience: int, listed: bool = False) -> None:
         width = width if is_open else 3
         at = len(self.clients)
         x = (np.arange(rows * width, dtype=np.float32).reshape(rows, width) + at * 100) / np.float32(7)
@@ -86,7 +86,11 @@ class World:
         t = np.empty((rows, 1) if is_open else rows, object)
         t.ravel()[:] = [f"{at}.{row}" for row in range(rows)]
         signature = OPEN if is_open else FLAT
-        client = Client(Batch(rows, {"t": t, "x": x}, frozenset()), signature, self.now + patience, clock=self)
+        batch = Batch(rows, {"t": t, "x": x}, frozenset())
+        if listed and not is_open:
+            columns = {name: array.ravel().tolist() for name, array in batch.arrays.items()}
+            batch = ListedBatch(rows, columns, signature.inputs, frozenset())
+        client = Client(batch, signature, self.now + patience, clock=self)
         self.clients.append(client)
         self.coalescer.add(Ask(client.batch, signature, max_rows=MAX_ROWS, deadline=client.deadline, asker=client))
 
@@ -127,7 +131,13 @@ class World:
 
 STEPS = st.one_of(
     st.tuples(
-        st.just("submit"), st.booleans(), st.integers(1, 3), st.integers(1, 2), st.booleans(), st.integers(1, 12)
+        st.just("submit"),
+        st.booleans(),
+        st.integers(1, 3),
+        st.integers(1, 2),
+        st.booleans(),
+        st.integers(1, 12),
+        st.booleans(),
     ),
     st.tuples(st.just("launch")),
     st.tuples(st.just("launch")),

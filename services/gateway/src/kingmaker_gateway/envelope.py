@@ -26,11 +26,36 @@ OVERFLOW: Final = "(other unseen)"
 _REASON_CODE: Final = {reason: code for code, reason in enumerate(REASONS)}
 
 
+class Codes(dict[Any, int]):
+    """Codes of values as models take and give them, remembered; UNKNOWN for what has none. by_text: of their texts."""
+
+    UNKNOWN: Final = -1
+
+    def __init__(self, by_text: dict[str, int]) -> None:
+        super().__init__()
+        self.by_text = by_text
+
+    def __missing__(self, value: Any) -> int:
+        if value is None or value != value:  # noqa: PLR0124 - NaN
+            return self.UNKNOWN
+        code = self.by_text.get(label_text(value), self.UNKNOWN)
+        if code != self.UNKNOWN and len(self) < _MOST_REMEMBERED:
+            self[value] = code
+        return code
+
+    def of(self, values: NDArray[Any]) -> list[int]:
+        """Of all values of an array, row after row."""
+        return list(map(self.__getitem__, values.ravel().tolist()))
+
+
+_MOST_REMEMBERED: Final = 65_536
+
+
 @dataclass(slots=True, frozen=True, eq=False)
 class Answerer:
     """Who answered, as the header of a batch says it: one object a variant and routing revision.
 
-    known_codes: category to code, by categorical feature; label_codes: class to code.
+    known_codes: of categories, by categorical feature; label_codes: of classes.
     """
 
     model: str
@@ -43,29 +68,29 @@ class Answerer:
     variants: tuple[str, ...]
     schema: str = ""
     profile: Profile | None = None
-    known_codes: dict[str, dict[str, int]] = field(default_factory=dict)
-    label_codes: dict[str, int] = field(default_factory=dict)
+    known_codes: dict[str, Codes] = field(default_factory=dict)
+    label_codes: Codes = field(default_factory=lambda: Codes({}))
 
     @property
     def batch_key(self) -> tuple[str, int, int, str, str, str]:
         return self.model, self.epoch, self.revision, self.variant, self.schema, self.role
 
 
-def codes_of(profile: Profile | None) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:
     """known_codes and label_codes of an Answerer."""
     if profile is None:
-        return {}, {}
+        return {}, Codes({})
     categorical = profile.reference.categorical if profile.reference else {}
     known = {
-        feature.name: {
-            name: code
-            for code, name in enumerate(categorical[feature.name].categories if feature.name in categorical else [])
-        }
+        feature.name: _numbered(categorical[feature.name].categories if feature.name in categorical else [])
         for feature in profile.inputs
         if feature.kind == "categorical"
     }
-    labels = {label: code for code, label in enumerate(profile.score.labels if profile.score else [])}
-    return known, labels
+    return known, _numbered(profile.score.labels if profile.score else [])
+
+
+def _numbered(texts: list[str]) -> Codes:
+    return Codes({text: code for code, text in enumerate(texts)})
 
 
 class Entry(Protocol):
@@ -249,7 +274,7 @@ def _features(runs: Sequence[Recorded], by: Answerer, rows: int) -> tuple[NDArra
         ]
         joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         if feature.kind == "categorical":
-            block, new = _codes(joined, by.known_codes.get(feature.name, {}))
+            block, new = _codes(joined, by.known_codes.get(feature.name, Codes({})))
             if new:
                 unseen[feature.name] = new
         elif feature.datatype == "BYTES":  # a text that is no category has no number
@@ -269,8 +294,12 @@ def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32)
 
 
-def _codes(array: NDArray[Any], known: dict[str, int]) -> tuple[NDArray[np.float32], list[str]]:
+def _codes(array: NDArray[Any], codes_of: Codes) -> tuple[NDArray[np.float32], list[str]]:
     """Codes of categories, and the ones the profile does not hold in the order of their codes."""
+    found = codes_of.of(array)
+    if Codes.UNKNOWN not in found:
+        return np.array(found, np.float32).reshape(array.shape), []
+    known = codes_of.by_text
     new: dict[str, int] = {}
     codes = np.empty(array.size, np.float32)
     for at, value in enumerate(array.ravel().tolist()):
@@ -308,12 +337,9 @@ def _score(outputs: dict[str, NDArray[Any]], score: Score | None, rows: int) -> 
     return _as_float32(columns[:, score.column])
 
 
-def _labels(
-    outputs: dict[str, NDArray[Any]], score: Score | None, rows: int, codes: dict[str, int]
-) -> NDArray[np.uint8]:
+def _labels(outputs: dict[str, NDArray[Any]], score: Score | None, rows: int, codes: Codes) -> NDArray[np.uint8]:
     array = outputs.get(score.label_output) if score and score.label_output else None
-    if array is None or not codes or array.size != rows:
+    if array is None or not codes.by_text or array.size != rows:
         return np.full(rows, NO_LABEL, np.uint8)
-    return np.array(
-        [min(codes.get(label_text(value), NO_LABEL), NO_LABEL) for value in array.ravel().tolist()], np.uint8
-    )
+    found = np.array(codes.of(array))
+    return np.where((found < 0) | (found > NO_LABEL), NO_LABEL, found).astype(np.uint8)
