@@ -50,7 +50,14 @@ class Aftermath:
             members = zip(predictions, firsts, strict=True)
             index = np.concatenate([np.arange(first, first + prediction.rows) for prediction, first in members])
         variant = predictions[0].variant
-        run = Run(state.answerers[variant], predictions, rows, frame.arrays, frame.outputs, index)
+        run = Run(
+            state.answerers[variant],
+            [prediction.entry for prediction in predictions],
+            rows,
+            frame.arrays,
+            frame.outputs,
+            index,
+        )
         self._recorder.offer(run)
         if variant == CHAMPION and state.mirrors:
             self._mirror(frame if index is None else None, state, predictions)

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from kingmaker_contracts import keys
 from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutedVariant, RoutingRecord
-from kingmaker_gateway import answers, batch, envelope, signature, split
+from kingmaker_gateway import answerers, answers, batch, signature, split
+from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.breaker import Breaker
-from kingmaker_gateway.envelope import Answerer, Run
+from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.errors import UpstreamError
 from kingmaker_gateway.metrics import Metrics, VariantMetrics
 from kingmaker_gateway.settings import Settings
@@ -319,7 +320,7 @@ def _agreed(model: str, variants: Sequence[LiveVariant]) -> tuple[Signature | No
 
 
 def _answerer(record: RoutingRecord, live: LiveVariant, table: Table) -> Answerer:
-    known, labels = envelope.codes_of(live.profile)
+    known, labels = answerers.codes_of(live.profile)
     return Answerer(
         model=keys.model_id(record.namespace, record.name),
         revision=record.revision,

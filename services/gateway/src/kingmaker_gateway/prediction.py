@@ -1,7 +1,7 @@
 """One routed request on its way: which variant is asked, who stands in for it, and how it ends.
 
 A state object with two callbacks instead of a task: a request costs no future and no turn of the scheduler.
-Afterwards the same object is what the recorder reads its columns from.
+Afterwards its entry is what the recorder keeps of it.
 """
 
 import logging
@@ -13,6 +13,7 @@ from kingmaker_gateway.answers import Reply
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.envelope import Entry
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.models import Fits, LiveModel, LiveVariant, State
@@ -38,10 +39,9 @@ class Desk(Protocol):
 class Prediction:
     """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; started: perf_counter, for
     latencies; failed_variant: a challenger that was asked in vain, -1: none; can_answer: by variant, eligible: the same
-    as contracts.events has it. answered_us, latency_us and status are set when it ends."""
+    as contracts.events has it. entry is set when it ends."""
 
     __slots__ = (
-        "answered_us",
         "arrived",
         "assigned",
         "call",
@@ -49,17 +49,16 @@ class Prediction:
         "deadline",
         "desk",
         "eligible",
+        "entry",
         "failed_variant",
         "id",
         "key_hash",
-        "latency_us",
         "model",
         "reason",
         "reply",
         "rows",
         "started",
         "state",
-        "status",
         "text_id",
         "variant",
     )
@@ -67,9 +66,7 @@ class Prediction:
     variant: int
     assigned: int
     reason: Reason
-    answered_us: int
-    latency_us: int
-    status: int
+    entry: Entry
 
     def __init__(  # noqa: PLR0917  by position: keywords cost on every request
         self,

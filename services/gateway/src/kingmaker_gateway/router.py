@@ -14,7 +14,7 @@ from kingmaker_contracts import buckets
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import codec, split, wishes
 from kingmaker_gateway.answers import ID_LINE, Answer, Headers, Reply, problem_answer, unknown_model
-from kingmaker_gateway.envelope import Prediction as Lone
+from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
@@ -150,9 +150,17 @@ class Router:
 
     def _send(self, prediction: Prediction, status: int, headers: Headers, body: bytes) -> None:
         latency_s = perf_counter() - prediction.started
-        prediction.latency_us = int(latency_s * 1e6)
-        prediction.answered_us = time_ns() // 1000
-        prediction.status = status
+        prediction.entry = (
+            prediction.id,
+            prediction.rows,
+            prediction.assigned,
+            prediction.reason,
+            prediction.eligible,
+            prediction.key_hash,
+            time_ns() // 1000,
+            int(latency_s * 1e6),
+            status,
+        )
         variants = prediction.state.variants
         variants[prediction.variant].counts.tally.answered(status, latency_s)
         if prediction.reason == "fallback":
@@ -162,22 +170,8 @@ class Router:
 
     def _record(self, prediction: Prediction) -> None:
         """A request that no model answered."""
-        self._recorder.offer(
-            Lone(
-                by=prediction.state.answerers[prediction.variant],
-                id=prediction.id,
-                rows=prediction.rows,
-                assigned=prediction.assigned,
-                reason=prediction.reason,
-                eligible=prediction.eligible,
-                key_hash=prediction.key_hash,
-                answered_us=prediction.answered_us,
-                latency_us=prediction.latency_us,
-                status=prediction.status,
-                inputs=prediction.batch.arrays,
-                outputs=None,
-            )
-        )
+        by = prediction.state.answerers[prediction.variant]
+        self._recorder.offer(Run(by, [prediction.entry], prediction.rows, prediction.batch.arrays, None))
 
 
 def _fits(state: State, call: Call, wanted: list[str]) -> Fits:
