@@ -222,5 +222,5 @@ def test_a_frame_s_bytes_are_what_the_contracts_would_write(rows: int, name: str
     numbers = np.arange(rows * (4 if wide else 1), dtype=np.float64).reshape((rows, 2, 2) if wide else (rows,))
     batch = Batch(rows, {name: numbers, "texts": texts}, frozenset())
     body = frames.join([(batch, 0, rows)], signature).encoded()
-    expected = tensors.encode_request([Tensor(name, "FP64", numbers), Tensor("texts", "BYTES", texts)])
+    expected = tensors.encode_request([Tensor(name, "FP64", numbers), Tensor("texts", "BYTES", texts)], id="frame")
     assert (body.data, body.head_length) == expected

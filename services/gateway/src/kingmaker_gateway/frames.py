@@ -6,7 +6,7 @@ what a shadow gets and what the recorder keeps, by reference. Bytes are written 
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -16,6 +16,11 @@ from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.signature import Signature
+
+
+CALL_ID: Final = "frame"
+"""Of every upstream call: servers make up an id where there is none, and no two of their answers would be worded alike
+(see `replies`)."""
 
 
 class Body:
@@ -117,7 +122,7 @@ def encode(frame: Frame) -> Body:
     signature = frame.signature
     if signature.is_open:
         body, head_length = tensors.encode_request(
-            [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()]
+            [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()], id=CALL_ID
         )
         return Body(body, head_length)
     parts = [b""]
@@ -145,5 +150,11 @@ def _template(signature: Signature) -> bytes:
                 + spec.datatype.encode()
                 + b'","parameters":{"binary_data_size":%d}}'
             )
-        signature.template = b'{"parameters":{"binary_data_output":true},"inputs":[' + b",".join(inputs) + b"]}"
+        signature.template = (
+            b'{"parameters":{"binary_data_output":true},"inputs":['
+            + b",".join(inputs)
+            + b'],"id":"'
+            + CALL_ID.encode()
+            + b'"}'
+        )
     return signature.template
