@@ -17,7 +17,6 @@ from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.signature import Signature
 
-
 CALL_ID: Final = "frame"
 """Of every upstream call: servers make up an id where there is none, and no two of their answers would be worded alike
 (see `replies`)."""
