@@ -91,7 +91,10 @@ class World:
         self.coalescer.add(Ask(client.batch, signature, max_rows=MAX_ROWS, deadline=client.deadline, asker=client))
 
     def launch(self) -> None:
-        flight = self.coalescer.next()
+        again = self.coalescer.again
+        flight = again[0] if again else self.coalescer.next()
+        if again:
+            self.coalescer.resume(flight)
         if flight is not None:
             assert flight.frame.rows <= MAX_ROWS
             self.flying.append(flight)

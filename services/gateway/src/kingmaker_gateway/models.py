@@ -7,7 +7,7 @@ stay the same from record to record keep their connections, their breaker and wh
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -63,7 +63,7 @@ class LiveVariant:
 class State:
     """One record in force. Tuples are by variant, champion first.
 
-    signatures: None where nothing is known yet, or where it contradicts the champion's; vocabularies: what a request
+    signatures: None where nothing is known yet, or where it contradicts one before it; vocabularies: what a request
     to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case;
     fits, heads: what was worked out for one request and holds for those like it, see `fits_of` and `head_of`.
     """
@@ -231,7 +231,7 @@ class Models:
         by_name = {live.routed.name: live for live in self._variants[record.name].values()}
         variants = tuple(by_name[name] for name in table.variants)
         champion = variants[split.CHAMPION].signature
-        signatures = tuple(_agreed(record.name, live, champion) for live in variants)
+        signatures = _agreed(record.name, variants)
         sticky = record.sticky.name if record.sticky.source == "Feature" else None
         known = [s for s in signatures if s is not None]
         state = State(
@@ -285,17 +285,21 @@ def fits_from(by_variant: list[bool]) -> Fits:
     return Fits(by_variant, sum(1 << i for i, fits in enumerate(by_variant[1:9]) if fits))
 
 
-def _agreed(model: str, live: LiveVariant, champion: Signature | None) -> Signature | None:
-    """A variant's signature, None when it is unknown or does not go together with the champion's."""
-    mine = live.signature
-    conflicts = mine.conflicts(champion) if mine is not None and champion is not None else []
-    if conflicts and not live.counts.mismatched:
-        logger.warning(
-            "signature mismatch, the variant gets no traffic",
-            extra={"model": model, "variant": live.routed.name, "conflicts": "; ".join(conflicts)},
-        )
-    live.counts.set_mismatch(bool(conflicts))
-    return None if conflicts else mine
+def _agreed(model: str, variants: Sequence[LiveVariant]) -> tuple[Signature | None, ...]:
+    """The variants' signatures, None when one is unknown or does not go together with the champion's, or with those
+    before it: a request is read once, so an input has one type for all who get it."""
+    agreed: list[Signature | None] = []
+    for live in variants:
+        mine = live.signature
+        conflicts = [text for other in agreed if mine and other for text in mine.conflicts(other)]
+        if conflicts and not live.counts.mismatched:
+            logger.warning(
+                "signature mismatch, the variant gets no traffic",
+                extra={"model": model, "variant": live.routed.name, "conflicts": "; ".join(conflicts)},
+            )
+        live.counts.set_mismatch(bool(conflicts))
+        agreed.append(None if conflicts else mine)
+    return tuple(agreed)
 
 
 def _answerer(record: RoutingRecord, live: LiveVariant, table: Table) -> Answerer:
