@@ -102,8 +102,8 @@ class State:
         if known is None:
             by = self.answerers[variant]
             known = self.heads[variant, reason] = [
-                (b"x-variant", by.variant.encode()),
-                (b"x-model-version", by.version.encode("latin-1", "replace")),
+                (b"x-variant", _header_value(by.variant)),
+                (b"x-model-version", _header_value(by.version)),
                 (b"x-route-reason", reason.encode()),
             ]
         return known
@@ -271,6 +271,11 @@ class Models:
                 pause = min(longest, pause * 2)
         logger.info("signature known", extra={"model": model, "variant": live.routed.name})
         self._assemble(self._models[model].state.record)
+
+
+def _header_value(text: str) -> bytes:
+    """A name from a record, whatever it holds, on one line."""
+    return "".join(c if c.isprintable() else "?" for c in text).encode("latin-1", "replace")
 
 
 def _nothing(*_: object) -> None:
