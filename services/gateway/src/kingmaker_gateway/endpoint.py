@@ -148,7 +148,7 @@ class Endpoint:
         self._connecting += 1
         try:
             async with asyncio.timeout_at(patience):
-                _, connection = await loop.create_connection(factory, self._host, self._port)
+                connection = await self._dial(factory)
         except TimeoutError:
             if patience == deadline:  # a hurried caller says nothing about the server
                 raise UpstreamTimeout(f"no connection to {self.address} in time") from None
@@ -159,9 +159,17 @@ class Endpoint:
             raise UpstreamUnreachable(f"cannot connect to {self.address}: {error}") from None
         finally:
             self._connecting -= 1
+        if connection.is_to_itself:  # kept, it would take the port from the server that is expected there
+            connection.abort()
+            self._is_down("nobody listens")
+            raise UpstreamUnreachable(f"nobody listens at {self.address}")
         if not self.is_up:
             logger.info("endpoint is up", extra={"endpoint": self.address})
         self.is_up = True
+        return connection
+
+    async def _dial(self, factory: Callable[[], Connection]) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(factory, self._host, self._port)
         return connection
 
     async def _open_one(self) -> None:
