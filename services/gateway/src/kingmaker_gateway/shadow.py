@@ -72,8 +72,8 @@ class Shadow:
         self, requests: Sequence[Copied], frame: Frame | None, signature: Signature, by: Answerer, max_rows: int
     ) -> None:
         """Queue copies of answered requests, or drop and count them. frame: the champion's, of exactly these."""
-        room = self._queue_size - self._queued
-        leave_at_once = not self._queue and self._in_flight < self._max_in_flight
+        room = 0 if self._closed else max(0, self._queue_size - self._queued)  # copies tried again may be more
+        leave_at_once = not (self._closed or self._queue) and self._in_flight < self._max_in_flight
         if len(requests) > room and not leave_at_once:
             self._counts.shadow_dropped.inc(len(requests) - room)
             requests, frame = requests[:room], None
