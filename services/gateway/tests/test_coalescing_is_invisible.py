@@ -51,6 +51,7 @@ class Client:
     ends: list[Any] = field(default_factory=list)
     ended_at: float = -1.0
     clock: Any = None
+    is_hurried = False
 
     def answered(self, answer: Slice) -> None:
         flat = {t.name: answer.values(t) for t in answer.frame.outputs}

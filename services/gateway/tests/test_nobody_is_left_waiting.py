@@ -30,6 +30,8 @@ LONG_S = 30.0
 
 
 class Asker:
+    is_hurried = False
+
     def __init__(self) -> None:
         self.end: asyncio.Future[Slice | UpstreamError] = asyncio.get_running_loop().create_future()
 
@@ -40,10 +42,13 @@ class Asker:
         self.end.set_result(error)
 
 
-def ask(upstream: Upstream, values: list[float], max_rows: int = 256) -> "asyncio.Future[Any]":
+def ask(
+    upstream: Upstream, values: list[float], max_rows: int = 256, within_s: float = LONG_S, is_hurried: bool = False
+) -> "asyncio.Future[Any]":
     asker = Asker()
+    asker.is_hurried = is_hurried
     batch = Batch(len(values), {"x": np.array(values, np.float32).reshape(-1, 1)}, frozenset())
-    deadline = asyncio.get_running_loop().time() + LONG_S
+    deadline = asyncio.get_running_loop().time() + within_s
     upstream.ask(Ask(batch, SIGNATURE, max_rows=max_rows, deadline=deadline, asker=asker))
     return asker.end
 
@@ -230,3 +235,22 @@ async def test_challengers_that_contradict_each_other_never_share_a_request(
         assert third.calls == 0
         assert bench.metric("signature_mismatch", model="flights", variant="nn") == 1
         assert bench.metric("signature_mismatch", model="flights", variant="gbm") == 0
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+async def test_only_a_time_limit_that_is_no_client_s_haste_ejects_a_server(kit: SimpleNamespace, servers: int) -> None:
+    async with (
+        FakeModelServer([("x", "FP32")]) as first,
+        FakeModelServer([("x", "FP32")]) as second,
+        upstream_to(*[first, second][:servers], until=kit.until, eject_ms=60_000) as upstream,
+    ):
+        first.fault = second.fault = Fault.HANG
+        for _ in range(8):
+            await soon(ask(upstream, [1.0], within_s=0.02, is_hurried=True))
+        assert all(endpoint.breaker.would_admit(0) for endpoint in upstream._list)
+        for _ in range(8):
+            await soon(ask(upstream, [1.0], within_s=0.02))
+        assert not any(endpoint.breaker.would_admit(0) for endpoint in upstream._list)
+        first.fault = second.fault = Fault.NONE
+        [end] = await soon(ask(upstream, [1.0]))  # when nobody is well, the sick are asked
+        assert isinstance(end, Slice)

@@ -18,7 +18,11 @@ from kingmaker_gateway.signature import Signature
 
 
 class Asker(Protocol):
-    """Who wants rows answered; exactly one of the two is called, once."""
+    """Who wants rows answered; exactly one of the two is called, once. is_hurried: the deadline is the client's own
+    wish, so missing it says nothing about a server."""
+
+    @property
+    def is_hurried(self) -> bool: ...
 
     def answered(self, answer: Slice) -> None: ...
 

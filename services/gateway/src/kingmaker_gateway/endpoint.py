@@ -113,8 +113,11 @@ class Endpoint:
             if not answer.done():
                 answer.set_exception(error or UpstreamError("closed"))
 
-        connection = await self._connect(deadline, lambda: Connection(replied, lost, self._settings.max_answer_bytes))
+        connection: Connection | None = None
         try:
+            connection = await self._connect(
+                deadline, lambda: Connection(replied, lost, self._settings.max_answer_bytes)
+            )
             connection.send(request)
             async with asyncio.timeout_at(deadline):
                 return await answer
@@ -122,7 +125,8 @@ class Endpoint:
             raise UpstreamTimeout("the time for this attempt ran out") from None
         finally:
             answer.cancel()
-            connection.abort()
+            if connection is not None:
+                connection.abort()
 
     def retire(self) -> None:
         """No longer wanted: idle connections close now, busy ones when their answer is there."""

@@ -26,6 +26,10 @@ class Parts:
         self._answers: list[list[Tensor]] = []
         self._next = 0
 
+    @property
+    def is_hurried(self) -> bool:
+        return self._ask.asker.is_hurried
+
     def begin(self) -> None:
         whole = self._ask
         part = Ask(

@@ -204,6 +204,10 @@ class _Flight:
         self.started = time.perf_counter()
         self.is_sent = False
 
+    @property
+    def is_hurried(self) -> bool:
+        return False
+
     def answered(self, answer: Slice) -> None:
         self._shadow._done(self, answer, None)
 

@@ -262,7 +262,10 @@ class Upstream:
         endpoint, connection = flight.carrier
         flight.tried.add(endpoint)
         connection.cargo = None
-        endpoint.breaker.failed(now)
+        if any(not ask.asker.is_hurried and _half_time(flight, ask.deadline) <= now for ask in flight.asks):
+            endpoint.breaker.failed(now)
+        else:
+            endpoint.breaker.abandoned()  # clients' haste says nothing about its health
         connection.abort()
 
     def _serve_from(self, addresses: list[str]) -> None:
@@ -279,7 +282,11 @@ class Upstream:
 
 def _patience(flight: Flight) -> float:
     """Until when a flight stays with its first server, when there is another: half of its time."""
-    return flight.since + (flight.earliest - flight.since) / 2
+    return _half_time(flight, flight.earliest)
+
+
+def _half_time(flight: Flight, deadline: float) -> float:
+    return flight.since + (deadline - flight.since) / 2
 
 
 def _read(reply: Reply, frame: Frame) -> list[Tensor]:
