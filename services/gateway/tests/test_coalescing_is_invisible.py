@@ -51,6 +51,7 @@ class Client:
     ends: list[Any] = field(default_factory=list)
     ended_at: float = -1.0
     clock: Any = None
+    is_hurried = False
 
     def answered(self, answer: Slice) -> None:
         flat = {t.name: t.array.ravel().tolist() for t in answer.tensors}
@@ -95,7 +96,10 @@ class World:
         self.coalescer.add(Ask(client.batch, signature, max_rows=MAX_ROWS, deadline=client.deadline, asker=client))
 
     def launch(self) -> None:
-        flight = self.coalescer.next()
+        again = self.coalescer.again
+        flight = again[0] if again else self.coalescer.next()
+        if again:
+            self.coalescer.resume(flight)
         if flight is not None:
             assert flight.frame.rows <= MAX_ROWS
             self.flying.append(flight)

@@ -5,8 +5,8 @@ inputs that only another variant knows: those are what a challenger with a new f
 refusal names the input, the row, what was found and what was expected, because its text is somebody's 400.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -95,7 +95,7 @@ class ListedBatch(Batch):
         self._specs = specs
 
 
-def vocabulary(target: Signature, champion: Signature, others: Iterable[Signature], sticky: str | None) -> Vocabulary:
+def vocabulary(target: Signature, champion: Signature, others: Sequence[Signature], sticky: str | None) -> Vocabulary:
     """target: what the request must satisfy; others: of every variant; sticky: the feature the split hashes."""
     specs = dict(target.inputs)
     for signature in (champion, *others):
@@ -103,6 +103,11 @@ def vocabulary(target: Signature, champion: Signature, others: Iterable[Signatur
             known = specs.setdefault(name, spec)
             if spec.nullable and not known.nullable and name not in target.inputs:
                 specs[name] = spec
+    # (rows,) and (rows, 1) are the same column; all requests write it the same way, for they may travel together
+    for signature in reversed((champion, *others)):
+        for name, spec in signature.inputs.items():
+            if specs[name].tail != spec.tail:
+                specs[name] = replace(specs[name], tail=spec.tail)
     extra = sticky if sticky is not None and sticky not in specs else None
     return Vocabulary(specs, target, tuple(champion.inputs.values()), extra)
 

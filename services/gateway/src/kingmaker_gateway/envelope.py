@@ -17,7 +17,7 @@ from kingmaker_contracts.events import COLUMNS, NO_LABEL, EventBatch
 from kingmaker_contracts.feedback import label_text
 from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.labels import REASONS, Reason
-from kingmaker_contracts.profile import Score
+from kingmaker_contracts.profile import Feature, Score
 from kingmaker_gateway.answerers import Answerer, Codes
 
 MAX_UNSEEN: Final = 256
@@ -120,13 +120,7 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
     blocks = [np.empty((0, rows), np.float32)]
     for feature in by.profile.inputs:
         width = int(np.prod([max(size, 1) for size in feature.shape[1:]], dtype=int))
-        # a challenger's error row may lack nothing, but a variant without a signature may: then the column is missing
-        arrays = [
-            _rows(run.inputs[feature.name], run).reshape(run.rows, -1)
-            if feature.name in run.inputs
-            else np.full((run.rows, width), None if feature.datatype == "BYTES" else np.nan)
-            for run in runs
-        ]
+        arrays = [_block(run, feature, width) for run in runs]
         joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         if feature.kind == "categorical":
             block, new = _codes(joined, by.known_codes.get(feature.name, Codes({})))
@@ -138,6 +132,17 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
             block = _as_float32(joined)
         blocks.append(block.T)
     return np.concatenate(blocks), unseen
+
+
+def _block(run: Run, feature: Feature, width: int) -> NDArray[Any]:
+    """Rows by values. Missing where the run has none (a challenger's error row may lack nothing, but a variant without
+    a signature may), or a number of values of its own (a size the model leaves open fits no column)."""
+    array = run.inputs.get(feature.name)
+    if array is not None:
+        block = _rows(array, run).reshape(run.rows, -1)
+        if block.shape[1] == width:
+            return block
+    return np.full((run.rows, width), None if feature.datatype == "BYTES" else np.nan)
 
 
 def _rows(array: NDArray[Any], run: Run) -> NDArray[Any]:

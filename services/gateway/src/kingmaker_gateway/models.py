@@ -111,8 +111,8 @@ class State:
         if known is None:
             by = self.answerers[variant]
             routed = (
-                (b"x-variant", by.variant.encode()),
-                (b"x-model-version", by.version.encode("latin-1", "replace")),
+                (b"x-variant", _header_value(by.variant)),
+                (b"x-model-version", _header_value(by.version)),
                 (b"x-route-reason", reason.encode()),
             )
             known = self.heads[variant, reason] = Head(routed, (*routed, answers.JSON))
@@ -291,6 +291,11 @@ class Models:
         self._assemble(self._models[model].state.record)
 
 
+def _header_value(text: str) -> bytes:
+    """A name from a record, whatever it holds, on one line."""
+    return "".join(c if c.isprintable() else "?" for c in text).encode("latin-1", "replace")
+
+
 def _nothing(*_: object) -> None:
     """What a shadow's frames lead to."""
 
@@ -304,11 +309,12 @@ def fits_from(by_variant: list[bool]) -> Fits:
 
 
 def _agreed(model: str, variants: Sequence[LiveVariant]) -> tuple[Signature | None, ...]:
-    """Each variant's signature; None when it is unknown, or does not go together with one before it."""
+    """The variants' signatures, None when one is unknown or does not go together with the champion's, or with those
+    before it: a request is read once, so an input has one type for all who get it."""
     agreed: list[Signature | None] = []
     for live in variants:
         mine = live.signature
-        conflicts = [fault for other in agreed if mine and other for fault in mine.conflicts(other)]
+        conflicts = [text for other in agreed if mine and other for text in mine.conflicts(other)]
         if conflicts and not live.counts.mismatched:
             logger.warning(
                 "signature mismatch, the variant gets no traffic",

@@ -111,7 +111,7 @@ class Prediction:
             self._ask(self.deadline)
 
     @property
-    def _is_hurried(self) -> bool:
+    def is_hurried(self) -> bool:
         """Whether the client gave less time than the model's own deadline."""
         return round((self.deadline - self.arrived) * 1000) < self.state.record.limits.deadline_ms
 
@@ -141,7 +141,7 @@ class Prediction:
             self.desk.failed(self, self._problem(error))
             return
         before = live.breaker.state
-        if isinstance(error, UpstreamTimeout) and self._is_hurried:
+        if isinstance(error, UpstreamTimeout) and self.is_hurried:
             live.breaker.abandoned()  # a client's haste says nothing about the challenger's health
         else:
             live.breaker.failed(self.desk.now())

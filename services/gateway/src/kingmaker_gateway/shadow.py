@@ -77,8 +77,8 @@ class Shadow:
         self, requests: Sequence[Copied], frame: Frame | None, signature: Signature, by: Answerer, max_rows: int
     ) -> None:
         """Queue copies of answered requests, or drop and count them. frame: the champion's, of exactly these."""
-        room = self._queue_size - self._queued
-        leave_at_once = not self._queue and self._in_flight < self._max_in_flight
+        room = 0 if self._closed else max(0, self._queue_size - self._queued)  # copies tried again may be more
+        leave_at_once = not (self._closed or self._queue) and self._in_flight < self._max_in_flight
         if len(requests) > room and not leave_at_once:
             self._counts.shadow_dropped.inc(len(requests) - room)
             requests, frame = requests[:room], None
@@ -201,6 +201,10 @@ class _Flight:
         self.copies = copies
         self.started = time.perf_counter()
         self.is_sent = False
+
+    @property
+    def is_hurried(self) -> bool:
+        return False
 
     def answered(self, answer: Slice) -> None:
         self._shadow._done(self, answer, None)
