@@ -1,7 +1,7 @@
 """Many tests at once: which of them still mean something (Benjamini and Hochberg 1995).
 
-Fifty columns at 5 % each make two false alarms an hour and a half alarm a look at q = 0.01 none worth naming.
-Bonferroni would do as well against false alarms and see less.
+Fifty columns at 5 % each make two or three false alarms every look. Bonferroni would prevent them as well and see less
+of what is there.
 """
 
 import numpy as np

@@ -87,8 +87,8 @@ def persisted(history: Levels) -> Levels:
     """The verdict after up to three windows that follow each other without overlap. Shape (...,).
 
     history: shape (windows, ...), oldest first, each as `levels` gives it. DRIFTED takes two drifted windows of the
-    last three; the newest alone warns. NO_DATA when the newest window has none; an older one without data supports nothing.
-    Raises ValueError without a window.
+    last three; the newest alone warns. NO_DATA when the newest window has none; an older one without
+    data supports nothing. Raises ValueError without a window.
     """
     if not len(history):
         raise ValueError("no window to judge")
