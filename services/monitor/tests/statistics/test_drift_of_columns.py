@@ -96,10 +96,8 @@ def test_every_statistic_of_a_category_equals_a_loop_over_the_rows(rows: Any) ->
 
 
 def _binned(rows: Sequence[float], cuts: Sequence[float]) -> list[int]:
-    return [
-        sum(1 for x in rows if (not i or x > cuts[i - 1]) and (i == len(cuts) or x <= cuts[i]))
-        for i in range(len(cuts) + 1)
-    ]
+    ends = [-math.inf, *cuts, math.inf]
+    return [sum(1 for x in rows if low < x <= high) for low, high in pairwise(ends)]
 
 
 def _check_shares(found: dict[str, Any], p: list[int], q: list[int]) -> None:
