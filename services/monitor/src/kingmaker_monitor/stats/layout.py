@@ -68,6 +68,7 @@ class Layout:
         self.columns = tuple(columns)
         self.bins = max((_bins(column) for column in self.columns), default=1)
         self.is_numeric = np.array([isinstance(column, Numeric) for column in self.columns], np.bool_)
+        self._places = [_places(column, self.bins) for column in self.columns]
         self.reference = self.block([column.reference for column in self.columns])
         shape = (len(self.columns), self.bins)
         self.low, self.width, self.gap = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -94,14 +95,15 @@ class Layout:
         if len(vectors) != len(self.columns):
             raise ValueError(f"{len(self.columns)} columns but {len(vectors)} vectors of counts")
         block = np.zeros((len(self.columns), self.slots), np.int64)
-        for row, column, vector in zip(block, self.columns, vectors, strict=True):
-            if vector.shape != column.reference.shape:
-                raise ValueError(f"a column of {len(column.reference)} counts got {vector.shape}")
-            bins = _bins(column)
-            row[:bins] = vector[:bins]
-            extras = vector[bins:]
-            row[self.bins : self.bins + len(extras)] = extras
+        for row, places, vector in zip(block, self._places, vectors, strict=True):
+            if vector.shape != places.shape:
+                raise ValueError(f"a column of {len(places)} counts got {vector.shape}")
+            row[places] = vector
         return block
+
+    def places(self, column: int) -> NDArray[np.intp]:
+        """Which slots the counts of a column go to. Shape (counts of the column,)."""
+        return self._places[column]
 
     def fine(self, block: Counts) -> Counts:
         """The bins without the extras. Shape (..., columns, bins)."""
@@ -134,6 +136,11 @@ class Layout:
 def _bins(column: Column) -> int:
     """Bins of a column without what is not a value of its own: extras of numbers, missing of categories."""
     return len(column.reference) - (EXTRAS if isinstance(column, Numeric) else 1)
+
+
+def _places(column: Column, padded: int) -> NDArray[np.intp]:
+    bins = _bins(column)
+    return np.concatenate([np.arange(bins), padded + np.arange(len(column.reference) - bins)])
 
 
 def _plan(column: Column) -> NDArray[np.intp]:
