@@ -80,7 +80,7 @@ def test_statistics_of_discrete_numbers_are_exact(rows: Any) -> None:
 
 
 def test_every_statistic_of_a_category_equals_a_loop_over_the_rows(rows: Any) -> None:
-    column, names = rows.category(TASTES * 20, named=3)
+    column, names = rows.category(TASTES * 20, named=4)
     live = ["a"] * 500 + ["b"] * 420 + ["c"] * 52 + ["d"] * 8 + ["e"] * 15 + [None] * 5
     layout = Layout([column])
     counts = rows.count_names(names, {"a", "b", "c", "d"}, live)
@@ -177,6 +177,15 @@ def test_the_reference_against_itself_has_not_drifted(table: Any) -> None:
         assert np.nan_to_num(numbers) == pytest.approx(0, abs=1e-9)
     for numbers in (found.wasserstein, found.mean_shift, found.chi_square.statistic, found.classes_moved):
         assert np.nan_to_num(numbers) == pytest.approx(0, abs=1e-9)
+
+
+def test_new_categories_are_not_told_from_rare_ones_and_drift_all_the_same(rows: Any) -> None:
+    column, names = rows.category(TASTES * 20, named=3)
+    layout = Layout([column])
+    unnamed = rows.count_names(names, {"a", "b", "c", "d"}, ["a"] * 600 + ["b"] * 300 + ["c"] * 60 + ["d"] * 400)
+    found = drift.measure(layout, layout.block([unnamed]))
+    assert np.isnan(found.new[0])
+    assert found.psi.corrected[0] > 0.25
 
 
 def test_the_champion_is_a_reference_like_training(rows: Any) -> None:

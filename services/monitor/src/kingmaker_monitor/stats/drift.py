@@ -76,7 +76,7 @@ def measure(layout: Layout, live: Counts, reference: Counts | None = None) -> Me
         missing=rates.share(layout.missing(live), n),
         reference_missing=rates.share(layout.missing(reference), m),
         out_of_range=_where(layout.is_numeric, rates.share(layout.out_of_range(live), n)),
-        new=_where(~layout.is_numeric, rates.share(layout.new(live), n)),
+        new=_where(layout.tells_new, rates.share(layout.new(live), n)),
         classes_moved=_classes_moved(layout, merged_reference, merged),
     )
 
