@@ -228,6 +228,13 @@ def test_a_reference_of_no_numbers_has_no_statistics_but_missing() -> None:
     assert np.isnan(found.ks.statistic[0])
 
 
+def test_a_range_that_contradicts_its_edges_makes_no_negative_distance() -> None:
+    layout = Layout([Numeric(np.array([0.0, 1.0]), np.array([50, 50, 50, 0, 0, 0]), 0.5, 0.7, 1.0)])
+    found = drift.measure(layout, layout.block([np.array([150, 0, 0, 0, 0, 0])]))
+    assert (layout.width >= 0).all()
+    assert found.wasserstein[0] == pytest.approx(0.5)
+
+
 def test_counts_of_another_width_are_refused() -> None:
     with pytest.raises(ValueError, match="edges make"):
         Numeric(np.array([1.0]), np.zeros(4, np.int64), 0.0, 1.0, 1.0)

@@ -59,8 +59,8 @@ class Layout:
     """What is fixed about some columns. Built once a profile.
 
     A block has shape (columns, slots): `bins` padded bins (a categorical column's categories, other and new), then
-    missing, below and above. reference: the block of the training rows; is_numeric, tells_new: shape (columns,); a
-    categorical column that had rare categories in training does not tell them from new ones: only common ones are named.
+    missing, below and above. reference: the block of the training rows; is_numeric, tells_new: shape (columns,);
+    a column that had rare categories in training does not tell them from new ones, for only the common ones are named.
     low, width, gap: shape (columns, bins), where the values of a numeric bin lie: evenly over `width` from `low`,
     and `gap` is what lies between the end of a bin and the next. std: shape (columns,), NaN where it is no use.
     """
