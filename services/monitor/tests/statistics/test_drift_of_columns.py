@@ -1,10 +1,10 @@
 """All statistics of all columns at once: against loops over raw rows, alone or beside others, whole or in parts."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def test_every_statistic_of_a_category_equals_a_loop_over_the_rows(rows: Any) ->
 
 def _binned(rows: Sequence[float], cuts: Sequence[float]) -> list[int]:
     ends = [-math.inf, *cuts, math.inf]
-    return [sum(1 for x in rows if low < x <= high) for low, high in pairwise(ends)]
+    return [sum(1 for x in rows if low < x <= high) for low, high in itertools.pairwise(ends)]
 
 
 def _check_shares(found: dict[str, Any], p: list[int], q: list[int]) -> None:
