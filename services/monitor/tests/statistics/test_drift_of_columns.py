@@ -200,6 +200,17 @@ def test_the_champion_is_a_reference_like_training(rows: Any) -> None:
     assert beside.psi.value[0] == pytest.approx(drift.measure(layout, champion, challenger).psi.value[0])
 
 
+@given(tables())
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_one_reference_for_many_windows_is_the_same_as_one_each(table: Any) -> None:
+    columns, batches = table
+    layout = Layout(columns)
+    live = np.stack([layout.block(batch) for batch in batches])
+    same(drift.measure(layout, live, live[0]), drift.measure(layout, live, np.broadcast_to(live[0], live.shape)))
+    turned = drift.measure(layout, live[0], live)
+    assert {numbers.shape for numbers in numbers_of(turned).values()} == {live.shape[:-1]}
+
+
 def test_no_rows_are_no_numbers(rows: Any) -> None:
     column = rows.number([1.0, 2.0, 3.0], 3)
     layout = Layout([column, Categorical(np.array([5, 1, 0, 0]))])
