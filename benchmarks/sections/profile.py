@@ -69,21 +69,23 @@ def run(tools: Tools, plan: Plan) -> Section:
             (gateway, stacks.constant_target(model, gateway), GATEWAY),
             (server, stacks.target(model, server, [server]), MODEL_SERVER),
         ):
-            _look(section, stacks, watched, target, steps, plan)
+            generator = stacks.generator
+            generator.run(target, CONNECTIONS, 1)
+            plain = [generator.run(target, CONNECTIONS, plan.seconds) for _ in range(plan.own_runs)]
+            section.rows.append(figures.row(watched.name, "gb25", f"{CONNECTIONS} connections", plain))
+            _look(section, stacks, watched, target, steps)
     return section
 
 
-def _look(section: Section, stacks: Stacks, server: Server, target: Target, steps: Sequence[Step], plan: Plan) -> None:
-    stacks.generator.run(target, CONNECTIONS, 1)
-    plain = [stacks.generator.run(target, CONNECTIONS, plan.seconds) for _ in range(plan.own_runs)]
-    cost = figures.figure([sample.total_cpu_us for sample in plain]).median
+def _look(section: Section, stacks: Stacks, server: Server, target: Target, steps: Sequence[Step]) -> None:
+    """Adds a note a step. The cost of a request is that of the runs nobody watched."""
     spy = _watch(stacks.tools["py-spy"], server, stacks.lab.load_core)
     stacks.generator.run(target, CONNECTIONS, _SECONDS + 1)
     seen, words = spy.communicate(timeout=30)
     if spy.returncode != 0:
         section.not_run[server.name] = f"py-spy: {(words.strip().splitlines() or ['it failed'])[-1]}"
         return
-    section.rows.append(figures.row(server.name, "gb25", f"{CONNECTIONS} connections", plain))
+    cost = section.rows[-1].cpu_by_server[server.name]
     for name, share in shares(seen.splitlines(), steps).items():
         section.notes[f"{server.name}: {name}, us a request"] = share * cost
 
