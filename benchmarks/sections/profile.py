@@ -108,6 +108,7 @@ def _watch(py_spy: Tool, server: Server, core: int) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",  # it reads a process that does not stand still
     )
 
 
