@@ -167,3 +167,11 @@ async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey:
     assert [batch.count for batch in stored_in(valkey)] == [4]
     assert known.dropped("unencodable") == 2
     assert known.metric("events_buffered") == 0
+
+
+async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: SimpleNamespace) -> None:
+    known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=60_000, batch_rows=4)
+    async with asyncio.timeout(15), working(known):
+        known.recorder.offer(run_of(answerer(kit, [("x", "FP32")], [-1, FEATURES]), 4, FEATURES))
+        await kit.until(lambda: known.recorder._unsent and known.recorder._failing)
+    assert known.dropped("shutdown") == 4
