@@ -175,3 +175,17 @@ async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: 
         known.recorder.offer(run_of(answerer(kit, [("x", "FP32")], [-1, FEATURES]), 4, FEATURES))
         await kit.until(lambda: known.recorder._unsent and known.recorder._failing)
     assert known.dropped("shutdown") == 4
+
+
+async def test_a_prediction_of_25_features_takes_150_bytes_of_redis(valkey: Any, kit: SimpleNamespace) -> None:
+    """As Redis counts them, in entries as a busy gateway writes them."""
+    known = Known(valkey.url, flush_ms=60_000)
+    by = answerer(kit, [("x", "FP32")], [-1, FEATURES])
+    async with working(known):
+        for _ in range(4):
+            for _ in range(8):
+                known.recorder.offer(run_of(by, FRAME, FEATURES))
+            known.recorder.encode()
+    rows = sum(batch.count for batch in stored_in(valkey))
+    assert rows == 32 * FRAME
+    assert valkey.client.memory_usage(keys.events(*keys.split_model_id(MODEL), 0), samples=0) / rows <= 150
