@@ -4,7 +4,7 @@
 
 It prints one line of JSON. Open loop: what is offered does not wait for what was written, as in the gateway, so a
 recorder that falls behind shows in `most_waiting` and then in `dropped`. Processor time includes making what is
-offered: an object a record, which in the gateway is there already.
+offered: a tuple a record, which in the gateway is there already.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from prometheus_client import CollectorRegistry
 from benchmarks.models import load
 from kingmaker_contracts import wire
 from kingmaker_contracts.inference import Tensor
-from kingmaker_contracts.labels import Reason
 from kingmaker_contracts.profile import Profile, sha256_of
-from kingmaker_gateway.envelope import Answerer, Run
+from kingmaker_gateway.answerers import Answerer
+from kingmaker_gateway.envelope import Entry, Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.settings import RecorderSettings
@@ -32,16 +32,9 @@ FRAME_ROWS = 64
 _TICK_S = 0.002
 
 
-class Request:
+def entry(number: int) -> Entry:
     """One answered request of one row."""
-
-    __slots__ = ("answered_us", "id")
-    rows, assigned, eligible, key_hash, latency_us, status = 1, 0, 0, 0, 1000, 200
-    reason: Reason = "weight"
-
-    def __init__(self, number: int) -> None:
-        self.id = number.to_bytes(16, "big")
-        self.answered_us = time.time_ns() // 1000
+    return number.to_bytes(16, "big"), 1, 0, "weight", 0, 0, time.time_ns() // 1000, 1000, 200
 
 
 async def measure(url: str, rate: int, seconds: float) -> dict[str, float]:
@@ -62,8 +55,8 @@ async def measure(url: str, rate: int, seconds: float) -> dict[str, float]:
     began, spent = loop.time(), time.process_time()
     while (passed := loop.time() - began) < seconds:
         while offered < passed * rate:
-            requests = [Request(offered + at) for at in range(FRAME_ROWS)]
-            recorder.offer(Run(by, requests, FRAME_ROWS, inputs, outputs))
+            entries = [entry(offered + at) for at in range(FRAME_ROWS)]
+            recorder.offer(Run(by, entries, FRAME_ROWS, inputs, outputs))
             offered += FRAME_ROWS
         most_waiting = max(most_waiting, registry.get_sample_value("kingmaker_gateway_events_buffered") or 0.0)
         await asyncio.sleep(_TICK_S)

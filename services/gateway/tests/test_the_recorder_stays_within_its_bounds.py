@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from kingmaker_contracts import events, keys
 from kingmaker_contracts.inference import Tensor
-from kingmaker_gateway.envelope import Answerer, Run
+from kingmaker_gateway.answerers import Answerer
+from kingmaker_gateway.envelope import Entry, Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.settings import RecorderSettings
@@ -30,11 +31,8 @@ ROWS_A_SECOND = 140_000
 FRAME = 256
 
 
-class Row:
-    """One answered request of one row."""
-
-    id, rows, assigned, reason, eligible, key_hash = bytes(16), 1, 0, "weight", 0, 0
-    answered_us, latency_us, status = 1_700_000_000_000_000, 1000, 200
+ENTRY: Entry = (bytes(16), 1, 0, "weight", 0, 0, 1_700_000_000_000_000, 1000, 200)
+"""One answered request of one row."""
 
 
 class Known:
@@ -62,7 +60,7 @@ def answerer(kit: SimpleNamespace, inputs: list[tuple[str, str]], shape: list[in
 def run_of(by: Answerer, rows: int, width: int) -> Run:
     block = np.random.default_rng(1).random((rows, width)).astype(np.float32)
     outputs = [Tensor("probabilities", "FP32", block[:, :2] if width > 1 else block)]
-    return Run(by, [Row()] * rows, rows, {"x": block}, outputs)
+    return Run(by, [ENTRY] * rows, rows, {"x": block}, outputs)
 
 
 @asynccontextmanager

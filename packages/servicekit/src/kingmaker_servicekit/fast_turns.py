@@ -147,7 +147,7 @@ class TakingTurns(HttpToolsProtocol):
 
     # Answering
 
-    def send_answer(self, call: Call, status: int, headers: Headers, body: bytes) -> None:
+    def send_answer(self, call: Call, status: int, headers: Headers, body: bytes, own: bytes) -> None:
         transport = self.transport
         if transport.is_closing():
             call.response_complete = True
@@ -161,9 +161,9 @@ class TakingTurns(HttpToolsProtocol):
                 head = wording.find(status, headers)
         if head is not None and call.keep_alive and call.method != b"HEAD":
             call.response_complete = True
-            transport.write(b"".join((head, b"%d\r\n\r\n" % len(body), body)))
+            transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), own, body))
         else:
-            data, keep_alive = wording.answer(state.default_headers, call, status, headers, body)
+            data, keep_alive = wording.answer(state.default_headers, call, status, headers, body, own)
             call.response_complete = True
             transport.write(data)
             if not keep_alive:

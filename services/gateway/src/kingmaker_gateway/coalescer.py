@@ -34,8 +34,8 @@ class Ask:
 
     __slots__ = ("asker", "batch", "deadline", "first", "frame", "is_over", "last", "max_rows", "signature")
 
-    def __init__(
-        self, batch: Batch, signature: Signature, *, max_rows: int, deadline: float, asker: Asker, first: int = 0
+    def __init__(  # noqa: PLR0917  by position: keywords cost on every request
+        self, batch: Batch, signature: Signature, max_rows: int, deadline: float, asker: Asker, first: int = 0
     ) -> None:
         self.batch = batch
         self.signature = signature
@@ -59,7 +59,7 @@ class Flight:
         self.asks = asks
         self.frame = frame
         self.firsts = firsts
-        self.earliest = min(ask.deadline for ask in asks)
+        self.earliest = min([ask.deadline for ask in asks])
         self.since = 0.0
         self.tried: set[Any] = set()
         self.moved = False
@@ -107,7 +107,8 @@ class Coalescer:
             self._waiting[kind] = deque((ask,))
         else:
             queue.append(ask)
-        self._earliest_waiting = min(self._earliest_waiting, ask.deadline)
+        if ask.deadline < self._earliest_waiting:  # noqa: PLR1730 - min() costs as much as the rest of this
+            self._earliest_waiting = ask.deadline
 
     def resume(self, flight: Flight) -> None:
         """One of `again` leaves."""
@@ -141,13 +142,14 @@ class Coalescer:
         self._out.discard(flight)
         frame = flight.frame
         frame.outputs = outputs
-        asks, firsts = flight.asks, flight.firsts
-        if any(ask.is_over for ask in asks):
-            live = [(ask, first) for ask, first in zip(asks, firsts, strict=True) if not ask.is_over]
-            asks, firsts = [ask for ask, _ in live], [first for _, first in live]
-        for ask, first in zip(asks, firsts, strict=True):
-            ask.is_over = True
-            ask.asker.answered(Slice(frame, first, ask.last - ask.first))
+        asks: list[Ask] = []
+        firsts: list[int] = []
+        for ask, first in zip(flight.asks, flight.firsts, strict=True):
+            if not ask.is_over:
+                ask.is_over = True
+                asks.append(ask)
+                firsts.append(first)
+                ask.asker.answered(Slice(frame, first, ask.last - ask.first))
         if asks:
             self._on_frame(frame, asks, firsts)
 
@@ -243,7 +245,7 @@ def _board(queue: deque[Ask]) -> list[Ask]:
             queue.popleft()
             continue
         rows += ask.last - ask.first
-        if asks and rows > min(ask.max_rows, asks[0].max_rows):
+        if asks and (rows > ask.max_rows or rows > asks[0].max_rows):
             break
         asks.append(queue.popleft())
     return asks

@@ -6,19 +6,18 @@ no pipelining, so giving up an answer means closing the connection, which also t
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, NamedTuple, cast
 
 import httptools
 
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamGarbage
 
-_MOST_BARE_BYTES = 256 * 1024
+_LENGTH_OF_NAME: Final = len(b"inference-header-content-length")
+_MOST_BARE_BYTES: Final = 256 * 1024
 """Received one after another without a byte of the body; what the parser buffers, it copies with every piece."""
 
 
-@dataclass(slots=True, frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One HTTP answer. head_length: the value of Inference-Header-Content-Length, None without that header."""
 
     status: int
@@ -130,7 +129,7 @@ class Connection(asyncio.Protocol):
             self._excess = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete and name.lower() == b"inference-header-content-length":
+        if len(name) == _LENGTH_OF_NAME and not self._complete and name.lower() == b"inference-header-content-length":
             self._head_length = int(value)  # a ValueError reaches data_received
 
     def on_body(self, body: bytes) -> None:

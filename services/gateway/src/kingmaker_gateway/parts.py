@@ -35,10 +35,10 @@ class Parts:
         part = Ask(
             whole.batch,
             whole.signature,
-            max_rows=whole.max_rows,
-            deadline=whole.deadline,
-            asker=self,
-            first=self._next,
+            whole.max_rows,
+            whole.deadline,
+            self,
+            self._next,
         )
         self._next = part.last
         self._add(part)

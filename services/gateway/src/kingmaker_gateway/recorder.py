@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from kingmaker_contracts import events, keys
 from kingmaker_contracts.acks import EventAccount
 from kingmaker_gateway import envelope
-from kingmaker_gateway.envelope import Recorded
+from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.settings import RecorderSettings
 
@@ -51,7 +51,7 @@ class _Stream:
     encoded: int = 0
     seq: int = 0
     written_seq: int = 0
-    waiting: list[Recorded] = field(default_factory=list)
+    waiting: list[Run] = field(default_factory=list)
 
 
 class Recorder:
@@ -79,7 +79,7 @@ class Recorder:
     def accounts(self) -> dict[str, EventAccount]:
         return {model: EventAccount(s.sent, s.dropped, s.written_seq) for model, s in self._streams.items()}
 
-    def offer(self, run: Recorded) -> None:
+    def offer(self, run: Run) -> None:
         """Keep answered requests for writing, or drop and count their rows. Never waits."""
         model = run.by.model
         stream = self._streams.get(model)
@@ -158,7 +158,7 @@ class Recorder:
         if self._unsent:
             self._has_unsent.set()
 
-    def _encode(self, model: str, stream: _Stream, group: list[Recorded], rows: int) -> None:
+    def _encode(self, model: str, stream: _Stream, group: list[Run], rows: int) -> None:
         sent = stream.encoded + stream.dropped
         try:
             batch = envelope.build(group, self.producer, stream.seq + 1, sent=sent, dropped=stream.dropped)
@@ -232,10 +232,10 @@ class Recorder:
         self._failing = failing
 
 
-def _groups(runs: list[Recorded], max_rows: int) -> list[list[Recorded]]:
+def _groups(runs: list[Run], max_rows: int) -> list[list[Run]]:
     """Runs of one answerer each, in order, no more than max_rows rows together unless one alone has more."""
-    groups: list[list[Recorded]] = []
-    current: dict[tuple[object, ...], tuple[list[Recorded], int]] = {}
+    groups: list[list[Run]] = []
+    current: dict[tuple[object, ...], tuple[list[Run], int]] = {}
     for run in runs:
         key = run.by.batch_key
         group, rows = current.get(key, (None, 0))

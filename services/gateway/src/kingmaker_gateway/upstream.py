@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from kingmaker_contracts import tensors
-from kingmaker_contracts.inference import BadTensor, ModelMetadata, Tensor
+from kingmaker_contracts.inference import ModelMetadata
+from kingmaker_gateway import replies
 from kingmaker_gateway.addresses import Addresses
 from kingmaker_gateway.balancing import pick
 from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
@@ -29,7 +29,6 @@ from kingmaker_gateway.errors import (
 from kingmaker_gateway.frames import Frame
 from kingmaker_gateway.parts import Parts
 from kingmaker_gateway.settings import UpstreamSettings
-from kingmaker_gateway.signature import Signature
 
 _HEAD = (
     b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/octet-stream\r\n"
@@ -134,7 +133,7 @@ class Upstream:
         if flight is None:
             return
         try:
-            outputs = _read(reply, flight.frame)
+            outputs = replies.read(reply, flight.frame)
         except UpstreamError as error:
             self._failed(flight, endpoint, error)
             return
@@ -289,28 +288,3 @@ def _patience(flight: Flight) -> float:
 
 def _half_time(flight: Flight, deadline: float) -> float:
     return flight.since + (deadline - flight.since) / 2
-
-
-def _read(reply: Reply, frame: Frame) -> list[Tensor]:
-    """The outputs of a frame. Raises UpstreamError."""
-    if reply.status != 200:
-        raise UpstreamRefused(reply.status)
-    try:
-        answer = tensors.decode_response(reply.body, reply.head_length)
-    except BadTensor as error:
-        raise UpstreamGarbage(str(error)) from None
-    return _checked({tensor.name: tensor for tensor in answer.outputs}, frame.rows, frame.signature)
-
-
-def _checked(found: dict[str, Tensor], rows: int, signature: Signature) -> list[Tensor]:
-    outputs = []
-    for name, spec in signature.outputs.items():
-        tensor = found.get(name)
-        if tensor is None:
-            raise UpstreamGarbage(f"the answer lacks output {name!r}")
-        if tensor.datatype != spec.datatype:
-            raise UpstreamGarbage(f"output {name!r} has datatype {tensor.datatype}, expected {spec.datatype}")
-        if not tensor.shape or tensor.shape[0] != rows:
-            raise UpstreamGarbage(f"output {name!r} has shape {list(tensor.shape)}, expected {rows} rows")
-        outputs.append(tensor)
-    return outputs
