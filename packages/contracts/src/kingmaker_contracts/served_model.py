@@ -23,7 +23,40 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False)
 
 
-class Champion(_Part):
+class Resources(_Part):
+    """What one model-server pod gets on Kubernetes: requests and limits at once. Child processes have no limits."""
+
+    cpu: Annotated[str, Field(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$", max_length=16)] = Field(
+        default="1", description="CPU of one pod, as 500m or 2. A model server runs one thread for each whole core."
+    )
+    memory: Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|k|M|G)?$", max_length=16)] = Field(
+        default="512Mi", description="Memory of one pod, as 512Mi or 2Gi."
+    )
+
+
+class Autoscaling(_Part):
+    """A HorizontalPodAutoscaler from replicas up to maxReplicas, on Kubernetes."""
+
+    max_replicas: Annotated[int, Field(ge=1, le=100, strict=True)] = Field(description="The most pods there may be.")
+    target_cpu_percent: Annotated[int, Field(ge=1, le=100, strict=True)] = Field(
+        default=70, description="More pods are started when they use more of their CPU than this, on average."
+    )
+
+
+class _Pods(_Part):
+    """What every variant says of its pods."""
+
+    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(default=1, description="Model-server processes.")
+    resources: Resources = Field(default=Resources(), description="What one pod gets on Kubernetes.")
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Let Kubernetes choose the number of pods, replicas being the fewest."
+    )
+    priority_class_name: str | None = Field(
+        default=None, min_length=1, max_length=253, description="PriorityClass of the pods on Kubernetes."
+    )
+
+
+class Champion(_Pods):
     """The variant that serves first. Who reigns now stands in status.champion."""
 
     name: VariantName = Field(description="Name of the variant: part of header x-variant, metrics and pod names.")
@@ -33,10 +66,9 @@ class Champion(_Part):
         description="Model version: models:/NAME/VERSION or models:/NAME@ALIAS; locally also a path beside the file. "
         "An alias is resolved once, when this identity is accepted.",
     )
-    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(default=1, description="Model-server processes.")
 
 
-class Challenger(_Part):
+class Challenger(_Pods):
     """A variant that wants the crown."""
 
     name: VariantName = Field(description="Name of the variant; unique, and not the champion's.")
@@ -47,7 +79,6 @@ class Challenger(_Part):
         max_length=128,
         description="Follow an alias: every new version is a new challenger.",
     )
-    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(default=1, description="Model-server processes.")
     max_weight: Percent = Field(
         default=100, description="The most live traffic an automatic rollout may give it, percent."
     )

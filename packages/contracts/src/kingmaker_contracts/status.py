@@ -10,12 +10,12 @@ import msgspec
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
-CONDITIONS = ("Accepted", "ResolvedRefs", "Ready", "Programmed", "SpecCurrent")
+CONDITIONS = ("Accepted", "ResolvedRefs", "Ready", "VariantsReady", "Programmed", "SpecCurrent")
 """Every condition the controller keeps, in the order it shows them.
 
 Accepted: the resource was understood; ResolvedRefs: every model string leads to a version; Ready: the
-champion serves; Programmed: the routing record is in Redis and the gateways have it; SpecCurrent:
-spec.champion is who reigns.
+champion serves; VariantsReady: every variant does, else why not; Programmed: the routing record is in Redis and
+the gateways have it; SpecCurrent: spec.champion is who reigns.
 """
 
 
@@ -85,7 +85,12 @@ class Summary(msgspec.Struct, frozen=True):
 class Status(
     msgspec.Struct,
     frozen=True,
-    rename={"rollout_id": "rolloutID", "observed_generation": "observedGeneration", "spec_champion": "specChampion"},
+    rename={
+        "rollout_id": "rolloutID",
+        "observed_generation": "observedGeneration",
+        "spec_champion": "specChampion",
+        "accepted_spec": "acceptedSpec",
+    },
 ):
     """All of it. phase is derived from the conditions, for people; message is the one sentence they want."""
 
@@ -99,3 +104,6 @@ class Status(
     routing: RoutingStatus | None = None
     variants: list[VariantStatus] = []
     conditions: list[Condition] = []
+    accepted_spec: str = ""
+    """On Kubernetes, JSON of the last spec that was accepted and its generation: what stays in force while a newer
+    one is refused, also for a controller that starts then."""

@@ -18,12 +18,13 @@ from starlette.routing import Route
 from kingmaker_contracts import keys, problems
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.served_model import Spec
-from kingmaker_controller.loop import Loop, Model
-from kingmaker_controller.state import State
+from kingmaker_controller.loop import Loop, Model, Records
 from kingmaker_servicekit import metrics_endpoint
 
 
-def build(loop: Loop, state: State, token: str, registry: CollectorRegistry, is_ready: Callable[[], bool]) -> Starlette:
+def build(
+    loop: Loop, state: Records, token: str, registry: CollectorRegistry, is_ready: Callable[[], bool]
+) -> Starlette:
     """The app. is_ready: for /health/ready."""
     models = _Models(loop, state)
 
@@ -46,7 +47,7 @@ def build(loop: Loop, state: State, token: str, registry: CollectorRegistry, is_
 
 
 class _Models:
-    def __init__(self, loop: Loop, state: State) -> None:
+    def __init__(self, loop: Loop, state: Records) -> None:
         self._loop, self._state = loop, state
 
     def all(self, _: Request) -> list[dict[str, Any]]:

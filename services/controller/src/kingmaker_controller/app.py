@@ -7,16 +7,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from kingmaker_contracts import keys
 from kingmaker_controller import api
 from kingmaker_controller.errors import BadSettings, StoreUnavailable
 from kingmaker_controller.leader import Leader
-from kingmaker_controller.loop import Loop
+from kingmaker_controller.loop import Loop, Pace
 from kingmaker_controller.metrics import Metrics
 from kingmaker_controller.redis_store import RedisStore
 from kingmaker_controller.runtimes.fetching import Fetcher
@@ -71,7 +72,7 @@ async def _lead(
     registry = metrics_endpoint.new_registry()
     metrics = Metrics(registry)
     try:
-        epoch = leader.acquire(await _epochs(state, store), _now())
+        epoch = await leader.acquire(await _epochs(state, store), _now())
         logger.info("leading", extra={"epoch": epoch, "file": str(settings.file)})
         metrics.leader.set(1)
         wake = asyncio.Event()
@@ -86,23 +87,22 @@ async def _lead(
                 metrics=metrics,
                 wake=wake,
                 now=_now,
-                poll_s=settings.poll_ms / 1000,
+                pace=Pace(settings.poll_ms / 1000),
             )
             app = api.build(loop, state, token, registry, is_ready=lambda: leader.epoch > 0)
-            await _serve_while(loop, Listener("api", app, listening))
+            await _serve_while(Listener("api", app, listening), loop.run(), leader.keep(_now))
         finally:
             await runtime.close()
             metrics.leader.set(0)
-            leader.release()
+            await leader.release()
     finally:
         await store.close()
 
 
-async def _serve_while(loop: Loop, listener: Listener) -> None:
-    """The loop and the listener end together; whichever fails first is raised."""
-    looping = asyncio.create_task(loop.run(), name="loop")
-    listening = asyncio.create_task(serving.serve([listener], DRAIN_S), name="serve")
-    tasks = (looping, listening)
+async def _serve_while(listener: Listener, *work: Coroutine[Any, Any, None]) -> None:
+    """The listener and all work end together; whatever fails first is raised."""
+    tasks = [asyncio.create_task(serving.serve([listener], DRAIN_S), name="serve")]
+    tasks += [asyncio.create_task(each) for each in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

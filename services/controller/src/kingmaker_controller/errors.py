@@ -25,6 +25,14 @@ class LeaderLost(ControllerError):
     exit_code = 4
 
 
+class StatusOutdated(ControllerError):
+    """Somebody else wrote the status since it was read; it has to be read again."""
+
+
+class LeaseUnavailable(ControllerError):
+    """Whoever keeps the lease did not answer; nothing is known of it."""
+
+
 class FetchFailed(ControllerError):
     """A model version could not be fetched. reason: one CamelCase word of the fetch step, or ours."""
 

@@ -1,6 +1,6 @@
-"""What keeps variants running: child processes now, Deployments later, behind the same `Runtime`."""
+"""What keeps variants running: child processes or Deployments, behind the same `Runtime`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from kingmaker_controller.rollout.facts import Identity, Observed, WantedVariant
@@ -13,10 +13,14 @@ class Runtime(Protocol):
 
     def observe(self, model: str) -> Mapping[Identity, Observed]: ...
 
+    def changed(self) -> Iterable[str]:
+        """Models with something new to observe since the last call."""
+        ...
+
     def profile(self, model: str, sha256: str) -> bytes | None:
-        """profile.json of a variant that runs or ran, by its sha256."""
+        """profile.json of a variant that runs or ran, by its sha256; None while it is not at hand."""
         ...
 
     async def close(self) -> None:
-        """Stop everything."""
+        """Let go of everything that shall not outlive the controller."""
         ...
