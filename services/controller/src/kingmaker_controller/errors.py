@@ -41,5 +41,22 @@ class FetchFailed(ControllerError):
         self.reason = reason
 
 
+class KubernetesError(ControllerError):
+    """The API server refused. status: HTTP's; reason: one CamelCase word, as Conflict or Expired."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{message} ({reason or status})")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class KubernetesUnavailable(KubernetesError):
+    """The API server did not answer, or broke off."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, "Unavailable", message)
+
+
 class StoreUnavailable(ControllerError):
     """Redis did not answer in time."""

@@ -30,6 +30,7 @@ from kingmaker_controller.rollout.facts import (
     Desired,
     Event,
     GatewayView,
+    Identity,
     Outcome,
     RedisView,
     age_s,
@@ -309,7 +310,7 @@ class Loop:
         return reconcile(
             desired=Desired(model.resource, model.faults, model.stored.generation, _seen(model)),
             previous=model.stored.status,
-            observed=self._runtime.observe(model.id),
+            observed=self._runtime.observe(model.id, _pinned(model)),
             redis=view,
             last=model.last,
             now=self._now(),
@@ -373,6 +374,10 @@ class Loop:
 
 def _seen(model: Model) -> int:
     return model.document.generation or 0 if model.document is not None else 0
+
+
+def _pinned(model: Model) -> frozenset[Identity]:
+    return frozenset(Identity(v.name, v.model) for v in model.stored.status.variants if v.version)
 
 
 def _profiles(model: Model) -> frozenset[str]:

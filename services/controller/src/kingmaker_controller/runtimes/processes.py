@@ -6,7 +6,7 @@ Processes are started from the event loop's thread, which must be the main one: 
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -70,7 +70,7 @@ class ProcessRuntime:
             elif not variant.draining and variant.replicas:
                 self._variants[model, identity] = _Variant(model, variant, self)
 
-    def observe(self, model: str) -> dict[Identity, Observed]:
+    def observe(self, model: str, pinned: Set[Identity]) -> dict[Identity, Observed]:  # noqa: ARG002 - all is known here
         return {identity: v.observed() for (owner, identity), v in self._variants.items() if owner == model}
 
     def changed(self) -> tuple[str, ...]:
