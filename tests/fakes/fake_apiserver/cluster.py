@@ -33,6 +33,14 @@ class Write:
     warnings: list[str] = field(default_factory=list)
 
 
+_NOT_CHECKED = (
+    "<nil>",
+    "FieldValueInvalid",
+    "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation",
+)
+
+
 class Cluster:
     """The state of one apiserver. Every public method is safe to call from any thread."""
 
@@ -276,6 +284,8 @@ class Cluster:
         causes += structural.faults(item, kind.schema)
         if not causes:
             causes += rules.broken(item, kind.schema)
+        elif kind.is_custom:
+            causes.append(_NOT_CHECKED)
         if causes:
             raise invalid(kind.qualified_kind, name, causes)
 

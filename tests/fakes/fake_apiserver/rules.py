@@ -11,7 +11,7 @@ from typing import Any
 
 import cel
 
-from tests.fakes.fake_apiserver.structural import Cause, Schema, child, items_of
+from tests.fakes.fake_apiserver.structural import Cause, Schema, child, items_of, type_name
 
 
 @cache
@@ -33,7 +33,8 @@ def broken(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
     for rule in schema.get("x-kubernetes-validations", []):
         if not holds(rule["rule"], value):
             at = path + rule.get("fieldPath", "")
-            yield at, "FieldValueInvalid", f"{at}: Invalid value: {rule['message']}"
+            # the value shown is only the type of where the rule stands, as on an apiserver
+            yield at, "FieldValueInvalid", f'{at}: Invalid value: "{type_name(value)}": {rule["message"]}'
     if isinstance(value, dict):
         for key, item in value.items():
             yield from broken(item, child(schema, key) or {}, f"{path}.{key}".lstrip("."))

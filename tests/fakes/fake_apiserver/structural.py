@@ -109,6 +109,7 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
+_RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
 
 
@@ -176,6 +177,8 @@ def _text_faults(value: str, schema: Schema, path: str) -> Iterator[Cause]:
         yield path, "FieldValueTooLong", f"{path}: Too long: may not be more than {longest} bytes"
     if len(value) < schema.get("minLength", 0):
         yield _wrong(path, value, f"should be at least {schema['minLength']} chars long")
+    if schema.get("format") == "date-time" and not _RFC3339.match(value):
+        yield _wrong(path, value, f"must be of type date-time: {json.dumps(value)}")
     if "pattern" in schema and not re.search(schema["pattern"], value):
         yield _wrong(path, value, f"should match '{schema['pattern']}'")
 
