@@ -1,14 +1,17 @@
 """ServedModel (kingmaker.dev/v1alpha1): the resource people write, from a file or kubectl.
 
-One definition for both: field descriptions are what `kubectl explain` shows, the rules are a table
-whose messages are the same wherever a resource is checked. Unknown fields are errors.
+One definition for both: field descriptions are what `kubectl explain` shows, the rules (`rules`) are a table
+whose messages are the same wherever a resource is checked, and `crd` makes the cluster's schema of all of it.
+Unknown fields are errors.
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+
+from kingmaker_contracts.rules import NOT_YET, RULES
 
 API_VERSION: Final = "kingmaker.dev/v1alpha1"
 KIND: Final = "ServedModel"
@@ -16,6 +19,7 @@ NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
 VariantName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+_BY_NAME: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 Decimal = Annotated[str, Field(pattern=r"^-?[0-9]*\.?[0-9]+$", max_length=20)]
 
 
@@ -93,7 +97,7 @@ class StickySpec(_Part):
     source: Literal["Header", "Feature", "PredictionId"] = Field(
         description="Header or Feature hash the named header or feature; PredictionId draws anew each time."
     )
-    name: str | None = Field(default=None, max_length=128, description="The header or the feature.")
+    name: str | None = Field(default=None, min_length=1, max_length=128, description="The header or the feature.")
     salt: str | None = Field(
         default=None, max_length=64, description="Changing it shuffles every caller. Default: namespace/name."
     )
@@ -126,7 +130,12 @@ class Rollout(_Part):
     )
     max_duration_seconds: int | None = Field(default=None, ge=1, description="The longest a rollout may take.")
     holdback_seconds: int = Field(default=86400, ge=0, description="Keep the old champion warm this long.")
-    steps: list[Step] = Field(default=[], max_length=20, description="The steps of an automatic rollout.")
+    steps: list[Step] = Field(
+        default=[],
+        max_length=20,
+        description="The steps of an automatic rollout.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
 
 class Analysis(_Part):
@@ -176,7 +185,12 @@ class Spec(_Part):
     """What should be served."""
 
     champion: Champion = Field(description="The variant that serves first.")
-    challengers: list[Challenger] = Field(default=[], max_length=8, description="The variants that want the crown.")
+    challengers: list[Challenger] = Field(
+        default=[],
+        max_length=8,
+        description="The variants that want the crown, each with a name of its own.",
+        json_schema_extra=_BY_NAME,
+    )
     weights: dict[str, Percent] = Field(
         default={},
         max_length=8,
@@ -193,7 +207,9 @@ class Spec(_Part):
     limits: LimitsSpec = Field(default=LimitsSpec(), description="Bounds of one request and of the model.")
     rollout: Rollout = Field(default=Rollout(), description="How weights change.")
     analysis: Analysis | None = Field(default=None, description="How evidence is judged.")
-    gates: list[Gate] = Field(default=[], max_length=16, description="Conditions of promotion.")
+    gates: list[Gate] = Field(
+        default=[], max_length=16, description="Conditions of promotion.", json_schema_extra=_BY_NAME
+    )
 
 
 class Metadata(BaseModel):
@@ -230,112 +246,6 @@ class InvalidResource(ValueError):
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("\n".join(map(str, faults)))
         self.faults = faults
-
-
-class Rule(NamedTuple):
-    """A condition across fields. broken(spec) gives the paths, under spec, where it does not hold."""
-
-    message: str
-    broken: Callable[[Spec], list[str]]
-
-
-def _names(spec: Spec) -> set[str]:
-    return {challenger.name for challenger in spec.challengers}
-
-
-def _at(path: str, is_broken: bool) -> list[str]:
-    return [path] if is_broken else []
-
-
-def _gates(spec: Spec, is_broken: Callable[[Gate], bool]) -> list[str]:
-    return [f"gates[{i}]" for i, gate in enumerate(spec.gates) if is_broken(gate)]
-
-
-def _rising(steps: list[Step]) -> bool:
-    weights = [step.weight or 0 for step in steps]
-    return weights == sorted(weights)
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    Rule(
-        "a challenger cannot carry the champion's name",
-        lambda s: [f"challengers[{i}].name" for i, c in enumerate(s.challengers) if c.name == s.champion.name],
-    ),
-    Rule(
-        "two challengers carry this name",
-        lambda s: [
-            f"challengers[{i}].name"
-            for i, c in enumerate(s.challengers)
-            if c.name in {before.name for before in s.challengers[:i]}
-        ],
-    ),
-    Rule(
-        "challenger weights add up to more than 100; the champion gets what is left",
-        lambda s: _at("weights", sum(s.weights.values()) > 100),
-    ),
-    Rule(
-        "weights names something that is no challenger; the champion is never weighted, it gets what is left",
-        lambda s: [f"weights.{name}" for name in s.weights if name not in _names(s)],
-    ),
-    Rule(
-        "mode Shadow gives challengers no live traffic: leave weights out or 0",
-        lambda s: _at("weights", s.mode == "Shadow" and any(s.weights.values())),
-    ),
-    Rule(
-        "mode ABTest needs spec.sticky, so that a caller stays with one variant",
-        lambda s: _at("sticky", s.mode == "ABTest" and s.sticky is None),
-    ),
-    Rule(
-        "mode BlueGreen needs exactly one challenger",
-        lambda s: _at("challengers", s.mode == "BlueGreen" and len(s.challengers) != 1),
-    ),
-    Rule(
-        "a challenger needs exactly one of model and modelAlias",
-        lambda s: [
-            f"challengers[{i}]" for i, c in enumerate(s.challengers) if (c.model is None) == (c.model_alias is None)
-        ],
-    ),
-    Rule(
-        "sticky source Header and Feature need a name",
-        lambda s: _at("sticky.name", s.sticky is not None and s.sticky.source != "PredictionId" and not s.sticky.name),
-    ),
-    Rule("step weights must not fall", lambda s: _at("rollout.steps", not _rising(s.rollout.steps))),
-    Rule(
-        "a step has either weight or mirrorPercent",
-        lambda s: [
-            f"rollout.steps[{i}]"
-            for i, step in enumerate(s.rollout.steps)
-            if (step.weight is None) == (step.mirror_percent is None)
-        ],
-    ),
-    Rule(
-        "two gates carry this name",
-        lambda s: [f"gates[{i}].name" for i, g in enumerate(s.gates) if g.name in {b.name for b in s.gates[:i]}],
-    ),
-    Rule(
-        "a NonInferiority gate needs exactly one of margin and relativeMargin",
-        lambda s: _gates(s, lambda g: g.type == "NonInferiority" and (g.margin is None) == (g.relative_margin is None)),
-    ),
-    Rule(
-        "an Absolute gate needs min or max",
-        lambda s: _gates(s, lambda g: g.type == "Absolute" and g.min is None and g.max is None),
-    ),
-)
-"""Every rule across fields, with the words people read. Their CEL forms were tried on a real apiserver."""
-
-NOT_YET: Final[tuple[Rule, ...]] = (
-    Rule(
-        "Automatic is not supported yet; use Manual", lambda s: _at("rollout.strategy", s.rollout.strategy != "Manual")
-    ),
-    Rule("steps are not supported yet", lambda s: _at("rollout.steps", bool(s.rollout.steps))),
-    Rule("gates are not supported yet", lambda s: _at("gates", bool(s.gates))),
-    Rule("analysis is not supported yet", lambda s: _at("analysis", s.analysis is not None)),
-    Rule(
-        "modelAlias is not supported yet; name the version or use model: models:/NAME@ALIAS",
-        lambda s: [f"challengers[{i}].modelAlias" for i, c in enumerate(s.challengers) if c.model_alias is not None],
-    ),
-)
-"""Parts of the schema nothing acts on yet. A resource that uses them is refused rather than half obeyed."""
 
 
 def parse(data: Any) -> ServedModel:
