@@ -42,12 +42,12 @@ class Reflector:
         selector: str = "",
         *,
         on_change: Callable[[str, Object | None], None],
-        keep: Callable[[Object], Object] = lambda item: item,
+        keep: Callable[[Object], Object] | None = None,
         pace: Pace | None = None,
         dice: random.Random | None = None,
     ) -> None:
         self._api, self._kind, self._namespace, self._selector = api, kind, namespace, selector
-        self._on_change, self._keep = on_change, keep
+        self._on_change, self._keep = on_change, keep or (lambda item: item)
         self._pace = pace or Pace()
         self._dice = dice or random.Random()  # noqa: S311 - spreads reconnections, guards nothing
         self._objects: dict[str, Object] = {}
