@@ -1,4 +1,4 @@
-"""The real gateway with a cluster's DNS: a headless Service's name leads to the ready addresses of its EndpointSlices."""
+"""The real gateway with a cluster's DNS: a headless Service's name is the ready addresses of its EndpointSlices."""
 
 import asyncio
 import os

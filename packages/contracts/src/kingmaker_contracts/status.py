@@ -89,8 +89,10 @@ class RoutingStatus(msgspec.Struct, frozen=True, rename="camel"):
     champion_weight: Annotated[int, Meta(description="Live traffic of the champion, percent.")]
     ranges: Annotated[str, Meta(description="The buckets of each challenger, as gbm:0-499,nn:500-999.")]
     variants: Annotated[
-        list[RoutedWeight], Meta(description="What each challenger gets.", extra_json_schema=_map_by("name"))
-    ]
+        list[RoutedWeight],
+        # server-side apply leaves null where the last item of a list was taken away
+        Meta(description="What each challenger gets.", extra_json_schema={**_map_by("name"), "nullable": True}),
+    ] = []
 
 
 class Summary(msgspec.Struct, frozen=True):

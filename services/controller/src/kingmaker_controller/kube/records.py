@@ -131,7 +131,7 @@ class KubernetesRecords:
         model = keys.model_id(meta["namespace"], meta["name"])
         self._based_on[model] = raw
         try:
-            status = msgspec.convert(raw, Status)
+            status = msgspec.convert(_without_nulls(raw), Status)
         except msgspec.ValidationError as error:
             logger.error("status unreadable, starting from none", extra={"model": model, "error": str(error)})
             status = Status()
@@ -157,7 +157,7 @@ class KubernetesRecords:
 
 def is_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether two statuses differ in more than their texts."""
-    return bool(_without_texts(before) != _without_texts(after))
+    return bool(_substance(before) != _substance(after))
 
 
 def is_leaving(item: Object) -> bool:
@@ -202,7 +202,9 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _without_texts(value: Any) -> Any:
+def _substance(value: Any) -> Any:
+    """A status without its texts; an empty list is as good as none, which is what the API server makes of it."""
     if isinstance(value, Mapping):
-        return {key: _without_texts(item) for key, item in value.items() if key not in _TEXTS}
-    return [_without_texts(item) for item in value] if isinstance(value, list) else value
+        found = {key: _substance(item) for key, item in value.items() if key not in _TEXTS}
+        return {key: item for key, item in found.items() if item not in (None, [])}
+    return [_substance(item) for item in value] if isinstance(value, list) else value
