@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import take_free_port
+from conftest import Valkey, take_free_port
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.routing import RoutingRecord
 from tests.cluster.pods import Pods
@@ -187,13 +187,30 @@ class Stage:
         self._http.close()
 
 
-@pytest.fixture
-def stage(tmp_path: Path, own_valkey: Any) -> Iterator[Stage]:
+@contextlib.contextmanager
+def a_stage(folder: Path) -> Iterator[Stage]:
     """An empty namespace with a cluster around it; controllers and gateway are not started."""
     with contextlib.ExitStack() as stack:
+        redis = Valkey(folder, take_free_port())
+        redis.start()
+        stack.callback(redis.stop)
         server = stack.enter_context(FakeApiserver(load_yaml(ROOT / "deploy" / "k8s" / "crd"), port=0))
-        registry = stack.enter_context(StandInRegistry(tmp_path / "registry"))
-        built = Stage(tmp_path, server, registry, own_valkey)
+        registry = stack.enter_context(StandInRegistry(folder / "registry"))
+        built = Stage(folder, server, registry, redis)
         stack.enter_context(Kubelet(server.cluster, built.pods))
         stack.callback(built.close)
+        yield built
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A stage of the test's own."""
+    with a_stage(tmp_path) as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def one_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage for all tests of a file."""
+    with a_stage(tmp_path_factory.mktemp("stage")) as built:
         yield built
