@@ -80,6 +80,7 @@ class Kubelet:
 
     def __exit__(self, *exc: object) -> None:
         self._stopped.set()
+        self._cluster.store.wake()
         self._thread.join(10)
         for running in self._running.values():
             running.stop(0.0)

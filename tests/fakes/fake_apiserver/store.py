@@ -2,7 +2,6 @@
 
 import copy
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -101,11 +100,15 @@ class Store:
             return self._history[low:]
 
     def wait_beyond(self, revision: int, seconds: float) -> None:
-        """Return once the store is newer than revision, or after seconds."""
-        deadline = time.monotonic() + seconds
+        """Return when the store is newer than revision, when somebody was woken, or after seconds."""
         with self.changed:
-            while self.revision <= revision and (left := deadline - time.monotonic()) > 0:
-                self.changed.wait(left)
+            if self.revision <= revision:
+                self.changed.wait(seconds)
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+        with self.changed:
+            self.changed.notify_all()
 
 
 def as_event(change: Change, matches: Callable[[Object], bool]) -> WatchEvent | None:
