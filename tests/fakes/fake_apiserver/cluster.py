@@ -141,8 +141,9 @@ class Cluster:
         if body.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         config = copy.deepcopy(body)
-        config.setdefault("metadata", {}).update({"name": name} | ({"namespace": namespace} if kind.namespaced else {}))
+        meta = config.setdefault("metadata", {})
         self._check_address(kind, namespace, name, config)
+        meta.update({"name": name} | ({"namespace": namespace} if kind.namespaced else {}))
         live = self.store.get(kind.storage, namespace, name)
         wanted = config["metadata"].pop("resourceVersion", None)
         if wanted and (live is None or wanted != live["metadata"]["resourceVersion"]):
