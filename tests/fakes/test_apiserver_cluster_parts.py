@@ -164,6 +164,7 @@ def test_a_new_template_that_is_never_ready_leaves_the_old_pods_alone(api: Api) 
         sick = Processes()
         runner.start = lambda pod: _Process(sick, pod["status"]["podIP"])  # type: ignore[method-assign]
         sick.ready = False
+        sick.released.set()
         deploy(api, image="a:2")
         until(lambda: len(endpoints(api)) == 2)
         until(lambda: is_quiet(api))

@@ -4,7 +4,6 @@ What is written goes the same way whatever the verb: decode strictly or not, def
 what, count the generation, and store only what differs.
 """
 
-import copy
 import json
 import uuid
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from tests.fakes.fake_apiserver.errors import ApiError, already_exists, bad_requ
 from tests.fakes.fake_apiserver.kinds import SERVICE_MONITOR, Kind, built_in, of_crd
 from tests.fakes.fake_apiserver.ownership import Manager
 from tests.fakes.fake_apiserver.store import Object, Store
+from tests.fakes.fake_apiserver.structural import copied
 
 NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
@@ -140,7 +140,7 @@ class Cluster:
             raise bad_request("Object 'Kind' or 'apiVersion' is missing in the applied object")
         if body.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
-        config = copy.deepcopy(body)
+        config = copied(body)
         meta = config.setdefault("metadata", {})
         self._check_address(kind, namespace, name, config)
         meta.update({"name": name} | ({"namespace": namespace} if kind.namespaced else {}))
@@ -214,7 +214,7 @@ class Cluster:
         """The body as an object at its place, without what the schema does not know."""
         if not isinstance(body, dict):
             raise bad_request("the object provided is no JSON object")
-        item: Object = copy.deepcopy(body)
+        item: Object = copied(body)
         if not isinstance(item.setdefault("metadata", {}), dict):
             raise bad_request("metadata is no JSON object")
         self._check_address(kind, namespace, name, item)
@@ -242,9 +242,11 @@ class Cluster:
 
     def _accept(self, kind: Kind, live: Object | None, item: Object, write: Write, owner: Manager | None) -> Object:
         """Default, validate, own, count, store. owner: who did a plain write; None when an apply set the owners."""
-        item = copy.deepcopy(item)  # parts of it may be the stored object's own
-        structural.fill(item, kind.schema)
-        fill_built_in(item, live)
+        item = copied(item)  # parts of it may be the stored object's own
+        if kind.is_custom:
+            structural.fill(item, kind.schema)
+        else:
+            fill_built_in(item, live)
         self._validate(kind, item, write.subresource)
         item = events.as_kept(item, kind)
         meta = item["metadata"]
@@ -283,10 +285,8 @@ class Cluster:
             text = "metadata.name: Required value: name or generateName is required"
             causes.append(("metadata.name", "FieldValueRequired", text))
         causes += structural.faults(item, kind.schema)
-        if not causes:
-            causes += rules.broken(item, kind.schema)
-        elif kind.is_custom:
-            causes.append(_NOT_CHECKED)
+        if kind.is_custom:
+            causes += [_NOT_CHECKED] if causes else rules.broken(item, kind.schema)
         if causes:
             raise invalid(kind.qualified_kind, name, causes)
 

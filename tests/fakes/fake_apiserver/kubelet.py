@@ -176,6 +176,8 @@ class Kubelet:
             "observedGeneration": meta["generation"],
             "conditions": conditions,
         }
+        if deployment.get("status") == status:
+            return
         kind = self._cluster.kind("apps", "v1", "deployments")
         self._cluster.update(kind, meta["namespace"], meta["name"], {**deployment, "status": status}, WRITE)
 
@@ -225,7 +227,10 @@ class Kubelet:
         )
 
     def _say(self, pod: Object, status: Object) -> Object:
-        body = {**pod, "status": {**pod.get("status", {}), **status}}
+        said = pod.get("status", {})
+        if said == (said | status):
+            return pod
+        body = {**pod, "status": said | status}
         kind = self._cluster.kind("", "v1", "pods")
         return self._cluster.update(kind, pod["metadata"]["namespace"], pod["metadata"]["name"], body, WRITE)
 

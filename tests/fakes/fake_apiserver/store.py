@@ -1,11 +1,11 @@
 """Where objects are: one counter of revisions, and the history a watch reads, which can be compacted away."""
 
-import copy
 import threading
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from tests.fakes.fake_apiserver.errors import expired
+from tests.fakes.fake_apiserver.structural import copied
 
 Object = dict[str, Any]
 Key = tuple[str, str]
@@ -53,7 +53,7 @@ class Store:
         """Keep item under a new revision, which it then carries."""
         with self.changed:
             self.revision += 1
-            item = copy.deepcopy(item)
+            item = copied(item)
             item["metadata"]["resourceVersion"] = str(self.revision)
             kept = self._objects.setdefault(storage, {})
             key = (item["metadata"].get("namespace", ""), item["metadata"]["name"])
@@ -64,7 +64,7 @@ class Store:
     def remove(self, storage: str, namespace: str, name: str) -> Object:
         with self.changed:
             self.revision += 1
-            item = copy.deepcopy(self._objects[storage].pop((namespace, name)))
+            item = copied(self._objects[storage].pop((namespace, name)))
             item["metadata"]["resourceVersion"] = str(self.revision)
             self.removals += 1
             self._note(Change(self.revision, storage, item, None))
