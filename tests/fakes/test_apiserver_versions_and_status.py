@@ -6,6 +6,7 @@ from typing import Any
 from tests.fakes.apiserver_requests import APPLY, JSON, MERGE, SM, Api, served_model
 
 FLIGHTS = f"{SM}/flights"
+CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
 
@@ -82,9 +83,16 @@ def test_a_put_of_a_custom_resource_needs_its_version(api: Api) -> None:
     assert (code, answer["details"]["causes"][0]["field"]) == (422, "metadata.resourceVersion")
 
 
-def test_a_put_of_a_lease_without_version_overwrites_whatever_is_there(api: Api) -> None:
+def test_a_put_without_version_is_refused_by_a_lease_and_wins_over_a_config_map(api: Api) -> None:
     api.done("POST", LEASES, lease("a"))
-    assert api.done("PUT", f"{LEASES}/leader", lease("b"))["spec"]["holderIdentity"] == "b"
+    assert api("PUT", f"{LEASES}/leader", lease("b"))[0] == 422
+    api.done("POST", CONFIGMAPS, {"metadata": {"name": "x"}})
+    assert api.done("PUT", f"{CONFIGMAPS}/x", {"metadata": {"name": "x"}, "data": {"a": "b"}})["data"] == {"a": "b"}
+
+
+def test_a_put_creates_a_lease_and_nothing_else(api: Api) -> None:
+    assert api.done("PUT", f"{LEASES}/leader", lease("a"))["metadata"]["uid"]
+    assert api("PUT", f"{CONFIGMAPS}/x", {"metadata": {"name": "x"}})[0] == 404
 
 
 def test_a_patch_that_names_a_stale_version_is_a_conflict(api: Api) -> None:
@@ -97,11 +105,10 @@ def test_a_patch_that_names_a_stale_version_is_a_conflict(api: Api) -> None:
 
 
 def test_an_object_that_came_anew_is_not_the_old_one(api: Api) -> None:
-    old = api.done("POST", LEASES, lease("a"))
-    api.done("DELETE", f"{LEASES}/leader")
-    api.done("POST", LEASES, lease("a"))
-    body = {**lease("b"), "metadata": {"name": "leader", "uid": old["metadata"]["uid"]}}
-    code, answer = api("PUT", f"{LEASES}/leader", body)
+    old = api.done("POST", CONFIGMAPS, {"metadata": {"name": "x"}})
+    api.done("DELETE", f"{CONFIGMAPS}/x")
+    api.done("POST", CONFIGMAPS, {"metadata": {"name": "x"}})
+    code, answer = api("PUT", f"{CONFIGMAPS}/x", {"metadata": {"name": "x", "uid": old["metadata"]["uid"]}})
     assert code == 409
     assert "UID in precondition" in answer["message"]
 
