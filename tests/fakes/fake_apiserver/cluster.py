@@ -4,21 +4,17 @@ What is written goes the same way whatever the verb: decode strictly or not, def
 what, count the generation, and store only what differs.
 """
 
-import copy
-import json
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from tests.fakes.fake_apiserver import events, ownership, patches, rules, structural
+from tests.fakes.fake_apiserver import checks, events, ownership, patches, pod_security, rules, strategy, structural
 from tests.fakes.fake_apiserver.defaults import fill_built_in
 from tests.fakes.fake_apiserver.errors import ApiError, already_exists, bad_request, conflict, invalid, not_found
 from tests.fakes.fake_apiserver.kinds import SERVICE_MONITOR, Kind, built_in, of_crd
 from tests.fakes.fake_apiserver.ownership import Manager
 from tests.fakes.fake_apiserver.store import Object, Store
-
-NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+from tests.fakes.fake_apiserver.structural import copied
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,10 @@ class Cluster:
         """PUT: everything is replaced. A stale resourceVersion is a conflict; none overwrites whatever is there."""
         with self.store.changed:
             item = self._decoded(kind, namespace, name, body, write)
+            if kind.created_by_put and self.store.get(kind.storage, namespace, name) is None:
+                return self.create(kind, namespace, body, write)
             live = self._live(kind, namespace, name)
-            if kind.is_custom and not item["metadata"].get("resourceVersion"):
+            if kind.needs_version and not item["metadata"].get("resourceVersion"):
                 text = "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
                 raise invalid(kind.qualified_kind, name, [("metadata.resourceVersion", "FieldValueInvalid", text)])
             return self._replace(kind, live, item, write)
@@ -127,7 +125,7 @@ class Cluster:
                 f"StorageError: invalid object, Precondition failed: UID in precondition: {uid}, UID in object meta: "
                 f"{live['metadata']['uid']}",
             )  # fmt: skip
-        item = _only_the_part(kind, live, item, write.subresource)
+        item = strategy.only_the_part(kind, live, item, write.subresource)
         manager = Manager(write.manager, "Update", kind.api_version, write.subresource)
         return self._accept(kind, live, item, write, owner=manager)
 
@@ -140,9 +138,10 @@ class Cluster:
             raise bad_request("Object 'Kind' or 'apiVersion' is missing in the applied object")
         if body.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
-        config = copy.deepcopy(body)
-        config.setdefault("metadata", {}).update({"name": name} | ({"namespace": namespace} if kind.namespaced else {}))
+        config = copied(body)
+        meta = config.setdefault("metadata", {})
         self._check_address(kind, namespace, name, config)
+        meta.update({"name": name} | ({"namespace": namespace} if kind.namespaced else {}))
         live = self.store.get(kind.storage, namespace, name)
         wanted = config["metadata"].pop("resourceVersion", None)
         if wanted and (live is None or wanted != live["metadata"]["resourceVersion"]):
@@ -158,7 +157,7 @@ class Cluster:
                 if part == "metadata":
                     config["metadata"] = kept
         manager = Manager(write.manager, "Apply", kind.api_version, write.subresource)
-        item = ownership.applied(live, config, kind.schema, manager, force=write.force, now=_now())
+        item = ownership.applied(live, config, kind.schema, manager, force=write.force, now=strategy.now())
         if live is None:
             self._begin(item, kind)
         return self._accept(kind, live, item, write, owner=None)
@@ -178,12 +177,12 @@ class Cluster:
                     finalizers.append(finalizer)
             if options.get("dryRun"):
                 return live
-            grace_s = _grace_s(kind, live, options)
+            grace_s = strategy.grace_s(kind, live, options)
             if not finalizers and not grace_s:
                 return self._remove(kind, live)
             if live["metadata"].get("deletionTimestamp"):
                 return live
-            meta = {**live["metadata"], "finalizers": finalizers, "deletionTimestamp": _now()}
+            meta = {**live["metadata"], "finalizers": finalizers, "deletionTimestamp": strategy.now()}
             meta["deletionGracePeriodSeconds"] = grace_s
             if "generation" in meta:
                 meta["generation"] += 1
@@ -213,7 +212,7 @@ class Cluster:
         """The body as an object at its place, without what the schema does not know."""
         if not isinstance(body, dict):
             raise bad_request("the object provided is no JSON object")
-        item: Object = copy.deepcopy(body)
+        item: Object = copied(body)
         if not isinstance(item.setdefault("metadata", {}), dict):
             raise bad_request("metadata is no JSON object")
         self._check_address(kind, namespace, name, item)
@@ -231,7 +230,7 @@ class Cluster:
         return item
 
     def _begin(self, item: Object, kind: Kind) -> None:
-        item["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now()}
+        item["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": strategy.now()}
         for theirs in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
             item["metadata"].pop(theirs, None)
         if kind.has_generation:
@@ -241,10 +240,12 @@ class Cluster:
 
     def _accept(self, kind: Kind, live: Object | None, item: Object, write: Write, owner: Manager | None) -> Object:
         """Default, validate, own, count, store. owner: who did a plain write; None when an apply set the owners."""
-        item = copy.deepcopy(item)  # parts of it may be the stored object's own
-        structural.fill(item, kind.schema)
-        fill_built_in(item, live)
-        self._validate(kind, item, write.subresource)
+        item = copied(item)  # parts of it may be the stored object's own
+        if kind.is_custom:
+            structural.fill(item, kind.schema)
+        else:
+            fill_built_in(item, live)
+        self._validate(kind, item, live)
         item = events.as_kept(item, kind)
         meta = item["metadata"]
         if live is not None:
@@ -255,12 +256,12 @@ class Cluster:
             meta["resourceVersion"] = live["metadata"]["resourceVersion"]
             if owner is not None:
                 meta["managedFields"] = live["metadata"].get("managedFields", [])
-            if _same(live, item):
+            if strategy.same(live, item):
                 return events.as_served(live, kind)
-            if kind.has_generation and _body(live) != _body(item):
+            if kind.has_generation and strategy.body(live) != strategy.body(item):
                 meta["generation"] = live["metadata"]["generation"] + 1
         if owner is not None and kind.kind != "Event":
-            ownership.updated(live, item, kind.schema, owner, _now())
+            ownership.updated(live, item, kind.schema, owner, strategy.now())
         if write.dry_run:
             return events.as_served(item, kind)
         if (
@@ -275,19 +276,22 @@ class Cluster:
             stored = self._serve(stored)
         return events.as_served(stored, kind)
 
-    def _validate(self, kind: Kind, item: Object, subresource: str) -> None:
+    def _validate(self, kind: Kind, item: Object, live: Object | None) -> None:
         name = item["metadata"].get("name", "")
-        causes = []
+        causes: list[structural.Cause] = []
         if not name:
             text = "metadata.name: Required value: name or generateName is required"
             causes.append(("metadata.name", "FieldValueRequired", text))
         causes += structural.faults(item, kind.schema)
-        if not causes:
-            causes += rules.broken(item, kind.schema)
-        elif kind.is_custom:
-            causes.append(_NOT_CHECKED)
+        if kind.is_custom:
+            causes += [_NOT_CHECKED] if causes else rules.broken(item, kind.schema)
+            causes = [cause for cause in causes if not strategy.is_left_alone(cause[0], item, live)]
+        causes += checks.faults(kind, item, live) if not causes else []
         if causes:
             raise invalid(kind.qualified_kind, name, causes)
+        if kind.kind == "Pod" and live is None:
+            namespace = self.store.get("namespaces", "", item["metadata"]["namespace"])
+            pod_security.admit(item, namespace or item)
 
     def _remove(self, kind: Kind, live: Object) -> Object:
         gone = self.store.remove(kind.storage, live["metadata"].get("namespace", ""), live["metadata"]["name"])
@@ -297,7 +301,7 @@ class Cluster:
 
     def _serve(self, crd: Object) -> Object:
         self.kinds = [k for k in self.kinds if k.qualified != crd["metadata"]["name"]] + of_crd(crd)
-        since = {"lastTransitionTime": _now(), "message": "", "status": "True"}
+        since = {"lastTransitionTime": strategy.now(), "message": "", "status": "True"}
         conditions = [
             {"type": t, "reason": r, **since}
             for t, r in (("NamesAccepted", "NoConflicts"), ("Established", "InitialNamesAccepted"))
@@ -306,45 +310,3 @@ class Cluster:
             "conditions": conditions, "acceptedNames": crd["spec"]["names"],
             "storedVersions": [v["name"] for v in crd["spec"]["versions"] if v["storage"]],
         }})  # fmt: skip
-
-
-def _grace_s(kind: Kind, live: Object, options: Object) -> int:
-    """A pod that is on a node stays until the node says that it is over; other objects go at once."""
-    if kind.kind != "Pod" or "nodeName" not in live["spec"]:
-        return 0
-    return int(options.get("gracePeriodSeconds", live["spec"]["terminationGracePeriodSeconds"]))
-
-
-def _only_the_part(kind: Kind, live: Object, item: Object, subresource: str) -> Object:
-    """A write to /status changes status alone; a write elsewhere leaves status alone."""
-    if not kind.has_status:
-        return item
-    if subresource == "status":
-        return (
-            {**live, **({"status": item["status"]} if "status" in item else {})}
-            if "status" in item
-            else _less(live, "status")
-        )
-    item = _less(item, "status")
-    return {**item, "status": live["status"]} if "status" in live else item
-
-
-def _less(item: Object, part: str) -> Object:
-    return {key: value for key, value in item.items() if key != part}
-
-
-def _body(item: Object) -> Object:
-    """What a generation counts changes of."""
-    return {key: value for key, value in item.items() if key not in ("metadata", "status")}
-
-
-def _same(live: Object, item: Object) -> bool:
-    def plain(of: Object) -> str:
-        owners = [_less(entry, "time") for entry in of["metadata"].get("managedFields") or []]
-        return json.dumps({**of, "metadata": {**of["metadata"], "managedFields": owners}}, sort_keys=True)
-
-    return plain(live) == plain(item)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

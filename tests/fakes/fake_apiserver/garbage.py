@@ -23,6 +23,7 @@ class GarbageCollector:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._cluster.store.wake()
         if self._thread is not None:
             self._thread.join(5)
 

@@ -10,7 +10,11 @@ Columns = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Kind:
-    """One resource of one API version. definition: the name of its Kubernetes schema, "" for a custom resource."""
+    """One resource of one API version.
+
+    needs_version: a PUT must carry a resourceVersion; created_by_put: it may create; definition: the name of its
+    Kubernetes schema, "" for a custom resource.
+    """
 
     group: str
     version: str
@@ -20,6 +24,8 @@ class Kind:
     namespaced: bool = True
     has_status: bool = False
     has_generation: bool = False
+    needs_version: bool = False
+    created_by_put: bool = False
     categories: tuple[str, ...] = ()
     columns: Columns = field(default_factory=list)
     definition: str = ""
@@ -104,14 +110,15 @@ def built_in() -> list[Kind]:
         Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", ("hpa",), has_status=True,
              definition="io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler"),
         Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", ("pdb",), has_status=True,
-             has_generation=True, definition="io.k8s.api.policy.v1.PodDisruptionBudget"),
-        Kind("coordination.k8s.io", "v1", "leases", "Lease", definition="io.k8s.api.coordination.v1.Lease"),
+             has_generation=True, needs_version=True, definition="io.k8s.api.policy.v1.PodDisruptionBudget"),
+        Kind("coordination.k8s.io", "v1", "leases", "Lease", needs_version=True, created_by_put=True,
+             definition="io.k8s.api.coordination.v1.Lease"),
         Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", has_generation=True,
              definition="io.k8s.api.discovery.v1.EndpointSlice"),
         Kind("events.k8s.io", "v1", "events", "Event", ("ev",), columns=_EVENT,
              definition="io.k8s.api.events.v1.Event"),
         Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", ("crd", "crds"),
-             namespaced=False, has_status=True, has_generation=True,
+             namespaced=False, has_status=True, has_generation=True, needs_version=True,
              definition="io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition"),
     ]  # fmt: skip
 
@@ -133,7 +140,7 @@ def of_crd(crd: dict[str, Any]) -> list[Kind]:
             Kind(
                 spec["group"], version["name"], names["plural"], names["kind"], tuple(names.get("shortNames", ())),
                 namespaced=spec["scope"] == "Namespaced", has_status="status" in version.get("subresources", {}),
-                has_generation=True, categories=tuple(names.get("categories", ())),
+                has_generation=True, needs_version=True, categories=tuple(names.get("categories", ())),
                 columns=version.get("additionalPrinterColumns") or [_AGE],
                 custom_schema={**schema, "properties": properties},
             )

@@ -5,15 +5,12 @@ their Deployment directly (there is no ReplicaSet). Every pod has an address of 
 `Runner` can start a real server for it on the port the manifest names.
 """
 
-import hashlib
-import json
-import math
 import threading
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
+from tests.fakes.fake_apiserver import rollout
 from tests.fakes.fake_apiserver.cluster import Cluster, Write
 from tests.fakes.fake_apiserver.endpoints import slice_of
 from tests.fakes.fake_apiserver.errors import ApiError
@@ -71,6 +68,9 @@ class Kubelet:
         self._running: dict[str, Running] = {}
         self._stopping: dict[str, threading.Thread] = {}
         self._addresses = 0
+        self._refusals: dict[str, str] = {}
+        self.most_pods: int | None = None
+        """A quota of the namespace in pods; None is no quota."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-kubelet", daemon=True)
 
@@ -80,6 +80,7 @@ class Kubelet:
 
     def __exit__(self, *exc: object) -> None:
         self._stopped.set()
+        self._cluster.store.wake()
         self._thread.join(10)
         for running in self._running.values():
             running.stop(0.0)
@@ -120,18 +121,23 @@ class Kubelet:
         spec, meta = deployment["spec"], deployment["metadata"]
         if meta.get("deletionTimestamp") or spec.get("paused"):
             return
-        wanted, mark = spec["replicas"], _template_hash(spec["template"])
-        surge, unavailable = _room(spec, wanted)
+        wanted, mark = spec["replicas"], rollout.template_hash(spec["template"])
+        surge, unavailable = rollout.room(spec, wanted)
         living = [pod for pod in self._pods_of(deployment) if not pod["metadata"].get("deletionTimestamp")]
         new = [pod for pod in living if pod["metadata"]["labels"]["pod-template-hash"] == mark]
         old = [pod for pod in living if pod not in new]
+        self._refusals.pop(meta["uid"], None)
         for _ in range(max(0, min(wanted - len(new), wanted + surge - len(living)))):
-            self._create_pod(deployment, mark)
-        for pod in sorted(new, key=_is_ready)[: max(0, len(new) - wanted)]:
+            try:
+                self._create_pod(deployment, mark)
+            except ApiError as error:
+                self._refusals[meta["uid"]] = error.message
+                break
+        for pod in sorted(new, key=rollout.is_ready)[: max(0, len(new) - wanted)]:
             self._delete_pod(pod)
-        ready = sum(map(_is_ready, living))
-        for pod in sorted(old, key=_is_ready):
-            if _is_ready(pod):
+        ready = sum(map(rollout.is_ready, living))
+        for pod in sorted(old, key=rollout.is_ready):
+            if rollout.is_ready(pod):
                 if ready - 1 < wanted - unavailable:
                     break
                 ready -= 1
@@ -139,6 +145,10 @@ class Kubelet:
 
     def _create_pod(self, deployment: Object, mark: str) -> None:
         template, meta = deployment["spec"]["template"], deployment["metadata"]
+        used = len(self._cluster.store.all("pods", meta["namespace"]))
+        if self.most_pods is not None and used >= self.most_pods:
+            text = f"exceeded quota: pods, requested: pods=1, used: pods={used}, limited: pods={self.most_pods}"
+            raise ApiError(403, "Forbidden", f'pods "{meta["name"]}" is forbidden: {text}')
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
         labels = {**template["metadata"].get("labels", {}), "pod-template-hash": mark}
         about = {"name": f"{meta['name']}-{mark}-{uuid.uuid4().hex[:5]}", "labels": labels}
@@ -156,25 +166,29 @@ class Kubelet:
         meta, spec = deployment["metadata"], deployment["spec"]
         if self._cluster.store.get("deployments.apps", meta["namespace"], meta["name"]) is not deployment:
             return
-        mark = _template_hash(spec["template"])
+        mark = rollout.template_hash(spec["template"])
         pods = [pod for pod in self._pods_of(deployment) if not pod["metadata"].get("deletionTimestamp")]
-        ready = sum(map(_is_ready, pods))
+        ready = sum(map(rollout.is_ready, pods))
         updated = sum(pod["metadata"]["labels"]["pod-template-hash"] == mark for pod in pods)
-        enough = ready >= spec["replicas"] - _room(spec, spec["replicas"])[1]
+        enough = ready >= spec["replicas"] - rollout.room(spec, spec["replicas"])[1]
         done = updated == len(pods) == ready == spec["replicas"]
         old = {one["type"]: one for one in deployment.get("status", {}).get("conditions", [])}
         conditions = [
-            _condition(
+            rollout.condition(
                 old, "Available", enough, "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable"
             ),
-            _condition(old, "Progressing", True, "NewReplicaSetAvailable" if done else "ReplicaSetUpdated"),
+            rollout.condition(old, "Progressing", True, "NewReplicaSetAvailable" if done else "ReplicaSetUpdated"),
         ]
+        if refusal := self._refusals.get(meta["uid"]):
+            conditions.append({**rollout.condition(old, "ReplicaFailure", True, "FailedCreate"), "message": refusal})
         counts = {"replicas": len(pods), "updatedReplicas": updated, "readyReplicas": ready, "availableReplicas": ready}
         counts["unavailableReplicas"] = max(0, spec["replicas"] - ready)
         status = {k: v for k, v in counts.items() if v} | {
             "observedGeneration": meta["generation"],
             "conditions": conditions,
         }
+        if deployment.get("status") == status:
+            return
         kind = self._cluster.kind("apps", "v1", "deployments")
         self._cluster.update(kind, meta["namespace"], meta["name"], {**deployment, "status": status}, WRITE)
 
@@ -217,14 +231,17 @@ class Kubelet:
             }
             for c in pod["spec"]["containers"]
         ]
-        conditions = [_condition(old, type_, ready, "") for type_ in ("Ready", "ContainersReady")]
+        conditions = [rollout.condition(old, type_, ready, "") for type_ in ("Ready", "ContainersReady")]
         self._say(
             pod,
             {"phase": "Pending" if trouble else "Running", "conditions": conditions, "containerStatuses": containers},
         )
 
     def _say(self, pod: Object, status: Object) -> Object:
-        body = {**pod, "status": {**pod.get("status", {}), **status}}
+        said = pod.get("status", {})
+        if said == (said | status):
+            return pod
+        body = {**pod, "status": said | status}
         kind = self._cluster.kind("", "v1", "pods")
         return self._cluster.update(kind, pod["metadata"]["namespace"], pod["metadata"]["name"], body, WRITE)
 
@@ -255,36 +272,3 @@ class Kubelet:
             elif live.get("endpoints") != wanted["endpoints"] or live.get("ports") != wanted["ports"]:
                 body = {**live, "endpoints": wanted["endpoints"], "ports": wanted["ports"]}
                 self._cluster.update(kind, meta["namespace"], name, body, _MADE)
-
-
-def _template_hash(template: Object) -> str:
-    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _room(spec: Object, wanted: int) -> tuple[int, int]:
-    """(surge, unavailable) of a rolling update in pods; a Recreate may stop everything first."""
-    if spec["strategy"]["type"] != "RollingUpdate":
-        return 0, wanted
-    rolling = spec["strategy"]["rollingUpdate"]
-    surge = _pods(rolling["maxSurge"], wanted, math.ceil)
-    unavailable = _pods(rolling["maxUnavailable"], wanted, math.floor)
-    return (surge, unavailable) if surge or unavailable else (0, 1)
-
-
-def _pods(share: int | str, wanted: int, rounded: object) -> int:
-    if isinstance(share, int):
-        return share
-    return int(rounded(int(share.rstrip("%")) * wanted / 100))  # type: ignore[operator]
-
-
-def _is_ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-def _condition(old: dict[str, Object], type_: str, holds: bool, reason: str) -> Object:
-    status = "True" if holds else "False"
-    before = old.get(type_, {})
-    changed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    since = before["lastTransitionTime"] if before.get("status") == status else changed
-    return {"type": type_, "status": status, "lastTransitionTime": since} | ({"reason": reason} if reason else {})

@@ -1,16 +1,15 @@
 """The three patches that are not apply: JSON merge patch (RFC 7386), JSON patch (RFC 6902), strategic merge."""
 
-import copy
 from typing import Any
 
 from tests.fakes.fake_apiserver.errors import ApiError, bad_request
-from tests.fakes.fake_apiserver.structural import Schema, child, items_of
+from tests.fakes.fake_apiserver.structural import Schema, child, copied, items_of
 
 
 def merge(target: Any, patch: Any) -> Any:
     """RFC 7386: null removes, objects merge, everything else replaces."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return copied(patch)
     result = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
@@ -24,7 +23,7 @@ def json_patch(target: Any, operations: Any) -> Any:
     """RFC 6902. Raises ApiError 422 when a test fails or a path is missing, as an apiserver does."""
     if not isinstance(operations, list):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
-    result = copy.deepcopy(target)
+    result = copied(target)
     for operation in operations:
         try:
             result = _operate(result, operation)
@@ -43,11 +42,11 @@ def _operate(document: Any, operation: dict[str, Any]) -> Any:
         return document
     if kind in ("move", "copy"):
         origin = _pointer(operation["from"])
-        value = copy.deepcopy(_at(document, origin))
+        value = copied(_at(document, origin))
         if kind == "move":
             document = _operate(document, {"op": "remove", "path": operation["from"]})
     else:
-        value = copy.deepcopy(operation.get("value"))
+        value = copied(operation.get("value"))
     if not path:
         return value
     parent, last = _at(document, path[:-1]), path[-1]
@@ -82,7 +81,7 @@ def strategic(target: Any, patch: Any, schema: Schema) -> Any:
     `$setElementOrder` only orders and is left out.
     """
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return copied(patch)
     if patch.get("$patch") == "replace":
         return {key: value for key, value in patch.items() if key != "$patch"}
     result = dict(target) if isinstance(target, dict) else {}
@@ -109,7 +108,7 @@ def _merge_list(target: list[Any], patch: list[Any], schema: Schema) -> list[Any
     key, below = schema.get("x-kubernetes-patch-merge-key"), items_of(schema)
     if key is None:
         return target + [item for item in patch if item not in target]
-    result = [] if any(item.get("$patch") == "replace" for item in patch) else copy.deepcopy(target)
+    result = [] if any(item.get("$patch") == "replace" for item in patch) else copied(target)
     for item in patch:
         position = next((i for i, old in enumerate(result) if old.get(key) == item.get(key)), None)
         if item.get("$patch") == "delete":

@@ -1,12 +1,11 @@
 """Where objects are: one counter of revisions, and the history a watch reads, which can be compacted away."""
 
-import copy
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from tests.fakes.fake_apiserver.errors import expired
+from tests.fakes.fake_apiserver.structural import copied
 
 Object = dict[str, Any]
 Key = tuple[str, str]
@@ -54,7 +53,7 @@ class Store:
         """Keep item under a new revision, which it then carries."""
         with self.changed:
             self.revision += 1
-            item = copy.deepcopy(item)
+            item = copied(item)
             item["metadata"]["resourceVersion"] = str(self.revision)
             kept = self._objects.setdefault(storage, {})
             key = (item["metadata"].get("namespace", ""), item["metadata"]["name"])
@@ -65,7 +64,7 @@ class Store:
     def remove(self, storage: str, namespace: str, name: str) -> Object:
         with self.changed:
             self.revision += 1
-            item = copy.deepcopy(self._objects[storage].pop((namespace, name)))
+            item = copied(self._objects[storage].pop((namespace, name)))
             item["metadata"]["resourceVersion"] = str(self.revision)
             self.removals += 1
             self._note(Change(self.revision, storage, item, None))
@@ -101,11 +100,15 @@ class Store:
             return self._history[low:]
 
     def wait_beyond(self, revision: int, seconds: float) -> None:
-        """Return once the store is newer than revision, or after seconds."""
-        deadline = time.monotonic() + seconds
+        """Return when the store is newer than revision, when somebody was woken, or after seconds."""
         with self.changed:
-            while self.revision <= revision and (left := deadline - time.monotonic()) > 0:
-                self.changed.wait(left)
+            if self.revision <= revision:
+                self.changed.wait(seconds)
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+        with self.changed:
+            self.changed.notify_all()
 
 
 def as_event(change: Change, matches: Callable[[Object], bool]) -> WatchEvent | None:

@@ -16,6 +16,8 @@ import kubernetes_validate
 Schema = dict[str, Any]
 Cause = tuple[str, str, str]
 KUBERNETES = "v1.36.0"
+ANYTHING: Schema = {}
+"""The schema of what nothing is said about."""
 
 
 @cache
@@ -26,13 +28,24 @@ def definitions() -> dict[str, Schema]:
     return loaded
 
 
+_RESOLVED: dict[int, tuple[Schema, Schema]] = {}
+"""What a node was resolved to, by its identity; the node is kept too, so that no other takes its number."""
+
+
 def resolve(schema: Schema) -> Schema:
     """The schema a node means: its reference followed, "may be null" of the JSON form taken out again."""
+    known = _RESOLVED.get(id(schema))
+    if known is None:
+        known = _RESOLVED[id(schema)] = (schema, _meant(schema))
+    return known[1]
+
+
+def _meant(schema: Schema) -> Schema:
     while "$ref" in schema:
-        schema = {
-            **definitions()[schema["$ref"].rpartition("/")[2]],
-            **{k: v for k, v in schema.items() if k != "$ref"},
-        }
+        if schema["$ref"].endswith(".MicroTime"):
+            return {"type": "string", "format": "micro-time", "description": schema.get("description", "")}
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = {**definitions()[schema["$ref"].rpartition("/")[2]], **beside}
     if "oneOf" in schema:  # Quantity and IntOrString
         return {"x-kubernetes-int-or-string": True, "description": schema.get("description", "")}
     if isinstance(schema.get("type"), list):
@@ -41,19 +54,20 @@ def resolve(schema: Schema) -> Schema:
 
 
 def child(schema: Schema, key: str) -> Schema | None:
-    """The schema of a field of an object; None when there is no such field, {} when anything goes."""
-    if key in schema.get("properties", {}):
-        return resolve(schema["properties"][key])
+    """The schema of a field of an object; None when there is no such field, ANYTHING when anything goes."""
+    properties = schema.get("properties")
+    if properties is not None and key in properties:
+        return resolve(properties[key])
     extra = schema.get("additionalProperties")
     if isinstance(extra, dict):
         return resolve(extra)
     if extra is True or schema.get("x-kubernetes-preserve-unknown-fields") or not schema.get("type"):
-        return {}
-    return {} if schema.get("type") == "object" and "properties" not in schema else None
+        return ANYTHING
+    return ANYTHING if properties is None and schema["type"] == "object" else None
 
 
 def items_of(schema: Schema) -> Schema:
-    return resolve(schema.get("items", {}))
+    return resolve(schema.get("items", ANYTHING))
 
 
 def list_keys(schema: Schema) -> list[str] | None:
@@ -94,12 +108,19 @@ def fill(value: Any, schema: Schema) -> None:
         for key, raw in schema.get("properties", {}).items():
             below = resolve(raw)
             if "default" in below and (key not in value or (value[key] is None and not below.get("nullable"))):
-                value[key] = json.loads(json.dumps(below["default"]))
+                value[key] = copied(below["default"])
         for key, item in value.items():
             fill(item, child(schema, key) or {})
     elif isinstance(value, list):
         for item in value:
             fill(item, items_of(schema))
+
+
+def copied(value: Any) -> Any:
+    """A copy of plain data; three times as fast as copy.deepcopy, which minds cycles."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
 
 
 def without_nulls(value: Any) -> Any:
@@ -110,6 +131,7 @@ def without_nulls(value: Any) -> Any:
 
 
 _RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
+_RFC3339_MICRO = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$")
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
 
 
@@ -179,6 +201,9 @@ def _text_faults(value: str, schema: Schema, path: str) -> Iterator[Cause]:
         yield _wrong(path, value, f"should be at least {schema['minLength']} chars long")
     if schema.get("format") == "date-time" and not _RFC3339.match(value):
         yield _wrong(path, value, f"must be of type date-time: {json.dumps(value)}")
+    if schema.get("format") == "micro-time" and not _RFC3339_MICRO.match(value):
+        # the Go type takes exactly six digits; a datetime whose microsecond happens to be 0 is often written without
+        yield _wrong(path, value, "must be of the form 2006-01-02T15:04:05.000000Z07:00")
     if "pattern" in schema and not re.search(schema["pattern"], value):
         yield _wrong(path, value, f"should match '{schema['pattern']}'")
 
