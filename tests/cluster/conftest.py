@@ -72,6 +72,7 @@ class Stage:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.ports: list[int] = []
         self.gateway = ""
+        self.kubelet: Kubelet
         (folder / "token").write_text(TOKEN)
         self._http = httpx.Client(base_url=server.url, trust_env=False, timeout=10)
 
@@ -197,7 +198,11 @@ def a_stage(folder: Path) -> Iterator[Stage]:
         server = stack.enter_context(FakeApiserver(load_yaml(ROOT / "deploy" / "k8s" / "crd"), port=0))
         registry = stack.enter_context(StandInRegistry(folder / "registry"))
         built = Stage(folder, server, registry, redis)
-        stack.enter_context(Kubelet(server.cluster, built.pods))
+        label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+        headers = {"content-type": "application/merge-patch+json"}
+        url = f"{server.url}/api/v1/namespaces/default"
+        httpx.patch(url, json=label, headers=headers, trust_env=False).raise_for_status()
+        built.kubelet = stack.enter_context(Kubelet(server.cluster, built.pods))
         stack.callback(built.close)
         yield built
 

@@ -23,7 +23,7 @@ class Pod:
     def __init__(self, folder: Path, manifest: dict[str, Any], registry: Path) -> None:
         self.folder, self._manifest, self._registry = folder, manifest, registry
         self.address = f"{manifest['status']['podIP']}:8080"
-        self.failed: tuple[str, int, str] | None = None
+        self._failed: tuple[str, int, str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
         folder.mkdir(parents=True)
@@ -37,8 +37,9 @@ class Pod:
     def _run(self) -> None:
         while not self._stopped.is_set() and not self._fetch():
             self._stopped.wait(0.5)
-        if not self._stopped.is_set():
+        while not self._stopped.is_set():
             self._serve()
+            self._stopped.wait(0.5)
 
     def _fetch(self) -> bool:
         container = self._manifest["spec"]["initContainers"][0]
@@ -48,7 +49,7 @@ class Pod:
         env = {**os.environ, "STAND_IN_REGISTRY": str(self._registry)}
         command = [sys.executable, str(FETCH), *arguments]
         done = subprocess.run(command, env=env, capture_output=True, check=False)
-        self.failed = ("fetch", done.returncode, report.read_text()) if done.returncode else None
+        self._failed = ("fetch", done.returncode, report.read_text()) if done.returncode else None
         return done.returncode == 0
 
     def _serve(self) -> None:
@@ -77,6 +78,9 @@ class Pod:
 
     def trouble(self) -> tuple[str, str] | None:
         return None
+
+    def failed(self) -> tuple[str, int, str] | None:
+        return self._failed
 
     def stop(self, grace_s: float) -> None:
         if grace_s:
@@ -108,7 +112,6 @@ class Waiting:
 
     def __init__(self, trouble: dict[str, tuple[str, str]], variant: str) -> None:
         self._trouble, self._variant = trouble, variant
-        self.failed = None
 
     def is_ready(self) -> bool:
         return False

@@ -5,10 +5,11 @@ their Deployment directly (there is no ReplicaSet). Every pod has an address of 
 `Runner` can start a real server for it on the port the manifest names.
 """
 
+import random
 import threading
 import uuid
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tests.fakes.fake_apiserver import rollout
 from tests.fakes.fake_apiserver.cluster import Cluster, Write
@@ -31,6 +32,14 @@ class Running(Protocol):
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after grace_s; returns when everything is over. Called in a thread of its own."""
+
+
+@runtime_checkable
+class Initialized(Protocol):
+    """A `Running` that knows how its init containers fare."""
+
+    def failed(self) -> tuple[str, int, str] | None:
+        """The one that failed last: its name, exit code and termination message; None while none did."""
 
 
 class Runner(Protocol):
@@ -68,6 +77,7 @@ class Kubelet:
         self._running: dict[str, Running] = {}
         self._stopping: dict[str, threading.Thread] = {}
         self._addresses = 0
+        self._network = random.randrange(16, 250)  # two clusters on one machine must not share addresses
         self._refusals: dict[str, str] = {}
         self.most_pods: int | None = None
         """A quota of the namespace in pods; None is no quota."""
@@ -207,7 +217,7 @@ class Kubelet:
             return
         if not pod.get("status", {}).get("podIP"):
             self._addresses += 1
-            address = f"127.66.{self._addresses // 250}.{self._addresses % 250 + 1}"
+            address = f"127.{self._network}.{self._addresses // 250}.{self._addresses % 250 + 1}"
             pod = self._say(pod, {"phase": "Pending", "podIP": address, "podIPs": [{"ip": address}]})
         if uid not in self._running:
             self._running[uid] = self._runner.start(pod)
@@ -231,10 +241,19 @@ class Kubelet:
             }
             for c in pod["spec"]["containers"]
         ]
+        failed = running.failed() if isinstance(running, Initialized) else None
+        if failed is not None:
+            for container in containers:
+                container["state"] = {"waiting": {"reason": "PodInitializing"}}
         conditions = [rollout.condition(old, type_, ready, "") for type_ in ("Ready", "ContainersReady")]
         self._say(
             pod,
-            {"phase": "Pending" if trouble else "Running", "conditions": conditions, "containerStatuses": containers},
+            {
+                "phase": "Pending" if trouble or failed else "Running",
+                "conditions": conditions,
+                "containerStatuses": containers,
+                "initContainerStatuses": [_init_status(c, failed) for c in pod["spec"].get("initContainers", [])],
+            },
         )
 
     def _say(self, pod: Object, status: Object) -> Object:
@@ -272,3 +291,13 @@ class Kubelet:
             elif live.get("endpoints") != wanted["endpoints"] or live.get("ports") != wanted["ports"]:
                 body = {**live, "endpoints": wanted["endpoints"], "ports": wanted["ports"]}
                 self._cluster.update(kind, meta["namespace"], name, body, _MADE)
+
+
+def _init_status(container: Object, failed: tuple[str, int, str] | None) -> Object:
+    """An init container that has done its work, or waits to be started again after it failed."""
+    about = {"name": container["name"], "image": container.get("image", ""), "imageID": "", "restartCount": 0}
+    if failed is None or failed[0] != container["name"]:
+        return {**about, "ready": True, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    ended = {"terminated": {"exitCode": failed[1], "reason": "Error", "message": failed[2]}}
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}}
+    return {**about, "ready": False, "state": waiting, "lastState": ended}

@@ -18,7 +18,7 @@ from kingmaker_controller.rollout.facts import Event
 logger = logging.getLogger(__name__)
 
 QUEUE_SIZE: Final = 2000
-_MAX_NOTE: Final = 1000
+_MAX_NOTE_BYTES: Final = 1000
 _WARNINGS: Final = frozenset({"InvalidSpec", "VariantFailed", "RoutingNotProgrammed", "WeightDriftCorrected"})
 
 
@@ -70,7 +70,9 @@ class Events:
 
 
 def _body(regarding: Object, event: Event, now: datetime, namespace: str, holder: str) -> Object:
-    note = event.message if len(event.message) <= _MAX_NOTE else event.message[: _MAX_NOTE - 3] + "..."
+    note = event.message
+    if len(note.encode()) > _MAX_NOTE_BYTES:
+        note = note.encode()[: _MAX_NOTE_BYTES - 3].decode(errors="ignore") + "..."
     mark = "\0".join((regarding["uid"], event.reason, note))
     return {
         "apiVersion": EVENT.api_version,
