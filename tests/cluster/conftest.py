@@ -189,8 +189,8 @@ class Stage:
 
 
 @contextlib.contextmanager
-def a_stage(folder: Path) -> Iterator[Stage]:
-    """An empty namespace with a cluster around it; controllers and gateway are not started."""
+def a_stage(folder: Path, runner: Any = None) -> Iterator[Stage]:
+    """An empty namespace with a cluster around it; controllers and gateway are not started. runner: of the pods."""
     with contextlib.ExitStack() as stack:
         redis = Valkey(folder, take_free_port())
         redis.start()
@@ -202,7 +202,7 @@ def a_stage(folder: Path) -> Iterator[Stage]:
         headers = {"content-type": "application/merge-patch+json"}
         url = f"{server.url}/api/v1/namespaces/default"
         httpx.patch(url, json=label, headers=headers, trust_env=False).raise_for_status()
-        built.kubelet = stack.enter_context(Kubelet(server.cluster, built.pods))
+        built.kubelet = stack.enter_context(Kubelet(server.cluster, runner or built.pods))
         stack.callback(built.close)
         yield built
 

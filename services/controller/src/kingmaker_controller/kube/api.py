@@ -221,7 +221,7 @@ class Api:
 async def connect(kubeconfig: Path | None, on_request: Callable[[str, str, int], None]) -> Api:
     """A client of the cluster a kubeconfig names, or of the one this pod runs in. Raises BadSettings."""
     settings = Configuration()
-    settings.retries = False  # who calls knows whether and when to try again
+    settings.retries = None  # who calls knows whether and when to try again; False would be taken for a number
     try:
         if kubeconfig is not None:
             await kubernetes_config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
