@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick stats-report check format lock clean
+.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: .venv/.ready ## What a change must pass before tests: ruff, mypy --strict
 
 format: .venv/.ready ## Format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
+
+crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
+	@$(PY) scripts/crd
 
 lock: ## Resolve dependencies anew and export requirements/*.txt
 	@scripts/lock $(ARGS)

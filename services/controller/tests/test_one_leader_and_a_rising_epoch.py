@@ -28,74 +28,74 @@ def open_state(tmp_path: Path) -> Iterator[Callable[[], State]]:
         state.close()
 
 
-def test_a_takeover_exceeds_every_epoch_anybody_has_seen(open_state: Callable[[], State]) -> None:
+async def test_a_takeover_exceeds_every_epoch_anybody_has_seen(open_state: Callable[[], State]) -> None:
     state = open_state()
-    assert Leader(state, "a").acquire([], NOW) == 1
-    assert Leader(state, "b").acquire([7, 3], NOW) == 8, "the lock is ours: the holder of the lease is dead"
-    assert Leader(state, "c").acquire([2], NOW) == 9
+    assert await Leader(state, "a").acquire([], NOW) == 1
+    assert await Leader(state, "b").acquire([7, 3], NOW) == 8, "the lock is ours: the holder of the lease is dead"
+    assert await Leader(state, "c").acquire([2], NOW) == 9
 
 
-def test_a_living_holder_is_named_and_keeps_the_lease(open_state: Callable[[], State]) -> None:
+async def test_a_living_holder_is_named_and_keeps_the_lease(open_state: Callable[[], State]) -> None:
     first, second = open_state(), open_state()
     leader = Leader(first, "pid 1 on here")
-    leader.acquire([], NOW)
+    await leader.acquire([], NOW)
     with pytest.raises(LeaseHeld, match="pid 1 on here, last seen 2026-11-21"):
-        Leader(second, "pid 2 on here").acquire([], NOW)
-    leader.confirm()
+        await Leader(second, "pid 2 on here").acquire([], NOW)
+    await leader.confirm()
 
 
-def test_renewing_keeps_the_epoch_and_shows_the_time(open_state: Callable[[], State]) -> None:
+async def test_renewing_keeps_the_epoch_and_shows_the_time(open_state: Callable[[], State]) -> None:
     state = open_state()
     leader = Leader(state, "a")
-    leader.acquire([], NOW)
-    leader.renew(NOW.replace(hour=5))
-    leader.confirm()
-    assert state.read_lease() == Lease("a", 1, "2026-11-21T05:00:00.000Z")
+    await leader.acquire([], NOW)
+    await leader.renew(NOW.replace(hour=5))
+    await leader.confirm()
+    assert await state.read_lease() == Lease("a", 1, "2026-11-21T05:00:00.000Z")
 
 
-def test_a_released_lease_keeps_its_epoch(open_state: Callable[[], State]) -> None:
+async def test_a_released_lease_keeps_its_epoch(open_state: Callable[[], State]) -> None:
     first, second = open_state(), open_state()
     leader = Leader(first, "a")
-    leader.acquire([4], NOW)
-    leader.release()
-    assert Leader(second, "b").acquire([], NOW) == 6
+    await leader.acquire([4], NOW)
+    await leader.release()
+    assert await Leader(second, "b").acquire([], NOW) == 6
 
 
-def test_a_lease_taken_away_is_noticed(open_state: Callable[[], State]) -> None:
+async def test_a_lease_taken_away_is_noticed(open_state: Callable[[], State]) -> None:
     state = open_state()
     leader = Leader(state, "a")
-    leader.acquire([], NOW)
-    assert state.swap_lease(state.read_lease(), Lease("thief", 9, "t"))
+    await leader.acquire([], NOW)
+    assert await state.swap_lease(await state.read_lease(), Lease("thief", 9, "t"))
     with pytest.raises(LeaderLost, match="thief"):
-        leader.confirm()
+        await leader.confirm()
     with pytest.raises(LeaderLost):
-        leader.raise_above(20, NOW)
-    leader.release()
-    assert state.read_lease() == Lease("thief", 9, "t")
+        await leader.raise_above(20, NOW)
+    await leader.release()
+    assert await state.read_lease() == Lease("thief", 9, "t")
 
 
-def test_the_epoch_is_raised_above_a_record_and_never_lowered(open_state: Callable[[], State]) -> None:
+async def test_the_epoch_is_raised_above_a_record_and_never_lowered(open_state: Callable[[], State]) -> None:
     state = open_state()
     leader = Leader(state, "a")
-    leader.acquire([], NOW)
-    assert leader.raise_above(12, NOW) == 13
-    assert leader.raise_above(5, NOW) == 13
-    assert state.read_lease().epoch == 13
+    await leader.acquire([], NOW)
+    assert await leader.raise_above(12, NOW) == 13
+    assert await leader.raise_above(5, NOW) == 13
+    assert (await state.read_lease()).epoch == 13
 
 
-def test_a_swap_against_another_lease_changes_nothing(open_state: Callable[[], State]) -> None:
+async def test_a_swap_against_another_lease_changes_nothing(open_state: Callable[[], State]) -> None:
     state = open_state()
     lease = Lease("a", 1, "t")
-    assert state.swap_lease(None, lease)
-    assert not state.swap_lease(None, Lease("b", 2, "t"))
-    assert not state.swap_lease(Lease("a", 2, "t"), Lease("b", 3, "t"))
-    assert state.read_lease() == lease
+    assert await state.swap_lease(None, lease)
+    assert not await state.swap_lease(None, Lease("b", 2, "t"))
+    assert not await state.swap_lease(Lease("a", 2, "t"), Lease("b", 3, "t"))
+    assert await state.read_lease() == lease
 
 
-def test_models_and_their_audit_survive_and_the_log_is_bounded(open_state: Callable[[], State]) -> None:
+async def test_models_and_their_audit_survive_and_the_log_is_bounded(open_state: Callable[[], State]) -> None:
     state = open_state()
     stored = StoredModel("default/flights", "t", 3, {"a": [1]}, Status(phase="Stable", message="ü"), removed=False)
-    state.save(stored, [Event("First", "f")] + [Event("More", str(i)) for i in range(AUDIT_ROWS)], NOW)
+    await state.save(stored, [Event("First", "f")] + [Event("More", str(i)) for i in range(AUDIT_ROWS)], NOW)
     again = open_state()
     assert again.models() == {"default/flights": stored}
     entries = again.audit("default/flights", AUDIT_ROWS + 5)

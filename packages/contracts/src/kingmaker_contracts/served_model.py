@@ -1,14 +1,17 @@
 """ServedModel (kingmaker.dev/v1alpha1): the resource people write, from a file or kubectl.
 
-One definition for both: field descriptions are what `kubectl explain` shows, the rules are a table
-whose messages are the same wherever a resource is checked. Unknown fields are errors.
+One definition for both: field descriptions are what `kubectl explain` shows, the rules (`rules`) are a table
+whose messages are the same wherever a resource is checked, and `crd` makes the cluster's schema of all of it.
+Unknown fields are errors.
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+
+from kingmaker_contracts.rules import NOT_YET, RULES
 
 API_VERSION: Final = "kingmaker.dev/v1alpha1"
 KIND: Final = "ServedModel"
@@ -16,6 +19,7 @@ NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
 VariantName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+_BY_NAME: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 Decimal = Annotated[str, Field(pattern=r"^-?[0-9]*\.?[0-9]+$", max_length=20)]
 
 
@@ -23,20 +27,52 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False)
 
 
-class Champion(_Part):
+class Resources(_Part):
+    """What one model-server pod gets on Kubernetes: requests and limits at once. Child processes have no limits."""
+
+    cpu: Annotated[str, Field(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$", max_length=16)] = Field(
+        default="1", description="CPU of one pod, as 500m or 2. A model server runs one thread for each whole core."
+    )
+    memory: Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|k|M|G)?$", max_length=16)] = Field(
+        default="512Mi", description="Memory of one pod, as 512Mi or 2Gi."
+    )
+
+
+class Autoscaling(_Part):
+    """A HorizontalPodAutoscaler from replicas up to maxReplicas, on Kubernetes."""
+
+    max_replicas: Annotated[int, Field(ge=1, le=100, strict=True)] = Field(description="The most pods there may be.")
+    target_cpu_percent: Annotated[int, Field(ge=1, le=100, strict=True)] = Field(
+        default=70, description="More pods are started when they use more of their CPU than this, on average."
+    )
+
+
+class _Pods(_Part):
+    """What every variant says of its pods."""
+
+    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(default=1, description="Model-server processes.")
+    resources: Resources = Field(default=Resources(), description="What one pod gets on Kubernetes.")
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Let Kubernetes choose the number of pods, replicas being the fewest."
+    )
+    priority_class_name: str | None = Field(
+        default=None, min_length=1, max_length=253, description="PriorityClass of the pods on Kubernetes."
+    )
+
+
+class Champion(_Pods):
     """The variant that serves first. Who reigns now stands in status.champion."""
 
     name: VariantName = Field(description="Name of the variant: part of header x-variant, metrics and pod names.")
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="Model version: models:/NAME/VERSION or models:/NAME@ALIAS; locally also a path beside the file. "
-        "An alias is resolved once, when this identity is accepted.",
+        description="Model version: models:/NAME/VERSION or models:/NAME@ALIAS; locally also a path beside the "
+        "file. An alias is resolved once, when this identity is accepted.",
     )
-    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(default=1, description="Model-server processes.")
 
 
-class Challenger(_Part):
+class Challenger(_Pods):
     """A variant that wants the crown."""
 
     name: VariantName = Field(description="Name of the variant; unique, and not the champion's.")
@@ -47,12 +83,12 @@ class Challenger(_Part):
         max_length=128,
         description="Follow an alias: every new version is a new challenger.",
     )
-    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(default=1, description="Model-server processes.")
     max_weight: Percent = Field(
         default=100, description="The most live traffic an automatic rollout may give it, percent."
     )
     mirror_percent: Percent | None = Field(
-        default=None, description="Percent of the champion's requests copied to it. Copies never reach the client."
+        default=None,
+        description="Percent of the champion's requests copied to it. Answers to copies never reach the client.",
     )
 
 
@@ -60,9 +96,11 @@ class StickySpec(_Part):
     """What keeps a caller with one variant."""
 
     source: Literal["Header", "Feature", "PredictionId"] = Field(
-        description="Header or Feature hash the named header or feature; PredictionId draws anew each time."
+        description="Header: the value of the header `name`. Feature: the value of the feature `name` in the first "
+        "row. PredictionId: nothing; every request is drawn anew. A caller without the header or feature is drawn "
+        "anew too."
     )
-    name: str | None = Field(default=None, max_length=128, description="The header or the feature.")
+    name: str | None = Field(default=None, min_length=1, max_length=128, description="Which header or which feature.")
     salt: str | None = Field(
         default=None, max_length=64, description="Changing it shuffles every caller. Default: namespace/name."
     )
@@ -77,7 +115,9 @@ class Step(_Part):
     min_samples: int | None = Field(
         default=None, ge=0, description="Stay until the challenger has answered this often."
     )
-    approval: Literal["Required", "None"] = Field(default="None", description="Required: a person says when to go on.")
+    approval: Literal["Required", "None"] = Field(
+        default="None", description="Required: it stays until a person says to go on. None: it goes on by itself."
+    )
 
 
 class Rollout(_Part):
@@ -85,17 +125,33 @@ class Rollout(_Part):
 
     strategy: Literal["Manual", "Automatic"] = Field(
         default="Manual",
-        description="Manual: live weights follow spec.weights. Automatic: they follow steps and gates.",
+        description="Manual: live weights follow spec.weights. Automatic: they follow steps and gates (not "
+        "supported yet).",
     )
     on_promote: Literal["SwapChampion", "RouteOnly", "Notify"] = Field(
-        default="SwapChampion", description="What a promotion changes."
+        default="SwapChampion",
+        description="What a promotion does. SwapChampion: the challenger reigns, and the registry's alias champion "
+        "moves to it. RouteOnly: it reigns, the registry stays. Notify: nothing changes, an event says who won.",
     )
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = Field(
-        default="Hold", description="What happens at maxDurationSeconds without a verdict."
+        default="Hold",
+        description="What happens at maxDurationSeconds without a verdict. Hold: weights stay as they are and an "
+        "event asks a person. Rollback: challengers get nothing. Promote: the challenger reigns.",
     )
-    max_duration_seconds: int | None = Field(default=None, ge=1, description="The longest a rollout may take.")
-    holdback_seconds: int = Field(default=86400, ge=0, description="Keep the old champion warm this long.")
-    steps: list[Step] = Field(default=[], max_length=20, description="The steps of an automatic rollout.")
+    max_duration_seconds: int | None = Field(
+        default=None, ge=1, description="The longest a rollout may take; then onInconclusive decides."
+    )
+    holdback_seconds: int = Field(
+        default=86400,
+        ge=0,
+        description="Keep the old champion warm this long after a promotion, for an instant way back.",
+    )
+    steps: list[Step] = Field(
+        default=[],
+        max_length=20,
+        description="The steps of an automatic rollout, in order; their weights never fall.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
 
 class Analysis(_Part):
@@ -104,24 +160,43 @@ class Analysis(_Part):
     alpha: Annotated[str, Field(pattern=r"^0?\.[0-9]+$", max_length=10)] = Field(
         default="0.05", description="Chance of a false alarm that is accepted, as a decimal string."
     )
-    method: Literal["AnytimeValid", "FixedHorizon"] = Field(default="AnytimeValid", description="The kind of test.")
-    unit: Literal["Request", "StickyKey"] = Field(default="Request", description="What counts as one observation.")
+    method: Literal["AnytimeValid", "FixedHorizon"] = Field(
+        default="AnytimeValid",
+        description="AnytimeValid: may be looked at all the time and decide early. FixedHorizon: decides once, at "
+        "its end.",
+    )
+    unit: Literal["Request", "StickyKey"] = Field(
+        default="Request",
+        description="What counts as one observation. Request: each prediction. StickyKey: all predictions of one "
+        "caller together.",
+    )
 
 
 class Gate(_Part):
     """One condition of promotion."""
 
     name: str = Field(max_length=40, description="Unique name of the gate.")
-    type: Literal["Superiority", "NonInferiority", "Absolute"] = Field(description="What is compared with what.")
+    type: Literal["Superiority", "NonInferiority", "Absolute"] = Field(
+        description="Superiority: the challenger is better than the champion. NonInferiority: it is at most margin "
+        "worse. Absolute: its own value lies between min and max."
+    )
     metric: Literal[
         "accuracy", "auc", "logLoss", "brier", "errorRate", "latencyP50", "latencyP95", "latencyP99",
         "agreement", "psiMax", "driftedShare",
     ] = Field(description="What is measured.")  # fmt: skip
-    margin: Decimal | None = Field(default=None, description="How much worse is still fine.")
-    relative_margin: Decimal | None = Field(default=None, description="The same as a share of the champion's value.")
+    margin: Decimal | None = Field(
+        default=None, description="How much worse is still fine, in the metric's unit, as a decimal string."
+    )
+    relative_margin: Decimal | None = Field(
+        default=None, description="The same as a share of the champion's value: 0.10 is 10 %."
+    )
     min: Decimal | None = Field(default=None, description="An Absolute gate's lower bound.")
     max: Decimal | None = Field(default=None, description="An Absolute gate's upper bound.")
-    on_fail: Literal["Rollback", "Hold", "Ignore"] = Field(default="Rollback", description="What a failure does.")
+    on_fail: Literal["Rollback", "Hold", "Ignore"] = Field(
+        default="Rollback",
+        description="What a failure does. Rollback: challengers get nothing. Hold: weights stay. Ignore: it is "
+        "only shown.",
+    )
 
 
 class LimitsSpec(_Part):
@@ -145,24 +220,35 @@ class Spec(_Part):
     """What should be served."""
 
     champion: Champion = Field(description="The variant that serves first.")
-    challengers: list[Challenger] = Field(default=[], max_length=8, description="The variants that want the crown.")
+    challengers: list[Challenger] = Field(
+        default=[],
+        max_length=8,
+        description="The variants that want the crown, each with a name of its own.",
+        json_schema_extra=_BY_NAME,
+    )
     weights: dict[str, Percent] = Field(
         default={},
         max_length=8,
         description="Live traffic of each challenger, percent. The champion gets what is left.",
     )
     mode: Literal["Shadow", "Canary", "ABTest", "BlueGreen"] = Field(
-        default="Canary", description="How challengers meet traffic."
+        default="Canary",
+        description="How challengers meet traffic. Shadow: only copies. Canary: a growing share. ABTest: a fixed "
+        "share of callers, each staying with one variant. BlueGreen: one challenger, nothing or everything.",
     )
     paused: bool = Field(default=False, strict=True, description="Freeze live weights as they are.")
     overrides: Literal["Denied", "Allowed"] = Field(
-        default="Denied", description="Whether a client may name the variant it wants."
+        default="Denied",
+        description="Whether a client may name the variant it wants, by header x-kingmaker-variant or in the path. "
+        "Denied: such a request is answered 403.",
     )
     sticky: StickySpec | None = Field(default=None, description="What keeps a caller with one variant.")
     limits: LimitsSpec = Field(default=LimitsSpec(), description="Bounds of one request and of the model.")
     rollout: Rollout = Field(default=Rollout(), description="How weights change.")
     analysis: Analysis | None = Field(default=None, description="How evidence is judged.")
-    gates: list[Gate] = Field(default=[], max_length=16, description="Conditions of promotion.")
+    gates: list[Gate] = Field(
+        default=[], max_length=16, description="Conditions of promotion.", json_schema_extra=_BY_NAME
+    )
 
 
 class Metadata(BaseModel):
@@ -199,112 +285,6 @@ class InvalidResource(ValueError):
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("\n".join(map(str, faults)))
         self.faults = faults
-
-
-class Rule(NamedTuple):
-    """A condition across fields. broken(spec) gives the paths, under spec, where it does not hold."""
-
-    message: str
-    broken: Callable[[Spec], list[str]]
-
-
-def _names(spec: Spec) -> set[str]:
-    return {challenger.name for challenger in spec.challengers}
-
-
-def _at(path: str, is_broken: bool) -> list[str]:
-    return [path] if is_broken else []
-
-
-def _gates(spec: Spec, is_broken: Callable[[Gate], bool]) -> list[str]:
-    return [f"gates[{i}]" for i, gate in enumerate(spec.gates) if is_broken(gate)]
-
-
-def _rising(steps: list[Step]) -> bool:
-    weights = [step.weight or 0 for step in steps]
-    return weights == sorted(weights)
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    Rule(
-        "a challenger cannot carry the champion's name",
-        lambda s: [f"challengers[{i}].name" for i, c in enumerate(s.challengers) if c.name == s.champion.name],
-    ),
-    Rule(
-        "two challengers carry this name",
-        lambda s: [
-            f"challengers[{i}].name"
-            for i, c in enumerate(s.challengers)
-            if c.name in {before.name for before in s.challengers[:i]}
-        ],
-    ),
-    Rule(
-        "challenger weights add up to more than 100; the champion gets what is left",
-        lambda s: _at("weights", sum(s.weights.values()) > 100),
-    ),
-    Rule(
-        "weights names something that is no challenger; the champion is never weighted, it gets what is left",
-        lambda s: [f"weights.{name}" for name in s.weights if name not in _names(s)],
-    ),
-    Rule(
-        "mode Shadow gives challengers no live traffic: leave weights out or 0",
-        lambda s: _at("weights", s.mode == "Shadow" and any(s.weights.values())),
-    ),
-    Rule(
-        "mode ABTest needs spec.sticky, so that a caller stays with one variant",
-        lambda s: _at("sticky", s.mode == "ABTest" and s.sticky is None),
-    ),
-    Rule(
-        "mode BlueGreen needs exactly one challenger",
-        lambda s: _at("challengers", s.mode == "BlueGreen" and len(s.challengers) != 1),
-    ),
-    Rule(
-        "a challenger needs exactly one of model and modelAlias",
-        lambda s: [
-            f"challengers[{i}]" for i, c in enumerate(s.challengers) if (c.model is None) == (c.model_alias is None)
-        ],
-    ),
-    Rule(
-        "sticky source Header and Feature need a name",
-        lambda s: _at("sticky.name", s.sticky is not None and s.sticky.source != "PredictionId" and not s.sticky.name),
-    ),
-    Rule("step weights must not fall", lambda s: _at("rollout.steps", not _rising(s.rollout.steps))),
-    Rule(
-        "a step has either weight or mirrorPercent",
-        lambda s: [
-            f"rollout.steps[{i}]"
-            for i, step in enumerate(s.rollout.steps)
-            if (step.weight is None) == (step.mirror_percent is None)
-        ],
-    ),
-    Rule(
-        "two gates carry this name",
-        lambda s: [f"gates[{i}].name" for i, g in enumerate(s.gates) if g.name in {b.name for b in s.gates[:i]}],
-    ),
-    Rule(
-        "a NonInferiority gate needs exactly one of margin and relativeMargin",
-        lambda s: _gates(s, lambda g: g.type == "NonInferiority" and (g.margin is None) == (g.relative_margin is None)),
-    ),
-    Rule(
-        "an Absolute gate needs min or max",
-        lambda s: _gates(s, lambda g: g.type == "Absolute" and g.min is None and g.max is None),
-    ),
-)
-"""Every rule across fields, with the words people read. Their CEL forms were tried on a real apiserver."""
-
-NOT_YET: Final[tuple[Rule, ...]] = (
-    Rule(
-        "Automatic is not supported yet; use Manual", lambda s: _at("rollout.strategy", s.rollout.strategy != "Manual")
-    ),
-    Rule("steps are not supported yet", lambda s: _at("rollout.steps", bool(s.rollout.steps))),
-    Rule("gates are not supported yet", lambda s: _at("gates", bool(s.gates))),
-    Rule("analysis is not supported yet", lambda s: _at("analysis", s.analysis is not None)),
-    Rule(
-        "modelAlias is not supported yet; name the version or use model: models:/NAME@ALIAS",
-        lambda s: [f"challengers[{i}].modelAlias" for i, c in enumerate(s.challengers) if c.model_alias is not None],
-    ),
-)
-"""Parts of the schema nothing acts on yet. A resource that uses them is refused rather than half obeyed."""
 
 
 def parse(data: Any) -> ServedModel:

@@ -5,6 +5,7 @@
 
 import hmac
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,14 +19,23 @@ from starlette.routing import Route
 from kingmaker_contracts import keys, problems
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.served_model import Spec
-from kingmaker_controller.loop import Loop, Model
-from kingmaker_controller.state import State
+from kingmaker_controller.loop import Loop, Model, Records
 from kingmaker_servicekit import metrics_endpoint
 
 
-def build(loop: Loop, state: State, token: str, registry: CollectorRegistry, is_ready: Callable[[], bool]) -> Starlette:
-    """The app. is_ready: for /health/ready."""
-    models = _Models(loop, state)
+@dataclass(frozen=True, slots=True)
+class View:
+    """What there is to show."""
+
+    loop: Loop
+    records: Records
+
+
+def build(
+    view: Callable[[], View | None], token: str, registry: CollectorRegistry, is_ready: Callable[[], bool]
+) -> Starlette:
+    """The app. view: None while another controller leads; is_ready: for /health/ready."""
+    models = _Models(view)
 
     def guarded(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -46,8 +56,19 @@ def build(loop: Loop, state: State, token: str, registry: CollectorRegistry, is_
 
 
 class _Models:
-    def __init__(self, loop: Loop, state: State) -> None:
-        self._loop, self._state = loop, state
+    def __init__(self, view: Callable[[], View | None]) -> None:
+        self._view = view
+
+    @property
+    def _loop(self) -> Loop:
+        return self._shown.loop
+
+    @property
+    def _shown(self) -> View:
+        view = self._view()
+        if view is None:
+            raise Problem(Code.NOT_READY, "this controller waits in line; ask the one that leads")
+        return view
 
     def all(self, _: Request) -> list[dict[str, Any]]:
         return [_shown(model, is_full=False) for _, model in sorted(self._loop.models.items())]
@@ -60,7 +81,7 @@ class _Models:
         text = request.query_params.get("limit", "200")
         if not text.isdecimal() or not 1 <= int(text) <= 1000:
             raise Problem(Code.BAD_INPUT, f"limit is {text!r}, expected 1 to 1000")
-        entries = self._state.audit(self._find(request).id, int(text))
+        entries = self._shown.records.audit(self._find(request).id, int(text))
         return [{"time": e.time, "reason": e.reason, "message": e.message} for e in reversed(entries)]
 
     def _find(self, request: Request) -> Model:

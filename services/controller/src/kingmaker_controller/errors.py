@@ -25,12 +25,37 @@ class LeaderLost(ControllerError):
     exit_code = 4
 
 
+class StatusOutdated(ControllerError):
+    """Somebody else wrote the status since it was read; it has to be read again."""
+
+
+class LeaseUnavailable(ControllerError):
+    """Whoever keeps the lease did not answer; nothing is known of it."""
+
+
 class FetchFailed(ControllerError):
     """A model version could not be fetched. reason: one CamelCase word of the fetch step, or ours."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class KubernetesError(ControllerError):
+    """The API server refused. status: HTTP's; reason: one CamelCase word, as Conflict or Expired."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{message} ({reason or status})")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class KubernetesUnavailable(KubernetesError):
+    """The API server did not answer, or broke off."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, "Unavailable", message)
 
 
 class StoreUnavailable(ControllerError):

@@ -1,17 +1,22 @@
 """Leadership: one holder at a time, and a number (epoch) that only grows with every takeover.
 
-The algorithm knows a small compare-and-swap store and nothing else: a row of the local state file
-now, a Kubernetes Lease later. The epoch fences: a record written by an earlier leader is lower than
-anything the next one writes.
+The algorithm knows a small compare-and-swap store and nothing else: a row of the local state file, or a
+Kubernetes Lease. The epoch fences: a record written by an earlier leader is lower than anything the next
+one writes.
 """
 
-from collections.abc import Iterable
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from kingmaker_controller.errors import LeaderLost, LeaseHeld
+from kingmaker_controller.errors import LeaderLost, LeaseHeld, LeaseUnavailable
 from kingmaker_controller.rollout.facts import stamp
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +29,11 @@ class Lease:
 
 
 class LeaseStore(Protocol):
-    def read_lease(self) -> Lease | None: ...
+    """Every method raises LeaseUnavailable when the store does not answer."""
 
-    def swap_lease(self, old: Lease | None, new: Lease) -> bool:
+    async def read_lease(self) -> Lease | None: ...
+
+    async def swap_lease(self, old: Lease | None, new: Lease) -> bool:
         """Replace old by new, or change nothing and say False when the stored one is not old."""
         ...
 
@@ -35,57 +42,108 @@ class LeaseStore(Protocol):
         ...
 
 
-class Leader:
-    """holder: the words that name this process to whoever is refused."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """look_s: how often the lease is looked at; renew_s: how often it is renewed; give_up_s: without a word from the
+    store for this long, leadership counts as lost."""
 
-    def __init__(self, store: LeaseStore, holder: str) -> None:
+    look_s: float = 1.0
+    renew_s: float = 10.0
+    give_up_s: float = 60.0
+
+
+class Leader:
+    """holder: the words that name this process to whoever is refused, and no other; clock: monotonic seconds."""
+
+    def __init__(
+        self, store: LeaseStore, holder: str, pace: Pace | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._holder = holder
+        self._pace = pace or Pace()
+        self._clock = clock
         self._lease: Lease | None = None
+        self._looked = self._renewed = self._tried = clock()
+        self._one_at_a_time = asyncio.Lock()
 
     @property
     def epoch(self) -> int:
         return self._lease.epoch if self._lease else 0
 
-    def acquire(self, epochs: Iterable[int], now: datetime) -> int:
+    async def acquire(self, epochs: Iterable[int], now: datetime) -> int:
         """Take the lease with epoch 1 + the highest seen anywhere. Raises LeaseHeld."""
-        old = self._store.read_lease()
+        old = await self._store.read_lease()
         if old is not None and old.holder and self._store.is_held(old, now):
             raise LeaseHeld(f"another controller already works on this state: {old.holder}, last seen {old.renewed_at}")
         highest = max((*epochs, old.epoch if old else 0), default=0)
         new = Lease(self._holder, highest + 1, stamp(now))
-        if not self._store.swap_lease(old, new):
+        if not await self._store.swap_lease(old, new):
             raise LeaseHeld("another controller took the lease at the same moment")
         self._lease = new
+        self._looked = self._renewed = self._clock()
         return new.epoch
 
-    def confirm(self) -> None:
+    async def hold(self, now: datetime) -> None:
+        """Look and renew when it is time; call it before every piece of work. Raises LeaderLost."""
+        async with self._one_at_a_time:
+            at = self._clock()
+            try:
+                if at - self._renewed >= self._pace.renew_s and at - self._tried >= min(1.0, self._pace.renew_s):
+                    self._tried = at
+                    await self.renew(now)
+                elif at - self._looked >= self._pace.look_s:
+                    await self.confirm()
+            except LeaseUnavailable as error:
+                logger.warning("the lease cannot be looked at", extra={"error": str(error)})
+            if self._clock() - max(self._looked, self._renewed) >= self._pace.give_up_s:
+                raise LeaderLost(f"the lease could not be renewed for {self._pace.give_up_s:g} s")
+
+    async def keep(self, now: Callable[[], datetime]) -> None:
+        """Hold it until cancelled, whatever else is being done. Raises LeaderLost."""
+        while True:
+            await self.hold(now())
+            await asyncio.sleep(min(self._pace.look_s, self._pace.renew_s) / 2)
+
+    async def confirm(self) -> None:
         """Raises LeaderLost when the stored lease is not ours any more."""
-        stored = self._store.read_lease()
-        if self._lease is None or stored != self._lease:
-            raise LeaderLost(f"the lease is held by {stored.holder if stored else 'nobody'} now")
+        stored = await self._store.read_lease()
+        if self._lease is None or not self._is_ours(stored):
+            raise LeaderLost(f"the lease is held by {stored.holder or 'nobody' if stored else 'nobody'} now")
+        self._looked = self._clock()
 
-    def renew(self, now: datetime) -> None:
+    async def renew(self, now: datetime) -> None:
         """Say again that we live, for stores that judge by age. Raises LeaderLost."""
-        self.confirm()
         if self._lease is not None:
-            new = replace(self._lease, renewed_at=stamp(now))
-            if not self._store.swap_lease(self._lease, new):
-                raise LeaderLost("the lease changed while it was renewed")
-            self._lease = new
+            await self._swap(replace(self._lease, renewed_at=stamp(now)), "while it was renewed")
 
-    def raise_above(self, epoch: int, now: datetime) -> int:
+    async def raise_above(self, epoch: int, now: datetime) -> int:
         """Our own lease with a higher epoch than one found in Redis. Raises LeaderLost."""
-        self.confirm()
-        if self._lease is not None and epoch >= self._lease.epoch:
-            new = replace(self._lease, epoch=epoch + 1, renewed_at=stamp(now))
-            if not self._store.swap_lease(self._lease, new):
-                raise LeaderLost("the lease changed while its epoch was raised")
-            self._lease = new
-        return self.epoch
+        async with self._one_at_a_time:
+            await self.confirm()
+            if self._lease is not None and epoch >= self._lease.epoch:
+                new = replace(self._lease, epoch=epoch + 1, renewed_at=stamp(now))
+                await self._swap(new, "while its epoch was raised")
+            return self.epoch
 
-    def release(self) -> None:
-        """Give the lease back; its epoch stays on record. Quiet when it was lost already."""
-        if self._lease is not None:
-            self._store.swap_lease(self._lease, replace(self._lease, holder=""))
-            self._lease = None
+    async def release(self) -> None:
+        """Give the lease back; its epoch stays on record. Quiet when it was lost already or nobody answers."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            try:
+                await self._store.swap_lease(lease, replace(lease, holder=""))
+            except LeaseUnavailable as error:
+                logger.warning("the lease could not be given back", extra={"error": str(error)})
+
+    async def _swap(self, new: Lease, when: str) -> None:
+        if not await self._store.swap_lease(self._lease, new):
+            stored = await self._store.read_lease()
+            if not self._is_ours(stored):  # an answer that got lost can make our own last word look like another's
+                raise LeaderLost(f"the lease changed {when}; {stored.holder if stored else 'nobody'} holds it")
+            if not await self._store.swap_lease(stored, new):
+                raise LeaderLost(f"the lease changed {when}")
+        self._lease = new
+        self._looked = self._renewed = self._clock()
+
+    def _is_ours(self, stored: Lease | None) -> bool:
+        mine = self._lease
+        return stored is not None and mine is not None and (stored.holder, stored.epoch) == (mine.holder, mine.epoch)

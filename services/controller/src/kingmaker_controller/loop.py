@@ -1,17 +1,18 @@
-"""The loop: look at file, processes and Redis, decide, and carry the decision out, model by model.
+"""The loop: look at resources, what runs and Redis, decide, and carry the decision out, model by model.
 
-Order within one step: the status is on disk before Redis sees the record it speaks of, and Redis has
-the record before processes are started or stopped for it. Every look is cheap and repeated, so nothing
-is lost when one fails.
+Order within one reconcile: the status is durable before Redis sees the record it speaks of, and Redis has
+the record before anything is started or stopped for it. A model is due when something about it was reported,
+and at every sweep, so nothing is lost when a report is.
 """
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -19,20 +20,58 @@ from kingmaker_contracts import keys, served_model
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_contracts.served_model import Fault, InvalidResource, ServedModel
 from kingmaker_contracts.status import RoutingStatus, Status
-from kingmaker_controller.errors import LeaderLost, StoreUnavailable
+from kingmaker_controller.errors import LeaderLost, LeaseUnavailable, StatusOutdated, StoreUnavailable
 from kingmaker_controller.leader import Leader
 from kingmaker_controller.metrics import Metrics
+from kingmaker_controller.queue import WorkQueue
 from kingmaker_controller.redis_store import Overtaken, RedisStore, Stored
-from kingmaker_controller.rollout.facts import Desired, Event, GatewayView, Outcome, RedisView, stamp
+from kingmaker_controller.rollout.facts import (
+    DRAIN_S,
+    Desired,
+    Event,
+    GatewayView,
+    Identity,
+    Outcome,
+    RedisView,
+    age_s,
+    stamp,
+)
 from kingmaker_controller.rollout.reconcile import reconcile
 from kingmaker_controller.runtimes import Runtime
-from kingmaker_controller.sources import Reading, Source
-from kingmaker_controller.state import State, StoredModel
+from kingmaker_controller.sources import Document, Reading, Source
+from kingmaker_controller.state import AuditEntry, StoredModel
 
 logger = logging.getLogger(__name__)
 
-LEASE_LOOK_S: Final = 1.0
-LEASE_RENEW_S: Final = 10.0
+_ACK_LOOK_S: Final = 0.2
+_ACK_PATIENCE_S: Final = 15.0
+
+
+class Records(Protocol):
+    """Where statuses are durable: the local state file, or the status of Kubernetes objects."""
+
+    def models(self) -> dict[str, StoredModel]: ...
+
+    async def save(self, stored: StoredModel, events: Sequence[Event], now: datetime) -> None:
+        """Durable when it returns. Raises StatusOutdated when somebody else wrote it meanwhile."""
+        ...
+
+    async def reload(self, stored: StoredModel) -> StoredModel:
+        """The model as it stands there now."""
+        ...
+
+    def audit(self, model: str, limit: int = 200) -> list[AuditEntry]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """poll_s: the longest between two steps; sweep_s: how often every model is due, 0 for each step; drain_s: see
+    `reconcile`; at_once: models reconciled at the same time."""
+
+    poll_s: float
+    sweep_s: float = 0.0
+    drain_s: float = DRAIN_S
+    at_once: int = 1
 
 
 class Model:
@@ -41,6 +80,7 @@ class Model:
     def __init__(self, stored: StoredModel, resource: ServedModel | None) -> None:
         self.stored = stored
         self.resource = resource
+        self.document: Document | None = None
         self.faults: tuple[Fault, ...] = ()
         self.last: RoutingRecord | None = None
         self.known: RoutingRecord | None = None
@@ -59,20 +99,21 @@ class Loop:
         source: Source,
         runtime: Runtime,
         store: RedisStore,
-        state: State,
+        state: Records,
         leader: Leader,
         metrics: Metrics,
         wake: asyncio.Event,
         now: Callable[[], datetime],
-        poll_s: float,
+        pace: Pace,
     ) -> None:
         self._source, self._runtime, self._store = source, runtime, store
         self._state, self._leader, self._metrics = state, leader, metrics
-        self._wake, self._now, self._poll_s = wake, now, poll_s
+        self._wake, self._now, self._pace = wake, now, pace
+        self._queue = WorkQueue()
+        self._swept = -math.inf
         self._models: dict[str, Model] = {}
         self._leaving: dict[str, StoredModel] = {}
         self._is_redis_up: bool | None = None
-        self._lease_looked = self._lease_renewed = time.monotonic()
         self._restore()
 
     @property
@@ -92,33 +133,32 @@ class Loop:
                 self._metrics.reconcile_errors.inc()
                 logger.exception("step failed; the next one tries again")
             try:
-                async with asyncio.timeout(self._poll_s):
+                async with asyncio.timeout(self._queue.wait_s(time.monotonic(), self._pace.poll_s)):
                     await self._wake.wait()
-                await asyncio.sleep(self._poll_s / 10)  # several reports at once make one step
+                await asyncio.sleep(min(0.02, self._pace.poll_s / 10))  # several reports at once make one step
             except TimeoutError:
                 pass
 
     async def step(self) -> None:
-        """One look at everything. What fails for one model is counted and logged, and met again at the next step."""
-        self._hold_lease()
+        """One look at everything. What fails for one model is counted and logged, and met again later."""
+        await self._leader.hold(self._now())
         reading = self._source.poll()
         if reading is not None:
-            self._take(reading)
-        gateways, error = await self._gateways()
-        for model in list(self._models.values()):
-            with self._metrics.reconcile_seconds.time():
-                await self._guarded(model, gateways.get(model.id, ()), error)
+            await self._take(reading)
+        now = time.monotonic()
+        for model_id in self._runtime.changed():
+            self._queue.add(model_id, now)
+        if now - self._swept >= self._pace.sweep_s:
+            self._swept = now
+            for model_id in self._models:
+                self._queue.sweep(model_id, now)
+        due = [self._models[model_id] for model_id in self._queue.take(now) if model_id in self._models]
+        if due:
+            gateways, error = await self._gateways()
+            slots = asyncio.Semaphore(self._pace.at_once)
+            await asyncio.gather(*(self._guarded(model, gateways.get(model.id, ()), error, slots) for model in due))
         for model_id in list(self._leaving):
             await self._send_off(model_id)
-
-    def _hold_lease(self) -> None:
-        now = time.monotonic()
-        if now - self._lease_renewed > LEASE_RENEW_S:
-            self._leader.renew(self._now())
-            self._lease_looked = self._lease_renewed = now
-        elif now - self._lease_looked > LEASE_LOOK_S:
-            self._leader.confirm()
-            self._lease_looked = now
 
     # what the source says
 
@@ -129,45 +169,64 @@ class Loop:
             else:
                 self._models[stored.model] = Model(stored, _accepted(stored))
 
-    def _take(self, reading: Reading) -> None:
+    async def _take(self, reading: Reading) -> None:
         for model_id, document in reading.models.items():
-            model = self._models.get(model_id) or self._welcome(model_id)
-            model.faults = document.faults
-            if document.resource is None:
+            model = self._models.get(model_id)
+            if model is not None and model.document is document:
                 continue
-            plain = document.resource.spec.model_dump(mode="json", by_alias=True)
-            accepted = model.resource.spec.model_dump(mode="json", by_alias=True) if model.resource else None
-            if plain != accepted:
-                data = document.resource.model_dump(mode="json", by_alias=True)
-                model.stored = replace(model.stored, generation=model.stored.generation + 1, resource=data)
-                model.resource = document.resource
-                self._state.save(model.stored, [], self._now())
+            if model is not None and model.document is not None and model.document.uid != document.uid:
+                await self._dismiss(model_id)  # deleted, and made again before anybody looked
+                model = None
+            await self._take_one(model or self._welcome(model_id, document), document)
         absent = [model_id for model_id in self._models if model_id not in reading.models]
         for model_id in absent:
             if reading.faults:  # it cannot be told whether this model is gone: keep it
                 self._models[model_id].faults = reading.faults
+                self._models[model_id].document = None
+                self._queue.add(model_id, time.monotonic())
             else:
-                self._dismiss(model_id)
+                await self._dismiss(model_id)
         for fault in reading.faults:
             logger.error("resource file is faulty", extra={"fault": str(fault)})
 
-    def _welcome(self, model_id: str) -> Model:
+    async def _take_one(self, model: Model, document: Document) -> None:
+        model.document, model.faults = document, document.faults
+        self._queue.add(model.id, time.monotonic())
+        if document.resource is None:
+            return
+        plain = document.resource.spec.model_dump(mode="json", by_alias=True)
+        accepted = model.resource.spec.model_dump(mode="json", by_alias=True) if model.resource else None
+        generation = document.generation
+        if plain == accepted and generation in (None, model.stored.generation):
+            return
+        data = document.resource.model_dump(mode="json", by_alias=True)
+        counted = model.stored.generation + 1 if generation is None else generation
+        model.stored = replace(model.stored, generation=counted, resource=data)
+        model.resource = document.resource
+        if generation is None:  # nobody else remembers it
+            await self._state.save(model.stored, [], self._now())
+
+    def _welcome(self, model_id: str, document: Document) -> Model:
         stored = self._leaving.pop(model_id, None)
         if stored is None:
             stored = self._state.models().get(model_id)
         if stored is None:
             stored = StoredModel(model_id, stamp(self._now()), 0, None, Status(), removed=False)
-        model = Model(replace(stored, removed=False), None)
+        stored = replace(stored, removed=False, created_at=document.created_at or stored.created_at)
+        model = Model(stored, None if stored.resource is None else _accepted(stored))
         self._models[model_id] = model
         return model
 
-    def _dismiss(self, model_id: str) -> None:
+    async def _dismiss(self, model_id: str) -> None:
         """Forget a model but for the number of its last revision, which a later life must exceed."""
         model = self._models.pop(model_id)
         routing = model.stored.status.routing
         rest = RoutingStatus(routing.revision, routing.epoch, 100, "", []) if routing else None
         stored = replace(model.stored, removed=True, resource=None, status=Status(routing=rest))
-        self._state.save(stored, [Event("ModelRemoved", f"{model_id} is not in the source any more")], self._now())
+        self._queue.forget(model_id)
+        await self._state.save(
+            stored, [Event("ModelRemoved", f"{model_id} is not in the source any more")], self._now()
+        )
         self._leaving[model_id] = stored
         self._metrics.forget(model_id)
         logger.info("model removed", extra={"model": model_id})
@@ -184,15 +243,47 @@ class Loop:
 
     # one model
 
-    async def _guarded(self, model: Model, gateways: tuple[GatewayView, ...], error: str) -> None:
-        self._metrics.reconciles.inc()
+    async def _guarded(
+        self, model: Model, gateways: tuple[GatewayView, ...], error: str, slots: asyncio.Semaphore
+    ) -> None:
+        async with slots:
+            await self._leader.hold(self._now())
+            self._metrics.reconciles.inc()
+            try:
+                with self._metrics.reconcile_seconds.time():
+                    await self._reconcile(model, gateways, error)
+            except LeaderLost:
+                raise
+            except StatusOutdated as outdated:
+                logger.info("status was written by another", extra={"model": model.id, "detail": str(outdated)})
+                await self._meet_again(model)
+            except Exception:
+                self._metrics.reconcile_errors.inc()
+                logger.exception("reconcile failed", extra={"model": model.id})
+                self._queue.failed(model.id, time.monotonic())
+            else:
+                self._queue.succeeded(model.id)
+                self._plan_next_look(model)
+
+    async def _meet_again(self, model: Model) -> None:
+        """Start from what stands there now, if that still is our business."""
         try:
-            await self._reconcile(model, gateways, error)
-        except LeaderLost:
-            raise
-        except Exception:
-            self._metrics.reconcile_errors.inc()
-            logger.exception("reconcile failed", extra={"model": model.id})
+            await self._leader.confirm()
+            model.stored = await self._state.reload(model.stored)
+        except (StatusOutdated, LeaseUnavailable) as error:
+            logger.warning("status cannot be read again", extra={"model": model.id, "error": str(error)})
+        routing = model.stored.status.routing
+        if routing is not None and routing.epoch > self._leader.epoch:
+            await self._leader.raise_above(routing.epoch, self._now())
+        self._queue.failed(model.id, time.monotonic())
+
+    def _plan_next_look(self, model: Model) -> None:
+        """Gateways take notice of a new revision within a second or two: look again soon, and no longer than that."""
+        programmed = next((c for c in model.stored.status.conditions if c.type == "Programmed"), None)
+        is_fresh = model.last is not None and age_s(model.last.updated_at, self._now()) < _ACK_PATIENCE_S
+        leaving = any(v.phase == "Draining" for v in model.stored.status.variants)
+        if leaving or (is_fresh and programmed is not None and programmed.status != "True"):
+            self._queue.add_after(model.id, time.monotonic() + _ACK_LOOK_S)
 
     async def _reconcile(self, model: Model, gateways: tuple[GatewayView, ...], error: str) -> None:
         """error: why Redis did not answer in this step already, "" when it did."""
@@ -204,11 +295,11 @@ class Loop:
                 error = str(unavailable)
         self._note_redis(not error, error)
         if stored.record is not None and stored.record.epoch > self._leader.epoch:
-            self._leader.raise_above(stored.record.epoch, self._now())
+            await self._leader.raise_above(stored.record.epoch, self._now())
             logger.warning("epoch raised above a stored record", extra={"model": model.id, "epoch": self._leader.epoch})
         view = RedisView(not error, error, stored.record, model.known, stored.malformed, gateways)
         outcome = self._decide(model, view)
-        self._keep(model, outcome)
+        await self._keep(model, outcome)
         if view.reachable:
             if stored.record is not None and stored.record != model.last:
                 model.known = stored.record  # reported if it was foreign; not twice
@@ -217,22 +308,24 @@ class Loop:
 
     def _decide(self, model: Model, view: RedisView) -> Outcome:
         return reconcile(
-            desired=Desired(model.resource, model.faults, model.stored.generation),
+            desired=Desired(model.resource, model.faults, model.stored.generation, _seen(model)),
             previous=model.stored.status,
-            observed=self._runtime.observe(model.id),
+            observed=self._runtime.observe(model.id, _pinned(model)),
             redis=view,
             last=model.last,
             now=self._now(),
             epoch=self._leader.epoch,
+            drain_s=self._pace.drain_s,
         )
 
-    def _keep(self, model: Model, outcome: Outcome) -> None:
+    async def _keep(self, model: Model, outcome: Outcome) -> None:
         """Make the decision durable before anything follows from it; a status without news is not written."""
         for event in outcome.events:
             logger.info("decided", extra={"model": model.id, "reason": event.reason, "detail": event.message})
         if outcome.status != model.stored.status or outcome.events:
-            model.stored = replace(model.stored, status=outcome.status)
-            self._state.save(model.stored, outcome.events, self._now())
+            stored = replace(model.stored, status=outcome.status)
+            await self._state.save(stored, outcome.events, self._now())
+            model.stored = stored
             weights = {v.name: v.weight for v in outcome.routing.variants} if outcome.routing else {}
             self._metrics.show(model.id, outcome.status, weights)
         model.last = outcome.routing
@@ -250,13 +343,15 @@ class Loop:
                     await self._store.put_profile(namespace, name, sha256, raw)
             if stored.record != routing or stored.plan != msgspec.json.encode(plan) or not stored.is_indexed:
                 await self._store.replace(routing, plan, stored.raw)
-                self._wake.set()  # the next step says Programmed
+                self._queue.add(model.id, time.monotonic())  # the next step says Programmed
+                self._wake.set()
             model.known = routing
         except StoreUnavailable as error:
             self._note_redis(False, str(error))
         except Overtaken as overtaken:
             logger.warning("routing record overtaken", extra={"model": model.id, "found": str(overtaken)})
-            self._leader.confirm()
+            await self._leader.confirm()
+            self._queue.add(model.id, time.monotonic())
             self._wake.set()
 
     # Redis
@@ -275,6 +370,14 @@ class Loop:
             elif self._is_redis_up is not None:
                 logger.info("Redis answers again")
             self._is_redis_up = is_up
+
+
+def _seen(model: Model) -> int:
+    return model.document.generation or 0 if model.document is not None else 0
+
+
+def _pinned(model: Model) -> frozenset[Identity]:
+    return frozenset(Identity(v.name, v.model) for v in model.stored.status.variants if v.version)
 
 
 def _profiles(model: Model) -> frozenset[str]:

@@ -39,6 +39,15 @@ class Metrics:
         self._revision = Gauge(
             name("routing_revision"), "Revision of the wanted routing record.", [labels.MODEL], registry=registry
         )
+        self._requests = Counter(
+            name("kubernetes_requests_total"),
+            "Requests to the Kubernetes API; code 0: no answer.",
+            ["verb", "resource", labels.CODE],
+            registry=registry,
+        )
+        self.events_dropped = Counter(
+            name("events_dropped_total"), "Kubernetes Events that were given up.", registry=registry
+        )
         self.restarts = Counter(
             name("variant_restarts_total"),
             "Model-server processes that ended without being asked to.",
@@ -54,6 +63,9 @@ class Metrics:
         self._weight.remove_by_labels({labels.MODEL: model})
         for variant, weight in weights.items():
             self._weight.labels(model, variant).set(weight)
+
+    def api_request(self, verb: str, resource: str, status: int) -> None:
+        self._requests.labels(verb, resource, str(status)).inc()
 
     def forget(self, model: str) -> None:
         for gauge in (self._weight, self._phase, self._revision, self.restarts):

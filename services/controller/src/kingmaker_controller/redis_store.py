@@ -119,6 +119,11 @@ class RedisStore:
             for model in models
         }
 
+    async def indexed(self) -> list[str]:
+        """Every model that has a routing record, as `namespace/name`."""
+        found = await _bounded(self._redis.smembers(keys.MODELS))
+        return sorted(member.decode() for member in found)
+
     async def put_profile(self, namespace: str, name: str, sha256: str, raw: bytes) -> None:
         await _bounded(self._redis.set(keys.profile(namespace, name, sha256), raw, nx=True))
 

@@ -75,11 +75,11 @@ class State:
 
     # leases
 
-    def read_lease(self) -> Lease | None:
+    async def read_lease(self) -> Lease | None:
         row = self._db.execute("SELECT holder, epoch, renewed_at FROM lease").fetchone()
         return Lease(*row) if row else None
 
-    def swap_lease(self, old: Lease | None, new: Lease) -> bool:
+    async def swap_lease(self, old: Lease | None, new: Lease) -> bool:
         if old is None:
             query = "INSERT OR IGNORE INTO lease (id, holder, epoch, renewed_at) VALUES (1, ?, ?, ?)"
             return self._db.execute(query, (new.holder, new.epoch, new.renewed_at)).rowcount == 1
@@ -105,7 +105,7 @@ class State:
         query = "SELECT model, created_at, generation, resource, status, removed FROM models ORDER BY model"
         return {row[0]: _stored(row) for row in self._db.execute(query)}
 
-    def save(self, stored: StoredModel, events: Sequence[Event], now: datetime) -> None:
+    async def save(self, stored: StoredModel, events: Sequence[Event], now: datetime) -> None:
         """The model as it is now, and the decisions that led there, together."""
         row = (
             stored.model,
@@ -127,6 +127,10 @@ class State:
         except sqlite3.Error:
             self._db.execute("ROLLBACK")
             raise
+
+    async def reload(self, stored: StoredModel) -> StoredModel:
+        """The model as it stands in the file; nobody else writes there."""
+        return self.models().get(stored.model, stored)
 
     def audit(self, model: str, limit: int = 200) -> list[AuditEntry]:
         """The newest decisions about a model, newest first."""

@@ -61,6 +61,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         snapshot=snapshot,
         metrics=metrics,
         adopt=models.adopt,
+        awaits=models.awaits,
     )
     acks = Acknowledger(
         redis,

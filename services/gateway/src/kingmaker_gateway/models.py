@@ -30,6 +30,8 @@ from kingmaker_gateway.upstream import OnFrame, Upstream
 logger = logging.getLogger(__name__)
 
 _DISCOVERY_S = (0.1, 2.0)
+_PATIENCE_S = 10.0
+"""How long a record waits for its new champion to be reachable from here, while the old one is."""
 _MOST_FITS = 64
 
 
@@ -65,6 +67,14 @@ class LiveVariant:
         if profile is not self.profile:
             self.profile = profile
             self.signature = signature.from_profile(profile)
+
+
+class Heir(NamedTuple):
+    """A champion that is to be, since when it is waited for, and whether it was started for that."""
+
+    live: LiveVariant
+    since: float
+    is_new: bool
 
 
 @dataclass(slots=True, frozen=True)
@@ -159,6 +169,7 @@ class Models:
         self._models: dict[str, LiveModel] = {}
         self._variants: dict[str, dict[tuple[str, ...], LiveVariant]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._heirs: dict[str, Heir] = {}
         self.routing = object()
         """Another one after each change, for those who remember something of a model."""
 
@@ -173,13 +184,36 @@ class Models:
     def get(self, name: str) -> LiveModel | None:
         return self._models.get(name)
 
+    def awaits(self, record: RoutingRecord, profiles: dict[str, Profile]) -> bool:
+        """Whether a record should be put in force a little later: its champion is new, and cannot be asked from here
+        yet (a Service's name may resolve late), while the old champion can."""
+        model = self._models.get(record.name)
+        identity = _identity(record.champion)
+        if model is None or not model.state.takes_requests(split.CHAMPION):
+            return False
+        if _identity(model.state.record.champion) == identity:
+            return False
+        now = asyncio.get_running_loop().time()
+        heir = self._heirs.get(record.name)
+        if heir is None or _identity(heir.live.routed) != identity:
+            self._dismiss_heir(record.name)
+            known = self._variants.get(record.name, {}).get(identity)
+            live = known or self._start(record.name, record.champion)
+            heir = self._heirs[record.name] = Heir(live, now, is_new=known is None)
+        live = heir.live
+        if record.champion.profile in profiles:
+            live.learn(profiles[record.champion.profile])
+        elif live.signature is None and live.discovery is None:
+            live.discovery = asyncio.create_task(self._discover(record.name, live), name=f"discover {live.routed.name}")
+        return not (live.upstream.is_up and live.signature is not None) and now - heir.since < _PATIENCE_S
+
     def adopt(self, record: RoutingRecord, profiles: dict[str, Profile]) -> None:
         """Put a record in force."""
         old = self._variants.get(record.name, {})
         new: dict[tuple[str, ...], LiveVariant] = {}
         for routed in record.variants:
-            identity = (routed.name, routed.version, routed.model_name, routed.profile or "")
-            live = old.get(identity) or self._start(record.name, routed)
+            identity = _identity(routed)
+            live = old.get(identity) or self._heir(record.name, identity) or self._start(record.name, routed)
             live.routed = routed
             live.upstream.use(routed.endpoints)
             if routed.profile in profiles:
@@ -187,6 +221,7 @@ class Models:
             self._set_shadow(live)
             new[identity] = live
         self._variants[record.name] = new
+        self._dismiss_heir(record.name)
         self._assemble(record)
         for gone in set(old) - set(new):
             self._retire(old[gone])
@@ -199,12 +234,26 @@ class Models:
     async def close(self) -> None:
         """Stop copies and connections now."""
         live = [variant for variants in self._variants.values() for variant in variants.values()]
+        live += [heir.live for heir in self._heirs.values() if heir.is_new]
         tasks = [variant.discovery for variant in live if variant.discovery]
         for task in tasks:
             task.cancel()
         shadows = [variant.shadow.close() for variant in live if variant.shadow]
         await asyncio.gather(*tasks, *self._closing, *shadows, return_exceptions=True)
         await asyncio.gather(*(variant.upstream.close() for variant in live))
+
+    def _heir(self, model: str, identity: tuple[str, ...]) -> LiveVariant | None:
+        """The champion that was prepared for this moment."""
+        heir = self._heirs.get(model)
+        if heir is None or not heir.is_new or _identity(heir.live.routed) != identity:
+            return None
+        del self._heirs[model]
+        return heir.live
+
+    def _dismiss_heir(self, model: str) -> None:
+        heir = self._heirs.pop(model, None)
+        if heir is not None and heir.is_new:
+            self._retire(heir.live)
 
     def _start(self, model: str, routed: RoutedVariant) -> LiveVariant:
         counts = self._metrics.variant(model, routed.name)
@@ -289,6 +338,11 @@ class Models:
                 pause = min(longest, pause * 2)
         logger.info("signature known", extra={"model": model, "variant": live.routed.name})
         self._assemble(self._models[model].state.record)
+
+
+def _identity(routed: RoutedVariant) -> tuple[str, ...]:
+    """What makes a variant another one, with connections of its own."""
+    return routed.name, routed.version, routed.model_name, routed.profile or ""
 
 
 def _header_value(text: str) -> bytes:

@@ -26,7 +26,11 @@ logger = logging.getLogger(__name__)
 Adopt = Callable[[RoutingRecord, dict[str, Profile]], None]
 """Told of a record to put in force, with the profiles known so far by sha256."""
 
+Awaits = Callable[[RoutingRecord, dict[str, Profile]], bool]
+"""Whether a record should be put in force a little later; asked again until it says no."""
+
 _RESUBSCRIBE_S = 0.5
+_HEIR_LOOK_S = 0.05
 _MAX_VARIANTS = 200
 
 
@@ -43,6 +47,7 @@ class Routes:
         snapshot: SnapshotFile | None,
         metrics: Metrics,
         adopt: Adopt,
+        awaits: Awaits,
     ) -> None:
         self._redis = redis
         self._blocking = blocking
@@ -51,6 +56,7 @@ class Routes:
         self._snapshot = snapshot
         self._metrics = metrics
         self._adopt = adopt
+        self._awaits = awaits
         self._records: dict[str, RoutingRecord] = {}
         self._profiles: dict[tuple[str, str], tuple[bytes, Profile]] = {}
         self._seen: dict[str, bytes] = {}
@@ -162,6 +168,10 @@ class Routes:
             else:
                 if current is None or record.order > current.order:
                     await self._fetch_profiles(model, record)
+                    if self._awaits(record, self._known(model)):
+                        # not yet seen, so it is met again shortly
+                        asyncio.get_running_loop().call_later(_HEIR_LOOK_S, self._wake.set)
+                        return False
                     self._apply(model, record)
                     self._seen[model] = raw  # only now: Redis may have failed half-way
                     return True
@@ -203,13 +213,16 @@ class Routes:
         wanted = {variant.profile for variant in record.variants}
         for key in [key for key in self._profiles if key[0] == model and key[1] not in wanted]:
             del self._profiles[key]
-        self._adopt(record, {sha: known for (owner, sha), (_, known) in self._profiles.items() if owner == model})
+        self._adopt(record, self._known(model))
         self._metrics.routing_revision.labels(model.partition("/")[2]).set(record.revision)
         if old is None or old.order != record.order:
             logger.info(
                 "routing applied",
                 extra={"model": model, "revision": record.revision, "epoch": record.epoch, "ranges": record.ranges},
             )
+
+    def _known(self, model: str) -> dict[str, Profile]:
+        return {sha: known for (owner, sha), (_, known) in self._profiles.items() if owner == model}
 
     async def _save(self) -> None:
         if self._snapshot is None:

@@ -6,6 +6,7 @@ answer what the hot path leaves to them: paths spelled in another way, and every
 """
 
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from kingmaker_contracts import problems
+from kingmaker_contracts import package, problems
 from kingmaker_contracts.inference import BINARY_EXTENSION
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_model_server import openapi
@@ -47,6 +48,20 @@ def router(predictor: Predictor) -> APIRouter:
     _add_health(routes, predictor)
     _add_metadata(routes, predictor)
     _add_predictions(routes, predictor)
+    return routes
+
+
+def package_router(folder: Path) -> APIRouter:
+    """What the controller asks: on Kubernetes only a pod has the package, and Redis shall have its profile."""
+    routes = APIRouter()
+
+    @routes.get("/kingmaker/profile", include_in_schema=False)
+    def profile() -> Response:
+        file = folder / package.PROFILE
+        if not file.is_file():
+            raise HTTPException(404, "this package has no profile")
+        return Response(file.read_bytes(), media_type="application/json")
+
     return routes
 
 

@@ -66,6 +66,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Service:
     )
     api.add_error_handlers(app)
     app.include_router(api.router(predictor))
+    app.include_router(api.package_router(settings.model_dir))
     app.router.routes.extend(metrics_endpoint.build(registry, lambda: predictor.loaded is not None).routes)
     service = Service(app, predictor, HotPath(predictor).protocol() if settings.hot_path else "httptools")
     return service

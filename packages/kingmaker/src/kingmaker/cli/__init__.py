@@ -6,6 +6,7 @@ import typer
 
 from kingmaker.cli.failures import Failure
 from kingmaker.cli.get import get
+from kingmaker.cli.place import Defaults
 from kingmaker.cli.publish import publish
 from kingmaker.cli.up import up
 from kingmaker.cli.weights import set_weight
@@ -25,8 +26,17 @@ app.command()(publish)
 
 def main() -> None:
     """Entry point of the console script."""
+    _run(Defaults(), "kingmaker")
+
+
+def kubectl_plugin() -> None:
+    """Entry point of `kubectl kingmaker`: the same commands, looking at the cluster unless told otherwise."""
+    _run(Defaults(in_cluster=True), "kubectl kingmaker")
+
+
+def _run(defaults: Defaults, name: str) -> None:
     try:
-        app()
+        app(obj=defaults, prog_name=name)
     except Failure as failure:
         print(failure, file=sys.stderr)  # noqa: T201 - a command speaks to its user
         raise SystemExit(failure.code) from None

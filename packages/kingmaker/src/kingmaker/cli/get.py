@@ -1,4 +1,4 @@
-"""`kingmaker get`: the columns of `kubectl get servedmodels`, for a stack on this machine."""
+"""`kingmaker get`: the columns of `kubectl get servedmodels`, for a stack on this machine or for a cluster."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,8 @@ import typer
 
 from kingmaker import controller_api
 from kingmaker.cli.failures import Failure
+from kingmaker.cli.place import Context, InCluster, Namespace, cluster_of
+from kingmaker.cluster import ClusterError
 from kingmaker.controller_api import ControllerError, ModelView
 from kingmaker.local import running
 
@@ -16,24 +18,34 @@ _COLUMNS = ("NAME", "MODE", "PHASE", "CHAMPION", "WEIGHTS", "READY", "AGE", "MES
 
 
 def get(
+    ctx: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Name of the model; all of the stack's when left out.")] = None,
+    *,
     file: Annotated[Path | None, typer.Option(help="The stack of this resource file.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    in_cluster: InCluster = None,
+    namespace: Namespace = None,
+    context: Context = None,
 ) -> None:
     """Show who is champion, which challenger has what live weight, in which phase, and why."""
     if output not in ("table", "json"):
         raise Failure(f"--output is {output!r}, expected table or json", 2)
+    cluster = cluster_of(ctx, in_cluster, namespace, context)
+    if cluster is not None and file is not None:
+        raise Failure("--file is for a stack on this machine: leave it out, or add --local", 2)
     try:
-        stack = running.find(model, file)
-        views = [
-            view for view in controller_api.models(stack) if model in (None, view.name, f"{view.namespace}/{view.name}")
-        ]
-    except (running.NotFound, ControllerError) as error:
+        views = cluster.models(model) if cluster is not None else _of_stack(model, file)
+    except (running.NotFound, ControllerError, ClusterError) as error:
         raise Failure(str(error)) from None
     if output == "json":
         typer.echo(msgspec.json.format(msgspec.json.encode(views), indent=2).decode())
         return
     typer.echo(_columns(views, datetime.now(UTC)))
+
+
+def _of_stack(model: str | None, file: Path | None) -> list[ModelView]:
+    views = controller_api.models(running.find(model, file))
+    return [view for view in views if model in (None, view.name, f"{view.namespace}/{view.name}")]
 
 
 def _columns(views: list[ModelView], now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""`kingmaker set-weight MODEL CHALLENGER=PERCENT ...`: edit weights in a resource file."""
+"""`kingmaker set-weight MODEL CHALLENGER=PERCENT ...`: edit weights in a resource file, or in a cluster."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,26 +7,39 @@ import typer
 
 from kingmaker import resource_file
 from kingmaker.cli.failures import Failure
+from kingmaker.cli.place import Context, InCluster, Namespace, cluster_of
+from kingmaker.cluster import ClusterError
 from kingmaker.local import running
 
 
 def set_weight(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of the model.")],
     weights: Annotated[list[str], typer.Argument(metavar="CHALLENGER=PERCENT...", help="For example: gbm=20")],
+    *,
     file: Annotated[
         Path | None, typer.Option(help="The resource file; else that of the stack that serves MODEL.")
     ] = None,
+    in_cluster: InCluster = None,
+    namespace: Namespace = None,
+    context: Context = None,
 ) -> None:
     """Give challengers their share of live traffic. The champion gets what is left.
 
-    Edits the resource file, as an editor would; everything else in it stays as it is.
-    A running stack follows within 2 seconds.
+    On this machine it edits the resource file, as an editor would, and a running stack follows within 2 seconds.
+    In a cluster it patches the resource. Either way everything else in it stays as it is.
     """
     wanted = dict(_parsed(text) for text in weights)
+    cluster = cluster_of(ctx, in_cluster, namespace, context)
+    if cluster is not None and file is not None:
+        raise Failure("--file is for a stack on this machine: leave it out, or add --local", 2)
     try:
-        where = file or running.find(model, None).layout.file
-        before = resource_file.set_weights(where, model, wanted)
-    except (running.NotFound, resource_file.ResourceFileError) as error:
+        if cluster is not None:
+            where, before = "the cluster", cluster.set_weights(model, wanted)
+        else:
+            path = file or running.find(model, None).layout.file
+            where, before = str(path), resource_file.set_weights(path, model, wanted)
+    except (running.NotFound, resource_file.ResourceFileError, ClusterError) as error:
         raise Failure(str(error)) from None
     for name, percent in wanted.items():
         was = "not set" if before[name] is None else f"{before[name]} %"

@@ -1,4 +1,4 @@
-"""The five conditions, in the words an operator reads with `kubectl describe` or `kingmaker get`."""
+"""The conditions, in the words an operator reads with `kubectl describe` or `kingmaker get`."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from kingmaker_contracts.status import CONDITIONS, Condition, ConditionStatus, S
 from kingmaker_controller.rollout import traffic
 from kingmaker_controller.rollout.facts import Desired, Identity, RedisView, stamp
 from kingmaker_controller.rollout.scene import Scene
-from kingmaker_controller.rollout.variants import identity_of
+from kingmaker_controller.rollout.variants import NO_REPLICAS, identity_of
 
 Finding = tuple[ConditionStatus, str, str]
 """Status, reason, message of one condition."""
@@ -31,9 +31,9 @@ def resolved(scene: Scene) -> Finding:
     for variant in scene.running:
         seen = scene.observed.get(identity_of(variant))
         if seen is not None and seen.phase == "Failed" and not seen.version:
-            failed.append(f"{variant.name}: {seen.message}")
+            failed.append((seen.reason or "FetchFailed", f"{variant.name}: {seen.message}"))
     if failed:
-        return "False", "FetchFailed", "; ".join(failed)
+        return "False", failed[0][0], "; ".join(text for _, text in failed)
     open_ones = [v.name for v in scene.running if not v.version]
     if open_ones:
         return "Unknown", "Resolving", f"{', '.join(open_ones)}: not fetched yet"
@@ -47,6 +47,24 @@ def ready(scene: Scene) -> Finding:
         return "True", "ChampionServes", f"{champion.name} serves version {champion.version}"
     detail = f": {champion.message}" if champion.message else ""
     return "False", f"Champion{champion.phase}", f"champion {champion.name} is {champion.phase}{detail}"
+
+
+def variants_ready(scene: Scene) -> Finding:
+    """Whether everybody runs, champion and challengers; the reason is that of the first who does not."""
+    failing = []
+    waiting = []
+    for variant in scene.running:
+        seen = scene.observed.get(identity_of(variant))
+        text = f"{variant.name} is {variant.phase}" + (f": {variant.message}" if variant.message else "")
+        if variant.phase == "Failed":
+            failing.append((seen.reason if seen and seen.reason else "VariantFailed", text))
+        elif variant.phase != "Ready" and variant.message != NO_REPLICAS:
+            waiting.append(text)
+    if failing:
+        return "False", failing[0][0], "; ".join([text for _, text in failing] + waiting)
+    if waiting:
+        return "Unknown", "Starting", "; ".join(waiting)
+    return "True", "AllReady", f"{len(scene.running)} variants are ready"
 
 
 def programmed(routing: RoutingRecord | None, redis: RedisView, now: datetime) -> Finding:

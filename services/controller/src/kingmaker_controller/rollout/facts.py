@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.routing import RoutingRecord
-from kingmaker_contracts.served_model import Fault, ServedModel
+from kingmaker_contracts.served_model import Challenger, Champion, Fault, ServedModel
 from kingmaker_contracts.status import Status
 
 Phase = Literal["Pending", "Fetching", "Starting", "Ready", "Draining", "Failed"]
@@ -14,7 +14,8 @@ Phase = Literal["Pending", "Fetching", "Starting", "Ready", "Draining", "Failed"
 ACK_FRESH_S: Final = 10.0
 """A gateway that has not said anything for this long does not count as live."""
 DRAIN_S: Final = 2.0
-"""A variant that left the routing record runs on until every live gateway knows it, but no longer than this."""
+"""A variant that left the routing record runs on until every live gateway knows it, but no longer than this: the
+default of `reconcile`, for child processes, whose gateways are beside them."""
 
 
 class Identity(NamedTuple):
@@ -26,11 +27,19 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """resource: the last one that was accepted, None before the first; faults: of a newer one that was refused."""
+    """resource: the last one that was accepted, None before the first; faults: of a newer one that was refused.
+
+    generation: of the accepted resource; seen: of the newest one, where the source counts refused ones too.
+    """
 
     resource: ServedModel | None
     faults: tuple[Fault, ...]
     generation: int
+    seen: int = 0
+
+    @property
+    def newest(self) -> int:
+        return max(self.generation, self.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,8 @@ class RedisView:
 class WantedVariant:
     """A variant the runtime shall keep running. version, sha256, profile: the pin, "" and None before it is resolved.
 
-    draining: leave it as it runs, and do not start it again.
+    draining: leave it as it runs, and do not start it again. asked: what the spec says of its pods; None when the
+    spec does not name it any more: then it keeps the pods it has, for it may have all of the traffic.
     """
 
     name: str
@@ -95,6 +105,7 @@ class WantedVariant:
     profile: str | None
     replicas: int
     draining: bool = False
+    asked: Champion | Challenger | None = None
 
     @property
     def identity(self) -> Identity:

@@ -10,6 +10,7 @@ from datetime import datetime
 from kingmaker_contracts import buckets
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_contracts.status import (
+    CONDITIONS,
     ChampionStatus,
     RoutedWeight,
     RoutingStatus,
@@ -17,7 +18,7 @@ from kingmaker_contracts.status import (
     Status,
 )
 from kingmaker_controller.rollout import conditions, summary, throne, traffic, variants
-from kingmaker_controller.rollout.facts import Desired, Event, Identity, Observed, Outcome, RedisView, stamp
+from kingmaker_controller.rollout.facts import DRAIN_S, Desired, Event, Identity, Observed, Outcome, RedisView, stamp
 from kingmaker_controller.rollout.scene import Scene
 
 
@@ -30,11 +31,13 @@ def reconcile(
     last: RoutingRecord | None,
     now: datetime,
     epoch: int,
+    drain_s: float = DRAIN_S,
 ) -> Outcome:
     """The next status, the records wanted in Redis, the variants wanted, and what happened.
 
     last: the routing record of this controller's last outcome, None after its start.
-    epoch: the lease's fencing number. Persist the status before acting on the rest.
+    epoch: the lease's fencing number. drain_s: the longest a variant that left the record waits for live gateways
+    to take notice. Persist the status before acting on the rest.
     """
     if desired.resource is None:
         return _never_accepted(desired, previous, redis, now)
@@ -48,16 +51,17 @@ def reconcile(
         allotment = traffic.allot(scene, reign.reigning)
         content = traffic.record(scene, reign.reigning, allotment)
         routing = traffic.ordered(content, last, previous, redis, now=now, epoch=epoch)
-    leaving = variants.draining(active, previous, observed, traffic.has_drained(routing, redis, now))
+    leaving = variants.draining(active, previous, observed, traffic.has_drained(routing, redis, now, drain_s))
     findings = {
         "Accepted": conditions.accepted(desired),
         "ResolvedRefs": conditions.resolved(scene),
         "Ready": conditions.ready(scene),
+        "VariantsReady": conditions.variants_ready(scene),
         "Programmed": conditions.programmed(routing, redis, now),
         "SpecCurrent": conditions.spec_current(scene),
     }
     status = Status(
-        observed_generation=desired.generation,
+        observed_generation=desired.newest,
         phase=summary.phase_of(scene, routing),
         message=summary.message_of(scene, routing, allotment, findings),
         rollout_id=routing.rollout_id if routing else "",
@@ -66,7 +70,7 @@ def reconcile(
         summary=summary.weights_text(routing),
         routing=_routing_status(routing) if routing else previous.routing,
         variants=running + leaving,
-        conditions=conditions.listed(findings, previous, desired.generation, now),
+        conditions=conditions.listed(findings, previous, desired.newest, now),
     )
     return Outcome(
         status=status,
@@ -79,17 +83,22 @@ def reconcile(
 
 def _never_accepted(desired: Desired, previous: Status, redis: RedisView, now: datetime) -> Outcome:
     unknown: conditions.Finding = ("Unknown", "Invalid", "the resource was never valid")
-    findings = dict.fromkeys(("ResolvedRefs", "Ready", "SpecCurrent"), unknown)
+    findings = dict.fromkeys(CONDITIONS, unknown)
     findings["Accepted"] = conditions.accepted(desired)
     findings["Programmed"] = conditions.programmed(None, redis, now)
     status = Status(
-        observed_generation=desired.generation,
+        observed_generation=desired.newest,
         phase="Invalid",
         message=findings["Accepted"][2],
+        champion=previous.champion,
+        spec_champion=previous.spec_champion,
         routing=previous.routing,
-        conditions=conditions.listed(findings, previous, desired.generation, now),
+        variants=previous.variants,
+        conditions=conditions.listed(findings, previous, desired.newest, now),
     )
-    return Outcome(status, None, None, (), tuple(summary.events(previous, status, None)))
+    return Outcome(
+        status, None, None, variants.as_they_are(previous.variants), tuple(summary.events(previous, status, None))
+    )
 
 
 def _champion(scene: Scene, routing: RoutingRecord | None, now: datetime) -> ChampionStatus | None:

@@ -148,8 +148,8 @@ def is_foreign(previous: Status, redis: RedisView) -> bool:
     )
 
 
-def has_drained(routing: RoutingRecord | None, redis: RedisView, now: datetime) -> bool:
-    """Whether what left the record may stop: every live gateway has it, or had time enough.
+def has_drained(routing: RoutingRecord | None, redis: RedisView, now: datetime, drain_s: float = DRAIN_S) -> bool:
+    """Whether what left the record may stop: every live gateway has it, or had drain_s seconds for it.
 
     Never while Redis is away: gateways still send to whom they last knew.
     """
@@ -158,7 +158,9 @@ def has_drained(routing: RoutingRecord | None, redis: RedisView, now: datetime) 
     if not redis.reachable or redis.record != routing:
         return False
     live, behind = acknowledged(routing, redis, now)
-    return (live > 0 and behind == 0) or age_s(routing.updated_at, now) >= DRAIN_S
+    if live == 0:
+        return age_s(routing.updated_at, now) >= min(drain_s, DRAIN_S)
+    return behind == 0 or age_s(routing.updated_at, now) >= drain_s
 
 
 def acknowledged(routing: RoutingRecord, redis: RedisView, now: datetime) -> tuple[int, int]:

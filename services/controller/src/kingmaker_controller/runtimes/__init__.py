@@ -1,6 +1,6 @@
-"""What keeps variants running: child processes now, Deployments later, behind the same `Runtime`."""
+"""What keeps variants running: child processes or Deployments, behind the same `Runtime`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 from kingmaker_controller.rollout.facts import Identity, Observed, WantedVariant
@@ -11,12 +11,18 @@ class Runtime(Protocol):
         """Run exactly these variants of `namespace/name`. Returns at once; the rest is seen by `observe`."""
         ...
 
-    def observe(self, model: str) -> Mapping[Identity, Observed]: ...
+    def observe(self, model: str, pinned: Set[Identity]) -> Mapping[Identity, Observed]:
+        """What runs. pinned: whose version the status knows; only of the others it has to be told."""
+        ...
+
+    def changed(self) -> Iterable[str]:
+        """Models with something new to observe since the last call."""
+        ...
 
     def profile(self, model: str, sha256: str) -> bytes | None:
-        """profile.json of a variant that runs or ran, by its sha256."""
+        """profile.json of a variant that runs or ran, by its sha256; None while it is not at hand."""
         ...
 
     async def close(self) -> None:
-        """Stop everything."""
+        """Let go of everything that shall not outlive the controller."""
         ...

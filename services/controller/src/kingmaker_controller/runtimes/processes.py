@@ -6,8 +6,8 @@ Processes are started from the event loop's thread, which must be the main one: 
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -70,8 +70,12 @@ class ProcessRuntime:
             elif not variant.draining and variant.replicas:
                 self._variants[model, identity] = _Variant(model, variant, self)
 
-    def observe(self, model: str) -> dict[Identity, Observed]:
+    def observe(self, model: str, pinned: Set[Identity]) -> dict[Identity, Observed]:  # noqa: ARG002 - all is known here
         return {identity: v.observed() for (owner, identity), v in self._variants.items() if owner == model}
+
+    def changed(self) -> tuple[str, ...]:
+        """None: every model is looked at in each step, there are few."""
+        return ()
 
     def profile(self, model: str, sha256: str) -> bytes | None:
         return self._profiles.get((model, sha256))
@@ -99,7 +103,7 @@ class ProcessRuntime:
     def commands(self) -> Commands:
         return self._commands
 
-    def changed(self) -> None:
+    def note_change(self) -> None:
         self._on_change()
 
     def keep_profile(self, model: str, sha256: str, raw: bytes) -> None:
@@ -133,7 +137,8 @@ class _Variant:
     def adjust(self, wanted: WantedVariant) -> None:
         """Take note of pins and replicas; more or fewer processes are started or stopped at once."""
         if not wanted.draining:
-            self._wanted = wanted
+            keeps = wanted.asked is None and wanted.replicas < self._wanted.replicas
+            self._wanted = replace(wanted, replicas=self._wanted.replicas) if keeps else wanted
             if self._fetched is not None:
                 self._scale()
 
@@ -162,7 +167,7 @@ class _Variant:
         while self._replicas:
             self._end(*self._replicas.pop())
         await asyncio.gather(*self._stopping, return_exceptions=True)
-        self._runtime.changed()
+        self._runtime.note_change()
 
     async def _begin(self) -> None:
         """Fetch, again and again until it works, then start the servers."""
@@ -184,7 +189,7 @@ class _Variant:
                 self._runtime.keep_profile(self._model, fetched.manifest.profile_sha256, fetched.profile)
             self._fetched = fetched
         self._scale()
-        self._runtime.changed()
+        self._runtime.note_change()
 
     def _scale(self) -> None:
         while len(self._replicas) > self._wanted.replicas:
@@ -221,7 +226,7 @@ class _Variant:
 
     def _show(self, phase: Phase, message: str, reason: str) -> None:
         self._phase, self._message, self._reason = phase, message, reason
-        self._runtime.changed()
+        self._runtime.note_change()
 
     def _end(self, replica: Replica, task: "asyncio.Task[None]") -> None:
         async def end() -> None:

@@ -1,4 +1,4 @@
-"""Where resources come from: a file now, the Kubernetes API later. Each gives the same `Reading`."""
+"""Where resources come from: a file, or the Kubernetes API. Each gives the same `Reading`."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,10 +8,17 @@ from kingmaker_contracts.served_model import Fault, ServedModel
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One model of a reading. resource: None when faults say why."""
+    """One model of a reading; the same object as before when nothing about it changed.
+
+    resource: None when faults say why; generation: the source's own count of edits, None when it has none;
+    uid: another one under the same name is another model.
+    """
 
     resource: ServedModel | None
     faults: tuple[Fault, ...] = ()
+    generation: int | None = None
+    uid: str = ""
+    created_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from kingmaker_model_server.fetch import local, registry, source
 from kingmaker_model_server.fetch.failure import FetchFailed
+
+_REPORT_BYTES: Final = 4096
+"""What Kubernetes keeps of a termination message."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = os.dup(1)
     os.dup2(2, 1)
     code, line = _report(options)
-    os.write(out, msgspec.json.encode(line) + b"\n")
+    raw = msgspec.json.encode(line) + b"\n"
+    os.write(out, raw)
+    if options.report is not None:
+        options.report.write_bytes(raw[:_REPORT_BYTES])
     return code
 
 
@@ -42,7 +49,16 @@ def _report(options: argparse.Namespace) -> tuple[int, dict[str, object]]:
     except Exception as failure:  # outermost: the caller was promised a line
         traceback.print_exc()
         return 1, {"error": f"{type(failure).__name__}: {failure}", "reason": "Unexpected"}
+    if options.link is not None:
+        _point(options.link, folder)
     return 0, {"folder": str(folder.resolve()), "manifest": manifest}
+
+
+def _point(link: Path, folder: Path) -> None:
+    """Make link lead to the folder, in one step, whatever it led to before."""
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.symlink_to(os.path.relpath(folder, link.parent))
+    fresh.replace(link)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("MLFLOW_TRACKING_URI", ""),
         metavar="URI",
         help="sqlite:///file or http(s)://host (default: MLFLOW_TRACKING_URI)",
+    )
+    parser.add_argument("--link", type=Path, metavar="PATH", help="also make PATH a symbolic link to the folder")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write the line there too, as /dev/termination-log of a container"
     )
     parser.add_argument(
         "--base", type=Path, default=Path(), metavar="FOLDER", help="paths may not leave it (default: here)"

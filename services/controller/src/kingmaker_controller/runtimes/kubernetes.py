@@ -1,0 +1,331 @@
+"""Variants as Deployments: what is wanted is applied in the background, what is seen comes from copies of the cluster.
+
+A new leader applies only what differs from what the cluster says was applied; every ten minutes everything is
+applied again, whatever it says. Nothing here decides: a variant that is not wanted any more has drained already.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Final
+
+from kingmaker_contracts import keys
+from kingmaker_controller.errors import FetchFailed, KubernetesError
+from kingmaker_controller.kube.api import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    KINDS,
+    SERVICE,
+    SERVICE_MONITOR,
+    Api,
+    Object,
+)
+from kingmaker_controller.kube.reflector import Reflector
+from kingmaker_controller.queue import WorkQueue
+from kingmaker_controller.rollout.facts import Identity, Observed, WantedVariant
+from kingmaker_controller.runtimes import manifests, pods
+from kingmaker_controller.runtimes.manifests import Owner, Pin, Template
+from kingmaker_controller.runtimes.packages import Packages
+from kingmaker_controller.runtimes.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE: Final = 8
+HEAL_S: Final = 600.0
+_CHILDREN: Final = (DEPLOYMENT, AUTOSCALER, SERVICE, DISRUPTION_BUDGET)
+
+
+class KubernetesRuntime:
+    """owner_of: the ServedModel behind `namespace/name`, None when it is gone; on_change: something is to be observed.
+
+    `deployments` and `running` are copies of the cluster; tell of their changes with `note_deployment` and `note_pod`.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        registry: Registry,
+        packages: Packages,
+        template: Template,
+        *,
+        owner_of: Callable[[str], Owner | None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._api, self._registry, self._packages, self._template = api, registry, packages, template
+        self._owner_of, self._on_change = owner_of, on_change
+        self._deployments: Mapping[str, Object] = {}
+        self._names: dict[str, set[str]] = {}
+        self._pods: dict[str, dict[str, Object]] = {}
+        self._wanted: dict[str, tuple[WantedVariant, ...]] = {}
+        self._pins: dict[tuple[str, Identity], Pin] = {}
+        self._failures: dict[tuple[str, Identity], tuple[str, str]] = {}
+        self._generations: dict[str, int] = {}
+        self._monitored: set[str] = set()
+        self._has_monitors = False
+        self._changed: set[str] = set()
+        self._todo = WorkQueue()
+        self._wake = asyncio.Event()
+        self._healed = time.monotonic()
+
+    # what the cluster says
+
+    def use(self, deployments: Reflector) -> None:
+        self._deployments = deployments.objects
+
+    def note_deployment(self, name: str, item: Object | None) -> None:
+        """A Deployment is new, another than before, or gone."""
+        model = self._model_of(item) if item else next((m for m, own in self._names.items() if name in own), "")
+        if item is None:
+            self._generations.pop(name, None)
+            self._names.get(model, set()).discard(name)
+        elif model:
+            self._names.setdefault(model, set()).add(name)
+        if model:
+            self._report(model)
+            self._do(model)
+
+    def note_pod(self, name: str, item: Object | None) -> None:
+        """A pod is new, another than before, or gone."""
+        if item is not None:
+            mark = (item["metadata"].get("labels") or {}).get(manifests.ID_LABEL, "")
+            self._pods.setdefault(mark, {})[name] = item
+        else:
+            mark = next((mark for mark, own in self._pods.items() if name in own), "")
+            self._pods.get(mark, {}).pop(name, None)
+            if not self._pods.get(mark):
+                self._pods.pop(mark, None)
+        deployment = self._deployments.get(mark)
+        if deployment is not None:
+            self._report(self._model_of(deployment))
+
+    # Runtime
+
+    def apply(self, model: str, wanted: Sequence[WantedVariant]) -> None:
+        if self._wanted.get(model) != tuple(wanted):
+            self._wanted[model] = tuple(wanted)
+            self._do(model)
+
+    def observe(self, model: str, pinned: Set[Identity]) -> dict[Identity, Observed]:
+        found: dict[Identity, Observed] = {}
+        for deployment in self._own(model):
+            identity = manifests.identity_of(deployment)
+            found[identity] = self._seen(model, identity, deployment, pinned)
+        for variant in self._wanted.get(model, ()):
+            if variant.identity not in found and not variant.draining and variant.replicas:
+                failure = self._failures.get((model, variant.identity))
+                found[variant.identity] = (
+                    Observed("Failed", message=f"{failure[0]}: {failure[1]}", reason=failure[0])
+                    if failure
+                    else Observed("Fetching")
+                )
+        return found
+
+    def changed(self) -> set[str]:
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def profile(self, model: str, sha256: str) -> bytes | None:
+        at_hand = self._packages.profile(sha256)
+        if at_hand is None:
+            for variant in self._wanted.get(model, ()):
+                ready = self._look(model, variant.identity)
+                if variant.profile == sha256 and ready is not None and ready.ready:
+                    self._packages.want_profile(ready.ready[0], sha256, lambda: self._report(model))
+        return at_hand
+
+    async def close(self) -> None:
+        """Pods outlive the controller; only what it was asking for ends."""
+        await self._packages.close()
+
+    async def run(self) -> None:
+        """Carry out what is wanted until cancelled."""
+        self._has_monitors = await self._find_monitors()
+        while True:
+            now = time.monotonic()
+            if now - self._healed >= HEAL_S:
+                self._healed = now
+                self._has_monitors = await self._find_monitors()
+                self._generations.clear()
+                self._monitored.clear()
+                for model in self._wanted:
+                    self._todo.sweep(model, now)
+            slots = asyncio.Semaphore(AT_ONCE)
+            await asyncio.gather(*(self._guarded(model, slots) for model in self._todo.take(now)))
+            try:
+                async with asyncio.timeout(self._todo.wait_s(time.monotonic(), 5.0)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    # carrying out
+
+    async def _guarded(self, model: str, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            try:
+                await self._carry_out(model)
+            except KubernetesError as error:
+                logger.warning("not carried out", extra={"model": model, "error": str(error)})
+                self._todo.failed(model, time.monotonic())
+            except Exception:
+                logger.exception("carrying out failed", extra={"model": model})
+                self._todo.failed(model, time.monotonic())
+            else:
+                self._todo.succeeded(model)
+
+    async def _carry_out(self, model: str) -> None:
+        wanted = self._wanted.get(model)
+        if wanted is None:  # nothing was decided yet: what runs, runs on
+            return
+        owner = self._owner_of(model)
+        faults: list[KubernetesError] = []
+        if owner is not None:
+            for variant in wanted:
+                faults += await self._carry_out_variant(owner, variant)
+            if self._has_monitors and model not in self._monitored:
+                await self._api.apply(SERVICE_MONITOR, owner.namespace, manifests.monitor(owner))
+                self._monitored.add(model)
+        names = {manifests.name_of(model, variant.identity) for variant in wanted}
+        for deployment in self._own(model):
+            name = deployment["metadata"]["name"]
+            if name not in names and not deployment["metadata"].get("deletionTimestamp"):
+                for kind in _CHILDREN:
+                    await self._api.delete(kind, deployment["metadata"]["namespace"], name)
+        self._tidy(model, {variant.identity for variant in wanted})
+        if not wanted:
+            self._wanted.pop(model, None)
+        if faults:
+            raise faults[0]
+
+    async def _carry_out_variant(self, owner: Owner, variant: WantedVariant) -> list[KubernetesError]:
+        """One variant; what the cluster refused."""
+        key = (owner.model, variant.identity)
+        existing = self._deployments.get(manifests.name_of(*key))
+        is_as_asked = variant.draining or (variant.asked is None and existing is not None)
+        if is_as_asked or (existing is None and not variant.replicas):
+            return []
+        try:
+            pin = await self._pin_of(key, variant, existing)
+            await self._apply(owner, variant, pin, existing)
+        except FetchFailed as error:
+            self._fail(key, error.reason, str(error))
+            return [KubernetesError(0, error.reason, str(error))]
+        except KubernetesError as error:
+            if error.status:  # an API server that is away says nothing about the variant
+                reason = "QuotaExceeded" if "exceeded quota" in error.message else f"Refused{error.reason}"
+                self._fail(key, reason, error.message)
+            return [error]
+        if self._failures.pop(key, None) is not None:
+            self._report(owner.model)
+        return []
+
+    async def _apply(self, owner: Owner, variant: WantedVariant, pin: Pin, existing: Object | None) -> None:
+        items = manifests.objects(owner, variant, pin, self._template)
+        name = items[-1]["metadata"]["name"]
+        mark = items[-1]["metadata"]["annotations"][manifests.APPLIED]
+        scales_itself = any(item["kind"] == AUTOSCALER.kind for item in items)
+        deployment = existing
+        if existing is None or self._is_another(name, existing, mark):
+            if existing is not None and not scales_itself:
+                await self._api.delete(AUTOSCALER, owner.namespace, name)
+            for item in items:
+                deployment = await self._api.apply(KINDS[item["kind"]], owner.namespace, item)
+        if deployment is not None:
+            if not scales_itself and deployment["spec"].get("replicas") != variant.replicas:
+                change = manifests.replicas(owner, variant)
+                manager = manifests.REPLICAS_MANAGER
+                deployment = await self._api.apply(DEPLOYMENT, owner.namespace, change, manager=manager)
+            self._generations[name] = int(deployment["metadata"]["generation"])
+
+    def _is_another(self, name: str, existing: Object, mark: str) -> bool:
+        """Whether the cluster holds something else than was applied, by us before or by somebody else since."""
+        meta = existing["metadata"]
+        known = self._generations.setdefault(name, int(meta["generation"]))
+        return meta["annotations"].get(manifests.APPLIED) != mark or known != int(meta["generation"])
+
+    async def _pin_of(self, key: tuple[str, Identity], variant: WantedVariant, existing: Object | None) -> Pin:
+        """The version its pods fetch: what its Deployment says, else the status, else the registry."""
+        if existing is not None:
+            annotations = existing["metadata"]["annotations"]
+            return Pin(annotations[manifests.VERSION], annotations.get(manifests.SHA256, ""))
+        if variant.version:
+            return Pin(variant.version, variant.sha256)
+        if key not in self._pins:
+            self._pins[key] = await self._registry.resolve(variant.model)
+        return self._pins[key]
+
+    async def _find_monitors(self) -> bool:
+        try:
+            return await self._api.serves(SERVICE_MONITOR)
+        except KubernetesError as error:
+            logger.warning("cannot tell whether there are ServiceMonitors", extra={"error": str(error)})
+            return self._has_monitors
+
+    # looking
+
+    def _seen(self, model: str, identity: Identity, deployment: Object, pinned: Set[Identity]) -> Observed:
+        seen = pods.look(deployment, list(self._pods.get(deployment["metadata"]["name"], {}).values()))
+        endpoints = (manifests.endpoint_of(model, identity),)
+        failure = self._failures.get((model, identity))
+        if seen.phase != "Ready" and failure is not None:
+            return Observed("Failed", "", "", None, endpoints, f"{failure[0]}: {failure[1]}", failure[0], seen.restarts)
+        message = f"{seen.reason}: {seen.message}" if seen.reason else seen.message
+        if identity in pinned:  # the status knows what was fetched
+            return Observed(seen.phase, "", "", None, endpoints, message, seen.reason, seen.restarts)
+        package = self._packages.of(model, identity)
+        if seen.phase == "Ready" and package is None:
+            name = keys.split_model_id(model)[1]
+            self._packages.want(model, identity, seen.ready[0], name, lambda: self._report(model))
+            return Observed("Starting", endpoints=endpoints, restarts=seen.restarts)
+        if package is None or seen.phase != "Ready":
+            return Observed(seen.phase, "", "", None, endpoints, message, seen.reason, seen.restarts)
+        about = (package.version, package.sha256, package.profile_sha256)
+        return Observed(seen.phase, *about, endpoints, message, seen.reason, seen.restarts)
+
+    def _look(self, model: str, identity: Identity) -> pods.Seen | None:
+        name = manifests.name_of(model, identity)
+        deployment = self._deployments.get(name)
+        return None if deployment is None else pods.look(deployment, list(self._pods.get(name, {}).values()))
+
+    def _own(self, model: str) -> list[Object]:
+        return [self._deployments[name] for name in sorted(self._names.get(model, ()))]
+
+    def _model_of(self, item: Object) -> str:
+        meta = item["metadata"]
+        owners = [o for o in meta.get("ownerReferences") or [] if o.get("kind") == "ServedModel"]
+        return keys.model_id(meta["namespace"], owners[0]["name"]) if owners else ""
+
+    # between the two
+
+    def _report(self, model: str) -> None:
+        self._changed.add(model)
+        self._on_change()
+
+    def _do(self, model: str) -> None:
+        self._todo.add(model, time.monotonic())
+        self._wake.set()
+
+    def _fail(self, key: tuple[str, Identity], reason: str, message: str) -> None:
+        if self._failures.get(key) != (reason, message):
+            self._failures[key] = (reason, message)
+            logger.warning("variant cannot run", extra={"model": key[0], "variant": key[1].name, "reason": reason})
+            self._report(key[0])
+
+    def _tidy(self, model: str, identities: Set[Identity]) -> None:
+        for kept in (self._pins, self._failures):
+            for key in [key for key in kept if key[0] == model and key[1] not in identities]:
+                del kept[key]
+        self._packages.tidy(model, identities)
+
+
+def slim(item: Object) -> Object:
+    """The parts of a Deployment this module looks at."""
+    meta = item["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "generation", "labels", "annotations", "ownerReferences")
+    return {
+        "metadata": {key: meta[key] for key in (*kept, "deletionTimestamp") if key in meta},
+        "spec": {"replicas": (item.get("spec") or {}).get("replicas", 1)},
+        "status": {"conditions": (item.get("status") or {}).get("conditions") or []},
+    }

@@ -1,0 +1,98 @@
+"""What a running model server says of the package it serves: version, hashes, and the profile itself.
+
+A pod fetched them and checked them; asking it spares the controller MLflow, and works when MLflow is away.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Set
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from kingmaker_contracts import profile
+from kingmaker_controller.rollout.facts import Identity
+from kingmaker_controller.runtimes.manifests import PORT
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S: Final = 5.0
+PROFILE_PATH: Final = "/kingmaker/profile"
+_PAUSE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    version: str
+    sha256: str
+    profile_sha256: str | None
+
+
+class Packages:
+    """Asks each question once at a time, in the background; the asker is told when there is an answer."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._known: dict[tuple[str, Identity], Package] = {}
+        self._profiles: dict[str, bytes] = {}
+        self._asking: dict[object, asyncio.Task[None]] = {}
+
+    def of(self, model: str, identity: Identity) -> Package | None:
+        return self._known.get((model, identity))
+
+    def profile(self, sha256: str) -> bytes | None:
+        """A profile that was wanted, handed over once: it is as large as a megabyte, and Redis keeps it."""
+        return self._profiles.pop(sha256, None)
+
+    def want(self, model: str, identity: Identity, address: str, name: str, then: Callable[[], None]) -> None:
+        self._ask((model, identity), self._read(model, identity, address, name), then)
+
+    def want_profile(self, address: str, sha256: str, then: Callable[[], None]) -> None:
+        self._ask(sha256, self._read_profile(address, sha256), then)
+
+    def tidy(self, model: str, identities: Set[Identity]) -> None:
+        for key in [key for key in self._known if key[0] == model and key[1] not in identities]:
+            del self._known[key]
+
+    async def close(self) -> None:
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._http.aclose()
+
+    def _ask(self, question: object, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> None:
+        if question in self._asking:
+            work.close()
+            return
+
+        async def ask() -> None:
+            try:
+                await work
+            except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
+                logger.info("model server gave no answer", extra={"question": str(question), "error": str(error)})
+                await asyncio.sleep(_PAUSE_S)
+            finally:
+                self._asking.pop(question, None)
+            then()
+
+        self._asking[question] = asyncio.create_task(ask(), name="ask a model server")
+
+    async def _read(self, model: str, identity: Identity, address: str, name: str) -> None:
+        answer = await self._http.get(f"{_root(address)}/v2/models/{name}", timeout=TIMEOUT_S)
+        answer.raise_for_status()
+        told = answer.json()
+        about = told.get("properties") or {}
+        self._known[model, identity] = Package(str(told["versions"][0]), about["sha256"], about.get("profile_sha256"))
+
+    async def _read_profile(self, address: str, sha256: str) -> None:
+        answer = await self._http.get(_root(address) + PROFILE_PATH, timeout=TIMEOUT_S)
+        answer.raise_for_status()
+        if profile.sha256_of(answer.content) != sha256:
+            raise ValueError(f"the profile at {address} is not {sha256[:12]}")
+        self._profiles[sha256] = answer.content
+
+
+def _root(address: str) -> str:
+    return f"http://[{address}]:{PORT}" if ":" in address else f"http://{address}:{PORT}"

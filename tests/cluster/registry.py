@@ -1,0 +1,80 @@
+"""An MLflow tracking server as far as the controller asks it, and versions as files for the stand-in fetch step."""
+
+import hashlib
+import http.server
+import json
+import threading
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from onnx import TensorProto, helper
+
+
+def tiny_model(constant: float) -> bytes:
+    """y = x + constant, for x of shape (rows, 2)."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 2])
+    shift = helper.make_tensor("shift", TensorProto.FLOAT, [1], [constant])
+    graph = helper.make_graph([helper.make_node("Add", ["x", "shift"], ["y"])], "tiny", [x], [y], [shift])
+    return bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+
+
+class StandInRegistry:
+    """Version N of `flights` adds N to what it gets. `with` it; aliases and tags may be changed meanwhile."""
+
+    def __init__(self, folder: Path, versions: int = 4) -> None:
+        self.folder = folder
+        self.aliases: dict[str, str] = {"champion": "1"}
+        self.tags: dict[str, str] = {}
+        self.is_up = True
+        self.asked = 0
+        folder.mkdir(parents=True)
+        for version in range(1, versions + 1):
+            raw = tiny_model(float(version))
+            (folder / f"{version}.onnx").write_bytes(raw)
+            self.tags[str(version)] = hashlib.sha256(raw).hexdigest()
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                registry.asked += 1
+                url = urllib.parse.urlsplit(self.path)
+                query = dict(urllib.parse.parse_qsl(url.query))
+                status, body = registry.answer(url.path.rpartition("/mlflow/")[2], query)
+                raw = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self._server.server_port}"
+
+    def answer(self, what: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        missing = 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such thing"}
+        if not self.is_up:
+            return 503, {"message": "down"}
+        if query.get("name") != "flights":
+            return missing
+        if what == "registered-models/get":
+            named = [{"alias": alias, "version": version} for alias, version in self.aliases.items()]
+            return 200, {"registered_model": {"name": "flights", "aliases": named}}
+        version = self.aliases.get(query.get("alias", ""), query.get("version", ""))
+        if version not in self.tags:
+            return missing
+        tags = [{"key": "kingmaker.onnx_sha256", "value": self.tags[version]}] if self.tags[version] else []
+        return 200, {"model_version": {"name": "flights", "version": version, "tags": tags}}
+
+    def __enter__(self) -> "StandInRegistry":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,125 @@
+"""Faults no API server can see: each becomes a condition with its reason, and who served before serves on."""
+
+from typing import Any
+
+import pytest
+
+LR = {"name": "lr", "model": "models:/flights@champion"}
+
+
+@pytest.fixture(scope="module")
+def serving(one_stage: Any) -> Any:
+    """One stage for the whole file: each test puts back what it broke."""
+    stage = one_stage
+    stage.controller()
+    stage.start_gateway()
+    assert stage.create({"champion": LR}).status_code == 201
+    stage.until(lambda: stage.answered_by() == "lr", "the champion answers", 60)
+    return stage
+
+
+def challenge(stage: Any, model: str, name: str = "new") -> None:
+    stage.patch({"challengers": [{"name": name, "model": model}], "weights": {name: 10}})
+
+
+def reset(stage: Any) -> None:
+    stage.patch({"champion": LR, "challengers": [], "weights": None})
+    stage.until(lambda: stage.condition("VariantsReady")["status"] == "True", "all is well again", 60)
+    stage.until(lambda: set(stage.deployments()) == {"lr"}, "what failed is gone", 60)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "words"),
+    [
+        ("models:/boats/1", "ModelNotFound", "the registry has no model 'boats'"),
+        ("models:/flights/77", "VersionNotFound", "no version 77"),
+        ("models:/flights@crown", "AliasNotFound", "no alias 'crown'; it has champion"),
+    ],
+)
+def test_a_model_that_is_not_there(serving: Any, model: str, reason: str, words: str) -> None:
+    stage = serving
+    challenge(stage, model)
+    for kind in ("ResolvedRefs", "VariantsReady"):
+        stage.until(lambda kind=kind: stage.condition(kind)["reason"] == reason, f"{kind} says so")
+        assert words in stage.condition(kind)["message"]
+    assert stage.condition("Ready")["status"] == "True"
+    assert stage.answered_by() == "lr"
+    assert "VariantFailed" in stage.reasons()
+    reset(stage)
+
+
+def test_a_registry_that_is_away(serving: Any) -> None:
+    stage = serving
+    stage.registry.is_up = False
+    challenge(stage, "models:/flights/2")
+    stage.until(lambda: stage.condition("ResolvedRefs")["reason"] == "RegistryUnreachable", "it is said")
+    stage.registry.is_up = True
+    stage.until(lambda: stage.record().ranges == "new:0-999", "it heals by itself", 60)
+    reset(stage)
+
+
+def test_an_image_that_cannot_be_pulled(serving: Any) -> None:
+    stage = serving
+    stage.pods.trouble["new"] = ("ImagePullBackOff", 'Back-off pulling image "kingmaker-model-server:test"')
+    challenge(stage, "models:/flights/2")
+    stage.until(lambda: stage.condition("VariantsReady")["reason"] == "ImagePullFailed", "it is said")
+    assert "Back-off pulling image" in stage.condition("VariantsReady")["message"]
+    assert stage.get()["status"]["phase"] == "Degraded"
+    assert stage.answered_by() == "lr"
+    del stage.pods.trouble["new"]
+    reset(stage)
+
+
+def test_a_quota_that_is_used_up(serving: Any) -> None:
+    stage = serving
+    stage.kubelet.most_pods = 1
+    challenge(stage, "models:/flights/2")
+    stage.until(lambda: stage.condition("VariantsReady")["reason"] == "QuotaExceeded", "it is said")
+    assert "exceeded quota" in stage.condition("VariantsReady")["message"]
+    assert stage.answered_by() == "lr"
+    stage.kubelet.most_pods = None
+    stage.until(lambda: stage.record().ranges == "new:0-999", "it heals by itself", 60)
+    reset(stage)
+
+
+def test_a_model_that_is_not_what_the_registry_says(serving: Any) -> None:
+    stage = serving
+    (stage.registry.folder / "3.sha256").write_text("0" * 64)
+    stage.patch({"champion": {"name": "next", "model": "models:/flights/3"}})
+    stage.until(lambda: stage.condition("VariantsReady")["reason"] == "ShaMismatch", "it is said")
+    assert "the tag says 0000" in stage.condition("VariantsReady")["message"]
+    assert stage.condition("SpecCurrent")["reason"] == "ChampionPending"
+    assert stage.condition("Ready")["status"] == "True" and stage.answered_by() == "lr"
+    (stage.registry.folder / "3.sha256").unlink()
+    stage.until(lambda: stage.get()["status"]["champion"]["name"] == "next", "it heals by itself", 60)
+    reset(stage)
+
+
+def test_a_spec_the_controller_refuses_leaves_the_last_one_in_force(serving: Any) -> None:
+    """What an API server with an older CRD would let through."""
+    stage = serving
+    challenge(stage, "models:/flights/2")
+    stage.until(lambda: stage.record().ranges == "new:0-999", "it has its weight", 60)
+    champion = {"name": "lr", "model": "../flights.onnx"}
+    stage.patch({"champion": champion, "weights": {"new": 50}})
+    stage.until(lambda: stage.condition("Accepted")["status"] == "False", "it is refused")
+    accepted = stage.condition("Accepted")
+    assert "spec.champion.model: on Kubernetes a model is models:/NAME/VERSION" in accepted["message"]
+    assert accepted["observedGeneration"] == stage.get()["metadata"]["generation"]
+    assert stage.record().ranges == "new:0-999"
+
+    stage.processes[0].kill()
+    epoch = stage.record().epoch
+    stage.controller()
+    stage.until(lambda: stage.record().epoch > epoch, "the next leader knows what was in force", 60)
+    assert stage.record().ranges == "new:0-999" and stage.condition("Accepted")["status"] == "False"
+    assert set(stage.deployments()) == {"lr", "new"}
+    reset(stage)
+
+
+def test_automatic_and_gates_are_refused_at_the_api(serving: Any) -> None:
+    automatic = serving.create({"champion": LR, "rollout": {"strategy": "Automatic"}}, "other")
+    assert automatic.status_code == 422 and "not supported yet" in automatic.json()["message"]
+    gates = [{"name": "errors", "type": "Absolute", "metric": "errorRate", "max": "0.1"}]
+    refused = serving.create({"champion": LR, "gates": gates}, "other")
+    assert refused.status_code == 422 and "gates are not supported yet" in refused.json()["message"]
