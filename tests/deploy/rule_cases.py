@@ -83,6 +83,22 @@ CASES: dict[str, Case] = {
             ({"challengers": [NN, {**GBM, "modelAlias": "challenger"}]}, ["challengers[1]"]),
         ],
     ),
+    "autoscaling starts from replicas: 1 or more, and no more than maxReplicas": Case(
+        [
+            {},
+            {"champion": {**LR, "replicas": 0}},
+            {"champion": {**LR, "replicas": 2, "autoscaling": {"maxReplicas": 2}}},
+            {"challengers": [{**GBM, "autoscaling": {"maxReplicas": 9}}]},
+        ],
+        [
+            ({"champion": {**LR, "replicas": 0, "autoscaling": {"maxReplicas": 2}}}, ["champion.autoscaling"]),
+            ({"champion": {**LR, "replicas": 3, "autoscaling": {"maxReplicas": 2}}}, ["champion.autoscaling"]),
+            (
+                {"challengers": [NN, {**GBM, "replicas": 9, "autoscaling": {"maxReplicas": 2}}]},
+                ["challengers[1].autoscaling"],
+            ),
+        ],
+    ),
     "sticky source Header and Feature need a name": Case(
         [
             {"sticky": {"source": "PredictionId"}},

@@ -116,7 +116,7 @@ def test_wait_returns_when_the_condition_comes(flights: Kubectl, server: FakeApi
         ("sm.spec.rollout", "strategy"),
         ("sm.spec.weights", "The champion gets what is left"),
         ("sm.spec.champion.model", "models:/NAME/VERSION"),
-        ("sm.spec.challengers.mirrorPercent", "Copies never reach the client"),
+        ("sm.spec.challengers.mirrorPercent", "never reach the client"),
         ("sm.status.conditions.reason", "one word for machines"),
     ],
 )

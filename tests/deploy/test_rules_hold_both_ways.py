@@ -88,6 +88,8 @@ challengers = st.lists(
         st.sampled_from([LR, GBM, NN]),
         model=st.sampled_from(["models:/flights/1", None]),
         modelAlias=st.sampled_from([None, None, "next"]),
+        replicas=st.sampled_from([None, 0, 1, 5]),
+        autoscaling=st.sampled_from([None, {"maxReplicas": 1}, {"maxReplicas": 5}]),
     ),
     max_size=3,
 )

@@ -103,15 +103,14 @@ def status_schema() -> Schema:
 def _add(schema: Schema, rule: Rule) -> None:
     if rule.cel is None:
         return
-    where = schema
-    for part in filter(None, rule.cel.at.split(".")):
-        where = where["properties"][part.removesuffix("[]")]
-        if part.endswith("[]"):
-            where = where["items"]
     found = {"rule": rule.cel.rule, "message": rule.message}
-    where.setdefault("x-kubernetes-validations", []).append(
-        found | ({"fieldPath": rule.cel.field} if rule.cel.field else {})
-    )
+    found |= {"fieldPath": rule.cel.field} if rule.cel.field else {}
+    for place in rule.cel.places:
+        where = schema
+        for part in filter(None, place.split(".")):
+            where = where["properties"][part.removesuffix("[]")]
+            where = where["items"] if part.endswith("[]") else where
+        where.setdefault("x-kubernetes-validations", []).append(dict(found))
 
 
 def _structural(raw: Schema, definitions: dict[str, Schema], *, nullable: bool = False) -> Schema:

@@ -9,19 +9,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from kingmaker_contracts.served_model import Gate, Spec, Step
+    from kingmaker_contracts.served_model import Challenger, Champion, Gate, Spec, Step
 
 
 class Cel(NamedTuple):
     """A rule as an apiserver checks it.
 
-    rule: true when the condition holds; at: the part of spec that is `self`, "" for spec, `[]` for each item;
+    rule: true when the condition holds; at: the parts of spec that are `self`, "" for spec, `[]` for each item;
     field: what is wrong, below `at`, so that the message starts with it.
     """
 
     rule: str
-    at: str = ""
+    at: str | tuple[str, ...] = ""
     field: str = ""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return (self.at,) if isinstance(self.at, str) else self.at
 
 
 class Rule(NamedTuple):
@@ -45,6 +49,11 @@ def _at(path: str, is_broken: bool) -> list[str]:
 
 def _gates(spec: "Spec", is_broken: "Callable[[Gate], bool]") -> list[str]:
     return [f"gates[{i}]" for i, gate in enumerate(spec.gates) if is_broken(gate)]
+
+
+def _is_out_of_reach(pods: "Champion | Challenger") -> bool:
+    scaling = pods.autoscaling
+    return scaling is not None and not 1 <= pods.replicas <= scaling.max_replicas
 
 
 def _rising(steps: "list[Step]") -> bool:
@@ -106,6 +115,18 @@ RULES: Final[tuple[Rule, ...]] = (
         Cel("has(self.model) != has(self.modelAlias)", at="challengers[]"),
     ),
     Rule(
+        "autoscaling starts from replicas: 1 or more, and no more than maxReplicas",
+        lambda s: [
+            *_at("champion.autoscaling", _is_out_of_reach(s.champion)),
+            *[f"challengers[{i}].autoscaling" for i, c in enumerate(s.challengers) if _is_out_of_reach(c)],
+        ],
+        Cel(
+            "!has(self.autoscaling) || (self.replicas >= 1 && self.replicas <= self.autoscaling.maxReplicas)",
+            at=("champion", "challengers[]"),
+            field=".autoscaling",
+        ),
+    ),
+    Rule(
         "sticky source Header and Feature need a name",
         lambda s: _at("sticky.name", s.sticky is not None and s.sticky.source != "PredictionId" and not s.sticky.name),
         Cel("self.source == 'PredictionId' || has(self.name)", at="sticky", field=".name"),
@@ -140,7 +161,7 @@ RULES: Final[tuple[Rule, ...]] = (
         Cel("self.type != 'Absolute' || has(self.min) || has(self.max)", at="gates[]"),
     ),
 )
-"""Every rule across fields. Their CEL forms were tried on a real apiserver, cost budget included."""
+"""Every rule across fields. The costly CEL forms, those over weights and names, were tried on a real apiserver."""
 
 NOT_YET: Final[tuple[Rule, ...]] = (
     Rule(

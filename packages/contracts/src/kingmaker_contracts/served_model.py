@@ -67,8 +67,8 @@ class Champion(_Pods):
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="Model version: models:/NAME/VERSION or models:/NAME@ALIAS; locally also a path beside the file. "
-        "An alias is resolved once, when this identity is accepted.",
+        description="Model version: models:/NAME/VERSION or models:/NAME@ALIAS; locally also a path beside the "
+        "file. An alias is resolved once, when this identity is accepted.",
     )
 
 
@@ -87,7 +87,8 @@ class Challenger(_Pods):
         default=100, description="The most live traffic an automatic rollout may give it, percent."
     )
     mirror_percent: Percent | None = Field(
-        default=None, description="Percent of the champion's requests copied to it. Copies never reach the client."
+        default=None,
+        description="Percent of the champion's requests copied to it. Answers to copies never reach the client.",
     )
 
 
@@ -95,9 +96,11 @@ class StickySpec(_Part):
     """What keeps a caller with one variant."""
 
     source: Literal["Header", "Feature", "PredictionId"] = Field(
-        description="Header or Feature hash the named header or feature; PredictionId draws anew each time."
+        description="Header: the value of the header `name`. Feature: the value of the feature `name` in the first "
+        "row. PredictionId: nothing; every request is drawn anew. A caller without the header or feature is drawn "
+        "anew too."
     )
-    name: str | None = Field(default=None, min_length=1, max_length=128, description="The header or the feature.")
+    name: str | None = Field(default=None, min_length=1, max_length=128, description="Which header or which feature.")
     salt: str | None = Field(
         default=None, max_length=64, description="Changing it shuffles every caller. Default: namespace/name."
     )
@@ -112,7 +115,9 @@ class Step(_Part):
     min_samples: int | None = Field(
         default=None, ge=0, description="Stay until the challenger has answered this often."
     )
-    approval: Literal["Required", "None"] = Field(default="None", description="Required: a person says when to go on.")
+    approval: Literal["Required", "None"] = Field(
+        default="None", description="Required: it stays until a person says to go on. None: it goes on by itself."
+    )
 
 
 class Rollout(_Part):
@@ -120,20 +125,31 @@ class Rollout(_Part):
 
     strategy: Literal["Manual", "Automatic"] = Field(
         default="Manual",
-        description="Manual: live weights follow spec.weights. Automatic: they follow steps and gates.",
+        description="Manual: live weights follow spec.weights. Automatic: they follow steps and gates (not "
+        "supported yet).",
     )
     on_promote: Literal["SwapChampion", "RouteOnly", "Notify"] = Field(
-        default="SwapChampion", description="What a promotion changes."
+        default="SwapChampion",
+        description="What a promotion does. SwapChampion: the challenger reigns, and the registry's alias champion "
+        "moves to it. RouteOnly: it reigns, the registry stays. Notify: nothing changes, an event says who won.",
     )
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = Field(
-        default="Hold", description="What happens at maxDurationSeconds without a verdict."
+        default="Hold",
+        description="What happens at maxDurationSeconds without a verdict. Hold: weights stay as they are and an "
+        "event asks a person. Rollback: challengers get nothing. Promote: the challenger reigns.",
     )
-    max_duration_seconds: int | None = Field(default=None, ge=1, description="The longest a rollout may take.")
-    holdback_seconds: int = Field(default=86400, ge=0, description="Keep the old champion warm this long.")
+    max_duration_seconds: int | None = Field(
+        default=None, ge=1, description="The longest a rollout may take; then onInconclusive decides."
+    )
+    holdback_seconds: int = Field(
+        default=86400,
+        ge=0,
+        description="Keep the old champion warm this long after a promotion, for an instant way back.",
+    )
     steps: list[Step] = Field(
         default=[],
         max_length=20,
-        description="The steps of an automatic rollout.",
+        description="The steps of an automatic rollout, in order; their weights never fall.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
@@ -144,24 +160,43 @@ class Analysis(_Part):
     alpha: Annotated[str, Field(pattern=r"^0?\.[0-9]+$", max_length=10)] = Field(
         default="0.05", description="Chance of a false alarm that is accepted, as a decimal string."
     )
-    method: Literal["AnytimeValid", "FixedHorizon"] = Field(default="AnytimeValid", description="The kind of test.")
-    unit: Literal["Request", "StickyKey"] = Field(default="Request", description="What counts as one observation.")
+    method: Literal["AnytimeValid", "FixedHorizon"] = Field(
+        default="AnytimeValid",
+        description="AnytimeValid: may be looked at all the time and decide early. FixedHorizon: decides once, at "
+        "its end.",
+    )
+    unit: Literal["Request", "StickyKey"] = Field(
+        default="Request",
+        description="What counts as one observation. Request: each prediction. StickyKey: all predictions of one "
+        "caller together.",
+    )
 
 
 class Gate(_Part):
     """One condition of promotion."""
 
     name: str = Field(max_length=40, description="Unique name of the gate.")
-    type: Literal["Superiority", "NonInferiority", "Absolute"] = Field(description="What is compared with what.")
+    type: Literal["Superiority", "NonInferiority", "Absolute"] = Field(
+        description="Superiority: the challenger is better than the champion. NonInferiority: it is at most margin "
+        "worse. Absolute: its own value lies between min and max."
+    )
     metric: Literal[
         "accuracy", "auc", "logLoss", "brier", "errorRate", "latencyP50", "latencyP95", "latencyP99",
         "agreement", "psiMax", "driftedShare",
     ] = Field(description="What is measured.")  # fmt: skip
-    margin: Decimal | None = Field(default=None, description="How much worse is still fine.")
-    relative_margin: Decimal | None = Field(default=None, description="The same as a share of the champion's value.")
+    margin: Decimal | None = Field(
+        default=None, description="How much worse is still fine, in the metric's unit, as a decimal string."
+    )
+    relative_margin: Decimal | None = Field(
+        default=None, description="The same as a share of the champion's value: 0.10 is 10 %."
+    )
     min: Decimal | None = Field(default=None, description="An Absolute gate's lower bound.")
     max: Decimal | None = Field(default=None, description="An Absolute gate's upper bound.")
-    on_fail: Literal["Rollback", "Hold", "Ignore"] = Field(default="Rollback", description="What a failure does.")
+    on_fail: Literal["Rollback", "Hold", "Ignore"] = Field(
+        default="Rollback",
+        description="What a failure does. Rollback: challengers get nothing. Hold: weights stay. Ignore: it is "
+        "only shown.",
+    )
 
 
 class LimitsSpec(_Part):
@@ -197,11 +232,15 @@ class Spec(_Part):
         description="Live traffic of each challenger, percent. The champion gets what is left.",
     )
     mode: Literal["Shadow", "Canary", "ABTest", "BlueGreen"] = Field(
-        default="Canary", description="How challengers meet traffic."
+        default="Canary",
+        description="How challengers meet traffic. Shadow: only copies. Canary: a growing share. ABTest: a fixed "
+        "share of callers, each staying with one variant. BlueGreen: one challenger, nothing or everything.",
     )
     paused: bool = Field(default=False, strict=True, description="Freeze live weights as they are.")
     overrides: Literal["Denied", "Allowed"] = Field(
-        default="Denied", description="Whether a client may name the variant it wants."
+        default="Denied",
+        description="Whether a client may name the variant it wants, by header x-kingmaker-variant or in the path. "
+        "Denied: such a request is answered 403.",
     )
     sticky: StickySpec | None = Field(default=None, description="What keeps a caller with one variant.")
     limits: LimitsSpec = Field(default=LimitsSpec(), description="Bounds of one request and of the model.")
