@@ -44,7 +44,7 @@ RUNNING: dict[str, Any] = {
     "phase": "Progressing",
     "message": "gbm serves 5 % beside champion lr",
     "champion": {"name": "lr", "version": "1", "since": AT, "rolloutID": "flights-1"},
-    "summary": {"weights": "gbm=5", "step": ""},
+    "summary": {"weights": "lr=95 gbm=5", "step": ""},
     "routing": {"revision": 7, "epoch": 1, "championWeight": 95, "ranges": "gbm:0-499", "variants": []},
     "conditions": [condition("Ready", "True", "ChampionServes"), condition("Programmed", "True", "GatewaysAgree")],
 }
@@ -66,7 +66,7 @@ def test_get_answers_who_is_champion_at_what_weight_in_which_phase(flights: Kube
     ):
         head, row = flights.says(*words).splitlines()
         assert head.split() == ["NAME", "MODE", "PHASE", "CHAMPION", "WEIGHTS", "STEP", "READY", "AGE"]
-        assert row.split()[:6] == ["flights", "Canary", "Progressing", "lr", "gbm=5", "True"]
+        assert row.split()[:7] == ["flights", "Canary", "Progressing", "lr", "lr=95", "gbm=5", "True"]
 
 
 def test_wide_says_why(flights: Kubectl, server: FakeApiserver) -> None:
@@ -107,6 +107,18 @@ def test_wait_returns_when_the_condition_comes(flights: Kubectl, server: FakeApi
     timer.start()
     said = flights.says("wait", "--for=condition=Programmed", "--timeout=20s", "sm/flights")
     assert said == "servedmodel.kingmaker.dev/flights condition met\n"
+
+
+def test_wait_after_a_patch_does_not_take_the_old_answer_for_the_new_one(
+    flights: Kubectl, server: FakeApiserver
+) -> None:
+    report(server, **RUNNING)
+    flights.says("patch", "sm", "flights", "--type", "merge", "-p", '{"spec":{"weights":{"gbm":20}}}')
+    words = ("wait", "--for=condition=Programmed", "sm/flights")
+    assert "timed out" in flights.refuses(*words, "--timeout=1s"), "True was found for generation 1"
+    conditions = [{**one, "observedGeneration": 2} for one in RUNNING["conditions"]]
+    report(server, **{**RUNNING, "observedGeneration": 2, "conditions": conditions})
+    flights.says(*words, "--timeout=20s")
 
 
 @pytest.mark.parametrize(

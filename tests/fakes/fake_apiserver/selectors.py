@@ -41,12 +41,6 @@ def _label_test(part: str) -> Callable[[dict[str, str]], bool]:
     return lambda found: (part.lstrip("!") in found) != part.startswith("!")
 
 
-def of_selector(selector: dict[str, Any]) -> Test:
-    """A LabelSelector's matchLabels, as Deployments, Services and PDBs carry it."""
-    wanted = selector.get("matchLabels", {})
-    return lambda item: bool(wanted) and wanted.items() <= (item["metadata"].get("labels") or {}).items()
-
-
 def fields(selector: str) -> Test:
     """`metadata.name=x,involvedObject.uid!=y`. Raises ApiError 400 for a field that no kind here can be selected by."""
     tests = []

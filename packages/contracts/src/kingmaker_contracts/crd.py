@@ -29,7 +29,7 @@ COLUMNS: Final[list[Schema]] = [
     _column("Mode", ".spec.mode", "How challengers meet traffic."),
     _column("Phase", ".status.phase", "Where the model is, derived from the conditions."),
     _column("Champion", ".status.champion.name", "Who reigns now."),
-    _column("Weights", ".status.summary.weights", "Live traffic of each challenger, percent."),
+    _column("Weights", ".status.summary.weights", "Live traffic of every variant in percent, the champion first."),
     _column("Step", ".status.summary.step", "Step of an automatic rollout."),
     _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the champion serves."),
     _column("Age", ".metadata.creationTimestamp", "Since when the resource exists.", kind="date"),

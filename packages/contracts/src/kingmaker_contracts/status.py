@@ -98,7 +98,9 @@ class RoutingStatus(msgspec.Struct, frozen=True, rename="camel"):
 class Summary(msgspec.Struct, frozen=True):
     """Strings for columns."""
 
-    weights: Annotated[str, Meta(description="Live traffic of the challengers, as gbm=20,nn=5.")] = ""
+    weights: Annotated[
+        str, Meta(description="Live traffic of every variant in percent, the champion first, as lr=80 gbm=20.")
+    ] = ""
     step: Annotated[str, Meta(description="Step of an automatic rollout.")] = ""
 
 
