@@ -110,10 +110,8 @@ def _both(aggregate: Aggregate, column: str, size: int) -> "np.ndarray[tuple[int
 def _drift(aggregate: Aggregate, binning: Binning | None) -> dict[str, FeatureDrift]:
     if binning is None:
         return {}
-    return {
-        name: drift.NO_DATA if column is None else drift.of_column(column, _both(aggregate, name, column.size))
-        for name, column in binning.columns
-    }
+    counts = {name: _both(aggregate, name, column.size) for name, column in binning.columns if column is not None}
+    return drift.of_columns(binning.columns, counts)
 
 
 def _score_drift(aggregate: Aggregate, binning: Binning | None) -> FeatureDrift:
