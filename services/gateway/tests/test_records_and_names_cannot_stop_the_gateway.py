@@ -79,6 +79,7 @@ async def test_a_record_is_applied_though_redis_failed_between_it_and_its_profil
         snapshot=None,
         metrics=metrics,
         adopt=lambda record, _: adopted.append(record.revision),
+        awaits=lambda *_: False,
     )
     bench.store(pair.record(), pair.profiles)
     routes.start()
