@@ -243,3 +243,18 @@ def test_a_root_that_cannot_be_written_is_told(tmp_path: Path, make: Any) -> Non
     with pytest.raises(FetchFailed) as caught:
         local.fetch("tiny.onnx", tmp_path, tmp_path / "root")
     assert caught.value.reason == "WriteFailed"
+
+
+def test_a_pod_finds_the_folder_by_a_link_and_its_controller_the_reason_in_a_report(tmp_path: Path, make: Any) -> None:
+    (tmp_path / "one.onnx").write_bytes(make.flights_model())
+    where = ["--to", str(tmp_path / "models"), "--base", str(tmp_path)]
+    linked = tmp_path / "models" / "current"
+    report = tmp_path / "termination-log"
+    options = [*where, "--link", str(linked), "--report", str(report)]
+    for _ in range(2):  # a container that is started again finds the link there
+        code, line = run(str(tmp_path / "one.onnx"), *options)
+        assert code == 0 and json.loads(report.read_text()) == line
+        assert linked.is_symlink() and linked.resolve() == Path(line["folder"])
+        assert package.read(linked).sha256 == line["manifest"]["sha256"]
+    code, line = run(str(tmp_path / "two.onnx"), *options)
+    assert code == 1 and json.loads(report.read_text()) == line and line["reason"] == "ModelNotFound"

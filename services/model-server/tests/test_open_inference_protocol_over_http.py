@@ -205,3 +205,10 @@ def test_openapi_documents_bodies_and_examples_of_both_calls(client: httpx.Clien
     predict = paths["/v1/models/{model}:predict"]["post"]
     assert "named features" in predict["requestBody"]["content"]["application/json"]["examples"]
     assert {"400", "404", "413", "503"} <= predict["responses"].keys()
+
+
+def test_the_controller_gets_the_profile_as_it_was_fetched(client: httpx.Client) -> None:
+    about = client.get("/v2/models/flights").json()["properties"]
+    answer = client.get("/kingmaker/profile")
+    assert answer.status_code == 200
+    assert hashlib.sha256(answer.content).hexdigest() == about["profile_sha256"]

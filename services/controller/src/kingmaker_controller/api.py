@@ -19,7 +19,8 @@ from starlette.routing import Route
 from kingmaker_contracts import keys, problems
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.served_model import Spec
-from kingmaker_controller.loop import Loop, Model, Records
+from kingmaker_controller.loop import Loop
+from kingmaker_controller.roster import Model, Records
 from kingmaker_servicekit import metrics_endpoint
 
 

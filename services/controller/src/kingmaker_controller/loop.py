@@ -9,17 +9,14 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from kingmaker_contracts import keys, served_model
-from kingmaker_contracts.routing import RoutingRecord
-from kingmaker_contracts.served_model import Fault, InvalidResource, ServedModel
-from kingmaker_contracts.status import RoutingStatus, Status
+from kingmaker_contracts import keys
 from kingmaker_controller.errors import LeaderLost, LeaseUnavailable, StatusOutdated, StoreUnavailable
 from kingmaker_controller.leader import Leader
 from kingmaker_controller.metrics import Metrics
@@ -28,39 +25,21 @@ from kingmaker_controller.redis_store import Overtaken, RedisStore, Stored
 from kingmaker_controller.rollout.facts import (
     DRAIN_S,
     Desired,
-    Event,
     GatewayView,
     Identity,
     Outcome,
     RedisView,
     age_s,
-    stamp,
 )
 from kingmaker_controller.rollout.reconcile import reconcile
+from kingmaker_controller.roster import Model, Records, Roster
 from kingmaker_controller.runtimes import Runtime
-from kingmaker_controller.sources import Document, Reading, Source
-from kingmaker_controller.state import AuditEntry, StoredModel
+from kingmaker_controller.sources import Source
 
 logger = logging.getLogger(__name__)
 
 _ACK_LOOK_S: Final = 0.2
 _ACK_PATIENCE_S: Final = 15.0
-
-
-class Records(Protocol):
-    """Where statuses are durable: the local state file, or the status of Kubernetes objects."""
-
-    def models(self) -> dict[str, StoredModel]: ...
-
-    async def save(self, stored: StoredModel, events: Sequence[Event], now: datetime) -> None:
-        """Durable when it returns. Raises StatusOutdated when somebody else wrote it meanwhile."""
-        ...
-
-    async def reload(self, stored: StoredModel) -> StoredModel:
-        """The model as it stands there now."""
-        ...
-
-    def audit(self, model: str, limit: int = 200) -> list[AuditEntry]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +51,6 @@ class Pace:
     sweep_s: float = 0.0
     drain_s: float = DRAIN_S
     at_once: int = 1
-
-
-class Model:
-    """One model between two steps. known: what this controller wrote or already reported; see RedisView."""
-
-    def __init__(self, stored: StoredModel, resource: ServedModel | None) -> None:
-        self.stored = stored
-        self.resource = resource
-        self.document: Document | None = None
-        self.faults: tuple[Fault, ...] = ()
-        self.last: RoutingRecord | None = None
-        self.known: RoutingRecord | None = None
-
-    @property
-    def id(self) -> str:
-        return self.stored.model
 
 
 class Loop:
@@ -111,15 +74,13 @@ class Loop:
         self._wake, self._now, self._pace = wake, now, pace
         self._queue = WorkQueue()
         self._swept = -math.inf
-        self._models: dict[str, Model] = {}
-        self._leaving: dict[str, StoredModel] = {}
+        self._roster = Roster(state, now, self._queue)
         self._is_redis_up: bool | None = None
-        self._restore()
 
     @property
     def models(self) -> dict[str, Model]:
         """Models the source holds or held when it was last readable, by `namespace/name`."""
-        return self._models
+        return self._roster.models
 
     async def run(self) -> None:
         """Step at every poll and whenever something was reported. Raises LeaderLost."""
@@ -144,92 +105,22 @@ class Loop:
         await self._leader.hold(self._now())
         reading = self._source.poll()
         if reading is not None:
-            await self._take(reading)
+            for gone in await self._roster.take(reading):
+                self._metrics.forget(gone)
         now = time.monotonic()
         for model_id in self._runtime.changed():
             self._queue.add(model_id, now)
         if now - self._swept >= self._pace.sweep_s:
             self._swept = now
-            for model_id in self._models:
+            for model_id in self.models:
                 self._queue.sweep(model_id, now)
-        due = [self._models[model_id] for model_id in self._queue.take(now) if model_id in self._models]
+        due = [self.models[model_id] for model_id in self._queue.take(now) if model_id in self.models]
         if due:
             gateways, error = await self._gateways()
             slots = asyncio.Semaphore(self._pace.at_once)
             await asyncio.gather(*(self._guarded(model, gateways.get(model.id, ()), error, slots) for model in due))
-        for model_id in list(self._leaving):
+        for model_id in list(self._roster.leaving):
             await self._send_off(model_id)
-
-    # what the source says
-
-    def _restore(self) -> None:
-        for stored in self._state.models().values():
-            if stored.removed:
-                self._leaving[stored.model] = stored
-            else:
-                self._models[stored.model] = Model(stored, _accepted(stored))
-
-    async def _take(self, reading: Reading) -> None:
-        for model_id, document in reading.models.items():
-            model = self._models.get(model_id)
-            if model is not None and model.document is document:
-                continue
-            if model is not None and model.document is not None and model.document.uid != document.uid:
-                await self._dismiss(model_id)  # deleted, and made again before anybody looked
-                model = None
-            await self._take_one(model or self._welcome(model_id, document), document)
-        absent = [model_id for model_id in self._models if model_id not in reading.models]
-        for model_id in absent:
-            if reading.faults:  # it cannot be told whether this model is gone: keep it
-                self._models[model_id].faults = reading.faults
-                self._models[model_id].document = None
-                self._queue.add(model_id, time.monotonic())
-            else:
-                await self._dismiss(model_id)
-        for fault in reading.faults:
-            logger.error("resource file is faulty", extra={"fault": str(fault)})
-
-    async def _take_one(self, model: Model, document: Document) -> None:
-        model.document, model.faults = document, document.faults
-        self._queue.add(model.id, time.monotonic())
-        if document.resource is None:
-            return
-        plain = document.resource.spec.model_dump(mode="json", by_alias=True)
-        accepted = model.resource.spec.model_dump(mode="json", by_alias=True) if model.resource else None
-        generation = document.generation
-        if plain == accepted and generation in (None, model.stored.generation):
-            return
-        data = document.resource.model_dump(mode="json", by_alias=True)
-        counted = model.stored.generation + 1 if generation is None else generation
-        model.stored = replace(model.stored, generation=counted, resource=data)
-        model.resource = document.resource
-        if generation is None:  # nobody else remembers it
-            await self._state.save(model.stored, [], self._now())
-
-    def _welcome(self, model_id: str, document: Document) -> Model:
-        stored = self._leaving.pop(model_id, None)
-        if stored is None:
-            stored = self._state.models().get(model_id)
-        if stored is None:
-            stored = StoredModel(model_id, stamp(self._now()), 0, None, Status(), removed=False)
-        stored = replace(stored, removed=False, created_at=document.created_at or stored.created_at)
-        model = Model(stored, None if stored.resource is None else _accepted(stored))
-        self._models[model_id] = model
-        return model
-
-    async def _dismiss(self, model_id: str) -> None:
-        """Forget a model but for the number of its last revision, which a later life must exceed."""
-        model = self._models.pop(model_id)
-        routing = model.stored.status.routing
-        rest = RoutingStatus(routing.revision, routing.epoch, 100, "", []) if routing else None
-        stored = replace(model.stored, removed=True, resource=None, status=Status(routing=rest))
-        self._queue.forget(model_id)
-        await self._state.save(
-            stored, [Event("ModelRemoved", f"{model_id} is not in the source any more")], self._now()
-        )
-        self._leaving[model_id] = stored
-        self._metrics.forget(model_id)
-        logger.info("model removed", extra={"model": model_id})
 
     async def _send_off(self, model_id: str) -> None:
         """Routing goes first; the processes follow once it is gone."""
@@ -239,7 +130,7 @@ class Loop:
         except StoreUnavailable:
             return
         self._runtime.apply(model_id, [])
-        del self._leaving[model_id]
+        del self._roster.leaving[model_id]
 
     # one model
 
@@ -359,7 +250,7 @@ class Loop:
     async def _gateways(self) -> tuple[dict[str, tuple[GatewayView, ...]], str]:
         """Acknowledgements by model, and why there are none."""
         try:
-            return await self._store.gateways(list(self._models)), ""
+            return await self._store.gateways(list(self.models)), ""
         except StoreUnavailable as error:
             return {}, str(error)
 
@@ -382,14 +273,3 @@ def _pinned(model: Model) -> frozenset[Identity]:
 
 def _profiles(model: Model) -> frozenset[str]:
     return frozenset(v.profile for v in model.stored.status.variants if v.profile)
-
-
-def _accepted(stored: StoredModel) -> ServedModel | None:
-    """The last accepted resource; None when this version of the controller would not accept it."""
-    if stored.resource is None:
-        return None
-    try:
-        return served_model.parse(stored.resource)
-    except InvalidResource as error:
-        logger.error("stored resource is not valid any more", extra={"model": stored.model, "faults": str(error)})
-        return None

@@ -105,6 +105,9 @@ class State:
         query = "SELECT model, created_at, generation, resource, status, removed FROM models ORDER BY model"
         return {row[0]: _stored(row) for row in self._db.execute(query)}
 
+    def find(self, model: str) -> StoredModel | None:
+        return self.models().get(model)
+
     async def save(self, stored: StoredModel, events: Sequence[Event], now: datetime) -> None:
         """The model as it is now, and the decisions that led there, together."""
         row = (

@@ -169,8 +169,7 @@ class Routes:
                 if current is None or record.order > current.order:
                     await self._fetch_profiles(model, record)
                     if self._awaits(record, self._known(model)):
-                        # not yet seen, so it is met again shortly
-                        asyncio.get_running_loop().call_later(_HEIR_LOOK_S, self._wake.set)
+                        asyncio.get_running_loop().call_later(_HEIR_LOOK_S, self._wake.set)  # not seen: it is met again
                         return False
                     self._apply(model, record)
                     self._seen[model] = raw  # only now: Redis may have failed half-way

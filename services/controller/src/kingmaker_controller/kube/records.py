@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from kingmaker_contracts import keys
-from kingmaker_contracts.status import Status
+from kingmaker_contracts.status import RoutingStatus, Status
 from kingmaker_controller.errors import KubernetesError, StatusOutdated
 from kingmaker_controller.kube.api import SERVED_MODEL, Api, Object
 from kingmaker_controller.kube.events import Events
@@ -42,16 +42,26 @@ class KubernetesRecords:
         self._written_at: dict[str, float] = {}
         self._waiting: dict[str, StoredModel] = {}
         self._audit: dict[str, deque[AuditEntry]] = {}
+        self._past: dict[str, RoutingStatus] = {}
+        """The last revision of models that were deleted; one of the same name must go on from there. Under another
+        leader the epoch is higher, so this need not survive."""
 
     def models(self) -> dict[str, StoredModel]:
         """What the cluster holds."""
         found = [self._stored(item) for item in self._resources.objects.values() if not is_leaving(item)]
         return {stored.model: stored for stored in found}
 
+    def find(self, model: str) -> StoredModel | None:
+        """One model, from now on what its next write is based on."""
+        item = self._resources.objects.get(keys.split_model_id(model)[1])
+        return None if item is None or is_leaving(item) else self._stored(item)
+
     async def save(self, stored: StoredModel, events: Sequence[Event], now: datetime) -> None:
         """Raises StatusOutdated and KubernetesError."""
         if stored.removed:
             self._forget(stored.model)
+            if stored.status.routing is not None:
+                self._past[stored.model] = stored.status.routing
             return
         before = self._based_on.get(stored.model)
         due = self._written_at.get(stored.model, -QUIET_S) + QUIET_S
@@ -135,6 +145,8 @@ class KubernetesRecords:
         except msgspec.ValidationError as error:
             logger.error("status unreadable, starting from none", extra={"model": model, "error": str(error)})
             status = Status()
+        if status.routing is None:
+            status = msgspec.structs.replace(status, routing=self._past.get(model))
         accepted = _accepted(status.accepted_spec)
         resource = None
         if accepted is not None:

@@ -1,0 +1,75 @@
+"""A record with a new champion waits until this gateway can ask it, while the old one serves, and not for ever."""
+
+import asyncio
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from kingmaker_gateway import models
+
+
+def deposed(pair: Any, endpoint: str, revision: int = 2) -> Any:
+    """gbm reigns alone, behind one endpoint."""
+    crowned = next(v for v in pair.record().variants if v.name == "gbm")
+    champion = msgspec.structs.replace(crowned, role="champion", endpoints=[endpoint], version="9", mirror=0)
+    return msgspec.structs.replace(pair.record(revision=revision), variants=[champion], ranges="")
+
+
+async def test_an_unreachable_successor_costs_no_request(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    gbm = next(v for v in pair.record().variants if v.name == "gbm")
+    host, _, port = gbm.endpoints[0].partition(":")
+    with socket.create_server((host, 0)) as closed:
+        late = closed.getsockname()[1]
+    bench.store(deposed(pair, f"{host}:{late}"), pair.profiles)
+    for _ in range(30):
+        answer = await bench.predict([kit.full_row])
+        assert (answer.status_code, answer.headers["x-variant"]) == (200, "lr")
+        await asyncio.sleep(0.01)
+    assert bench.metric("routing_revision", model="flights") == 1.0, "nothing is acknowledged that is not in force"
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, away = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pipe(reader, away), pipe(there, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(forward, host, late):
+        seen = []
+
+        async def crowned() -> bool:
+            answer = await bench.predict([kit.full_row])
+            seen.append(answer.status_code)
+            return answer.headers.get("x-variant") == "gbm"
+
+        await kit.until(crowned)
+        assert set(seen) == {200}
+        assert bench.metric("routing_revision", model="flights") == 2.0
+
+
+async def test_patience_has_an_end(bench: Any, pair: Any, kit: SimpleNamespace, monkeypatch: Any) -> None:
+    monkeypatch.setattr(models, "_PATIENCE_S", 0.3)
+    await bench.publish(pair.record(), pair.profiles)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = closed.getsockname()[1]
+    bench.store(deposed(pair, f"127.0.0.1:{dead}"), pair.profiles)
+    await kit.until(lambda: bench.metric("routing_revision", model="flights") == 2.0)
+
+
+async def test_a_record_that_takes_the_change_back_is_applied_at_once(
+    bench: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = closed.getsockname()[1]
+    bench.store(deposed(pair, f"127.0.0.1:{dead}"), pair.profiles)
+    await asyncio.sleep(0.1)
+    bench.store(pair.record(revision=3), pair.profiles)
+    await kit.until(lambda: bench.metric("routing_revision", model="flights") == 3.0, within_s=3)
+    answer = await bench.predict([kit.full_row])
+    assert answer.headers["x-variant"] == "lr"
