@@ -58,6 +58,7 @@ PLAN = plan.Plan(
         plan.PlannedVariant("lr", "champion", "1", SHA),
         plan.PlannedVariant("gbm", "challenger", "2", None),
     ],
+    segments=["carrier"],
 )
 PROFILE = profile.Profile(
     name="flights",
@@ -124,7 +125,7 @@ ACK = acks.GatewayAck(
     updated_at="2026-11-21T01:00:05Z",
     revisions={"default/flights": 57},
     epochs={"default/flights": 3},
-    accounts={"default/flights": acks.EventAccount(sent=403, dropped=3, last_seq=12)},
+    accounts={"default/flights": acks.EventAccount(sent=403, dropped=3, last_seq=12, written=400)},
 )
 EVIDENCE = evidence.Evidence(
     namespace="default",

@@ -123,7 +123,7 @@ def check_account(batches: list[Any], ack: GatewayAck) -> None:
     account = ack.accounts["default/flights"]
     stored = {b.seq: b for b in batches}
     assert sorted(stored) == list(range(1, account.last_seq + 1))
-    assert sum(b.count for b in stored.values()) == account.sent - account.dropped
+    assert sum(b.count for b in stored.values()) == account.sent - account.dropped == account.written
     before = 0
     for _, batch in sorted(stored.items()):
         assert batch.sent - batch.dropped == before

@@ -9,12 +9,14 @@ class EventAccount(msgspec.Struct, frozen=True):
     """Rows of one stream over one gateway life: stored = sent - dropped - lost.
 
     sent: offered by the request path; dropped: given up before Redis took them;
-    last_seq: number of the last entry written (0: none yet).
+    last_seq: number of the last entry written (0: none yet); written: rows of the entries up to it, which is
+    what a reader of the whole stream should have; None from a gateway that does not say.
     """
 
     sent: int
     dropped: int
     last_seq: int
+    written: int | None = None
 
 
 class GatewayAck(msgspec.Struct, frozen=True):

@@ -26,7 +26,11 @@ def of_column(column: Column, counts: NDArray[np.int64]) -> FeatureDrift:
     PSI sees ten bins merged by training quantiles (a category each its own, unseen ones with the rare ones),
     and missing values as a bin of their own, so that a column that goes missing is drift. KS is numeric only.
     """
-    live, missing = counts[: column.bins], int(counts[column.bins])
+    live, missing = counts[: column.bins], int(counts[column.size - 1])
+    if isinstance(column, Numeric):
+        missing = int(counts[column.bins])
+    else:
+        live = np.append(live[:-1], live[-1] + counts[column.bins])  # new ones are as rare as the rare ones
     n = int(live.sum()) + missing
     if n == 0:
         return NO_DATA

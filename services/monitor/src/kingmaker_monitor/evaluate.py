@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.evidence import Evidence
 from kingmaker_contracts.wire import write_json
 from kingmaker_monitor import evidence
+from kingmaker_monitor.ingest.ownership import Leases
 from kingmaker_monitor.ingest.reader import REDIS_ERRORS, Reader
 from kingmaker_monitor.ingest.rounds import Book
 from kingmaker_monitor.snapshot import Board, ModelView, Snapshot
@@ -43,7 +43,7 @@ class Evaluator:
         self,
         book: Book,
         reader: Reader,
-        redis: Redis,
+        leases: Leases,
         *,
         executor: Executor,
         board: Board,
@@ -52,7 +52,7 @@ class Evaluator:
     ) -> None:
         self._book = book
         self._reader = reader
-        self._redis = redis
+        self._leases = leases
         self._executor = executor
         self._board = board
         self._every_s = every_s
@@ -111,7 +111,9 @@ class Evaluator:
         if last is not None and last.version == version and time.monotonic() - last.at < REFRESH_S:
             return
         try:
-            await self._redis.set(keys.evidence(namespace, name), view.body)
+            model = keys.model_id(namespace, name)
+            if not await self._leases.write(model, keys.evidence(namespace, name), view.body):
+                return  # another monitor has the lease, or nobody since ours ran out: the reader takes it anew
         except REDIS_ERRORS:
             self._failures += 1
             return

@@ -75,7 +75,7 @@ def _of_variant(state: ModelState, plan: Plan, variant: PlannedVariant) -> tuple
 
 def _belongs(arm: Arm, plan: Plan, variant: PlannedVariant) -> bool:
     is_same = arm.rollout == plan.rollout_id and arm.variant == variant.name
-    return is_same and arm.version in (variant.version, "")
+    return is_same and not arm.segment and arm.version in (variant.version, "")
 
 
 def _variant(

@@ -1,15 +1,19 @@
 """What there is to read: the models of the namespace, their plans, and what gateways say they have sent."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.acks import EventAccount, GatewayAck
 from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.wire import BadRecord, read_json
+from kingmaker_monitor.ingest.decoding import Stream
+from kingmaker_monitor.positions import Extent, of_info
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +58,29 @@ class Discovery:
         """The stored bytes of a profile. Raises redis.RedisError."""
         raw = await self._redis.get(keys.profile(*keys.split_model_id(model), sha256))
         return cast(bytes | None, raw)
+
+    async def extents(self, streams: Iterable[Stream]) -> dict[Stream, Extent]:
+        """How far the streams reach that exist. Raises redis.RedisError."""
+        asked = list(streams)
+        if not asked:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream in asked:
+            pipeline.xinfo_stream(stream.key)
+        answers = await pipeline.execute(raise_on_error=False)
+        found: dict[Stream, Extent] = {}
+        for stream, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, ResponseError):
+                if "no such key" not in str(answer):
+                    self._complain(stream.key, str(answer))
+            elif isinstance(answer, Exception):
+                raise answer
+            else:
+                try:
+                    found[stream] = of_info(answer)
+                except (KeyError, ValueError, TypeError) as error:
+                    self._complain(stream.key, f"XINFO STREAM tells too little, needs Redis 7 or Valkey: {error!r}")
+        return found
 
     async def _plan(self, model: str, namespace: str, name: str) -> Plan | None:
         raw = await self._redis.get(keys.plan(namespace, name))
