@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from kingmaker_contracts.evidence import FeatureDrift
-from kingmaker_monitor import drift
-from kingmaker_monitor.stats.psi import Psi
 
 
 def live(world: Any, seq: int, count: int, shift: float = 0.0, missing: float = 0.0, **wanted: Any) -> Any:
@@ -57,21 +55,6 @@ def test_copies_and_live_rows_count_together(counting: Any, world: Any) -> None:
 def test_a_drifted_score_is_seen(counting: Any, world: Any) -> None:
     score = np.random.default_rng(1).beta(5, 1, 1000)
     assert counting.take(live(world, 1, 1000, score=score)).variants["lr"].score_drift.verdict == "Drifted"
-
-
-@pytest.mark.parametrize(
-    ("n", "value", "noise", "verdict"),
-    [
-        (499, 9.0, 0.0, "NoData"),
-        (500, 0.0999, 0.0, "Stable"),
-        (500, 0.1, 0.05, "Warning"),
-        (500, 0.2499, 0.05, "Warning"),
-        (500, 0.25, 0.05, "Drifted"),
-        (500, 0.25, 0.25, "Stable"),
-    ],
-)
-def test_a_verdict_takes_rows_effect_and_significance(n: int, value: float, noise: float, verdict: str) -> None:
-    assert drift.verdict(n, Psi(value, 0.0, noise)) == verdict
 
 
 def test_a_variant_without_a_profile_has_counts_and_no_drift(new_counting: Any, world: Any) -> None:

@@ -101,7 +101,11 @@ def test_every_model_falls_to_exactly_one_of_several_monitors(shards: int) -> No
 
 
 def test_the_share_of_a_model_is_the_same_in_every_release() -> None:
-    assert [next(s for s in range(8) if is_ours(f"default/{n}", s, 8)) for n in ("flights", "loans", "ads")] == [6, 7, 1]
+    assert [next(s for s in range(8) if is_ours(f"default/{n}", s, 8)) for n in ("flights", "loans", "ads")] == [
+        6,
+        7,
+        1,
+    ]
 
 
 def test_a_file_that_knows_a_higher_token_refuses_a_round(counting: Any, world: Any) -> None:

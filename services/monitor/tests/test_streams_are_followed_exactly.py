@@ -57,24 +57,24 @@ def test_entries_are_read_or_trimmed_whatever_happens_in_which_order(steps: list
     assert read + trimmed + len(unread) == added
 
 
-def test_labels_that_were_trimmed_unread_are_counted(
-    new_process: Any, publish: Any, valkey: Any, world: Any
-) -> None:
+def test_labels_that_were_trimmed_unread_are_counted(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
     publish(valkey.client, world.plan(), world.batch(1), *[world.labels((1000 + i, 1)) for i in range(5)])
     valkey.client.xtrim(world.feedback_stream.key, maxlen=2, approximate=False)
     monitor = new_process(valkey.url)
     monitor.start()
     monitor.until(lambda: monitor.evidence().feedback.joined == 2)
     monitor.until(
-        lambda: 'kingmaker_monitor_entries_trimmed_total{model="flights",stream="feedback"} 3.0'
-        in monitor.get("/metrics").text
+        lambda: (
+            'kingmaker_monitor_entries_trimmed_total{model="flights",stream="feedback"} 3.0'
+            in monitor.get("/metrics").text
+        )
     )
-    assert 'kingmaker_monitor_entries_trimmed_total{model="flights",stream="events"} 0.0' in monitor.get("/metrics").text
+    assert (
+        'kingmaker_monitor_entries_trimmed_total{model="flights",stream="events"} 0.0' in monitor.get("/metrics").text
+    )
 
 
-def test_an_emptied_redis_is_read_from_its_beginning(
-    new_process: Any, publish: Any, valkey: Any, world: Any
-) -> None:
+def test_an_emptied_redis_is_read_from_its_beginning(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
     publish(valkey.client, world.plan(), world.batch(1), world.batch(2), world.batch(3))
     monitor = new_process(valkey.url)
     monitor.start()

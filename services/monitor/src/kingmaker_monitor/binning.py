@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.profile import CategoricalReference, NumericReference, Profile, Score
+from kingmaker_monitor.stats import layout as laying
+from kingmaker_monitor.stats.layout import Layout
 
 SCORE: Final = "__score"
 """Name of the score's array. A feature of that name would share it; publishing knows no such feature."""
@@ -121,7 +123,8 @@ Column = Numeric | Categorical
 class Binning:
     """columns: name and bins in the order of the feature block, None for a column without a reference;
     score: its column, if the profile has one; score_meaning: the profile's; auc_edges: rising cut points;
-    importance: by feature, as published; faults: where the profile contradicts itself, for people."""
+    importance: by feature, as published; faults: where the profile contradicts itself, for people.
+    layout, score_layout: the columns that have a reference, and the score, as the statistics want them."""
 
     columns: list[tuple[str, Column | None]]
     score: Numeric | None
@@ -129,6 +132,18 @@ class Binning:
     auc_edges: NDArray[np.float64]
     importance: dict[str, float] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    layout: Layout = field(init=False, compare=False)
+    score_layout: Layout | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", Layout([_laid_out(column) for _, column in self.known]))
+        score = None if self.score is None else Layout([_laid_out(self.score)])
+        object.__setattr__(self, "score_layout", score)
+
+    @property
+    def known(self) -> list[tuple[str, Column]]:
+        """Columns that have a reference."""
+        return [(name, column) for name, column in self.columns if column is not None]
 
     @property
     def width(self) -> int:
@@ -208,6 +223,19 @@ def _numeric(reference: NumericReference) -> Numeric:
 def _categorical(reference: CategoricalReference) -> Categorical:
     counts = np.asarray([*reference.counts, reference.other], np.int64)
     return Categorical(tuple(reference.categories), counts, reference.missing)
+
+
+def _laid_out(column: Column) -> laying.Column:
+    if isinstance(column, Numeric):
+        return laying.Numeric(
+            edges=column.edges,
+            reference=np.append(column.reference, [column.missing, 0, 0]),
+            minimum=column.minimum,
+            maximum=column.maximum,
+            std=np.nan if column.std is None else column.std,
+            discrete=column.discrete,
+        )
+    return laying.Categorical(np.append(column.reference, [0, column.missing]))
 
 
 def _floor(value: float) -> np.float32:

@@ -1,9 +1,5 @@
-"""Which statistic looks at which column, and what it takes to call a column drifted.
-
-Effect and significance together: PSI must reach the threshold and exceed what noise alone makes. One
-without the other calls either every large sample or every small one drifted. Below MIN_ROWS the numbers
-are shown and the verdict is NoData.
-"""
+"""Columns of a profile and what was counted of them, as evidence of drift. The statistics are `stats.drift` and
+`stats.verdict`; this file knows the profile's bins on one side and the contract's words on the other."""
 
 from typing import Final
 
@@ -11,54 +7,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.evidence import DriftVerdict, FeatureDrift
-from kingmaker_monitor.binning import Column, Numeric
-from kingmaker_monitor.stats import psi, two_sample
+from kingmaker_monitor.binning import Binning
+from kingmaker_monitor.stats import drift
+from kingmaker_monitor.stats.layout import Layout
+from kingmaker_monitor.stats.verdict import Level, levels
 
-MIN_ROWS: Final = 500
-WARNING: Final = 0.1
-DRIFTED: Final = 0.25
 NO_DATA: Final = FeatureDrift(verdict="NoData", n=0)
+VERDICTS: Final[dict[int, DriftVerdict]] = {
+    Level.NO_DATA: "NoData",
+    Level.STABLE: "Stable",
+    Level.WARNING: "Warning",
+    Level.DRIFTED: "Drifted",
+}
 
 
-def of_column(column: Column, counts: NDArray[np.int64]) -> FeatureDrift:
-    """Drift of one column. counts: as `column.count` gives them.
+def of_features(binning: Binning, block: NDArray[np.int64]) -> dict[str, FeatureDrift]:
+    """Drift of each feature against training; one without a reference has no data. block: of binning.layout."""
+    judged = _judged(binning.layout, block)
+    known = dict(zip([name for name, _ in binning.known], judged, strict=True))
+    return {name: known.get(name, NO_DATA) for name, _ in binning.columns}
 
-    PSI sees ten bins merged by training quantiles (a category each its own, unseen ones with the rare ones),
-    and missing values as a bin of their own, so that a column that goes missing is drift. KS is numeric only.
-    """
-    live, missing = counts[: column.bins], int(counts[column.size - 1])
-    if isinstance(column, Numeric):
-        missing = int(counts[column.bins])
-    else:
-        live = np.append(live[:-1], live[-1] + counts[column.bins])  # new ones are as rare as the rare ones
-    n = int(live.sum()) + missing
+
+def of_score(binning: Binning, block: NDArray[np.int64] | None) -> FeatureDrift:
+    """Drift of the score against training, alone in its family of tests. block: of binning.score_layout."""
+    if binning.score_layout is None or block is None:
+        return NO_DATA
+    return _judged(binning.score_layout, block)[0]
+
+
+def number(value: np.float64) -> float | None:
+    """A number that does not exist is null in evidence, never NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _judged(layout: Layout, block: NDArray[np.int64]) -> list[FeatureDrift]:
+    found = drift.measure(layout, block)
+    verdicts = levels(found)
+    return [_evidence(found, verdicts, i) for i in range(len(layout.columns))]
+
+
+def _evidence(found: drift.Measures, verdicts: NDArray[np.int8], i: int) -> FeatureDrift:
+    n = int(found.n[i])
     if n == 0:
         return NO_DATA
-    reference = column.reference
-    merged_reference, merged = reference, live
-    ks = None
-    if isinstance(column, Numeric):
-        plan = psi.merge_plan(reference)
-        merged_reference, merged = psi.merge(reference, plan), psi.merge(live, plan)
-        ks = two_sample.kolmogorov_smirnov(reference, live)
-    found = psi.of_counts(np.append(merged_reference, column.missing), np.append(merged, missing))
-    if found is None:
-        return FeatureDrift(verdict="NoData", n=n, ks=ks, missing=missing / n)
     return FeatureDrift(
-        verdict=verdict(n, found),
+        verdict=VERDICTS[int(verdicts[i])],
         n=n,
-        psi=found.value,
-        psi_corrected=found.corrected,
-        noise=found.noise,
-        ks=ks,
-        missing=missing / n,
+        psi=number(found.psi.value[i]),
+        psi_corrected=number(found.psi.corrected[i]),
+        noise=number(found.psi.noise[i]),
+        ks=number(found.ks.statistic[i]),
+        missing=number(found.missing[i]),
     )
-
-
-def verdict(n: int, found: psi.Psi) -> DriftVerdict:
-    """n: live rows."""
-    if n < MIN_ROWS:
-        return "NoData"
-    if found.value <= found.noise or found.value < WARNING:
-        return "Stable"
-    return "Drifted" if found.value >= DRIFTED else "Warning"

@@ -6,13 +6,13 @@ are the same clients' requests; quality leaves out override, fallback and inelig
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.evidence import (
     Agreement,
     Events,
     Evidence,
-    FeatureDrift,
     Feedback,
     Latency,
     LiveQuality,
@@ -97,29 +97,26 @@ def _variant(
         shadow_errors=everything.rows("shadow_errors"),
         latency=Latency(*(latency.quantile_ms(times, q) for q in (0.5, 0.95, 0.99))),
         quality=_quality(profiled, binning),
-        drift=_drift(profiled, binning),
-        score_drift=_score_drift(profiled, binning),
+        drift={} if binning is None else drift.of_features(binning, features_block(profiled, binning)),
+        score_drift=drift.NO_DATA if binning is None else drift.of_score(binning, score_block(profiled, binning)),
         mean_score=quality.mean(float(scores[0]), int(scores[1])),
     )
 
 
-def _both(aggregate: Aggregate, column: str, size: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def both(aggregate: Aggregate, column: str, size: int) -> NDArray[np.int64]:
+    """Live rows and copies of a column: both are the same clients' requests."""
     return aggregate.get(f"live/{column}", size) + aggregate.get(f"shadow/{column}", size)
 
 
-def _drift(aggregate: Aggregate, binning: Binning | None) -> dict[str, FeatureDrift]:
-    if binning is None:
-        return {}
-    return {
-        name: drift.NO_DATA if column is None else drift.of_column(column, _both(aggregate, name, column.size))
-        for name, column in binning.columns
-    }
+def features_block(aggregate: Aggregate, binning: Binning) -> NDArray[np.int64]:
+    """Shape as binning.layout says."""
+    return binning.layout.block([both(aggregate, name, column.size) for name, column in binning.known])
 
 
-def _score_drift(aggregate: Aggregate, binning: Binning | None) -> FeatureDrift:
-    if binning is None or binning.score is None:
-        return drift.NO_DATA
-    return drift.of_column(binning.score, _both(aggregate, SCORE, binning.score.size))
+def score_block(aggregate: Aggregate, binning: Binning) -> NDArray[np.int64] | None:
+    if binning.score is None or binning.score_layout is None:
+        return None
+    return binning.score_layout.block([both(aggregate, SCORE, binning.score.size)])
 
 
 def _quality(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:

@@ -23,7 +23,7 @@ from kingmaker_monitor.errors import StateUnusable, Superseded
 from kingmaker_monitor.positions import Position
 from kingmaker_monitor.state import Arm, ModelState, Producer, Tally
 from kingmaker_monitor.state_file import Damaged
-from kingmaker_monitor.windows import TOTAL, Window, first_pane, new_windows
+from kingmaker_monitor.windows import TOTAL, Window, new_windows
 
 logger = logging.getLogger(__name__)
 
@@ -110,25 +110,25 @@ class Store:
         """Move the windows to now: panes that left are subtracted, panes that a clock set back brings in are added."""
         damaged = state.tally.damaged_panes
         for window in state.windows.values():
-            self._slide(state, window, first_pane(window.length_ms, now_ms))
+            self._slide(state, window, window.at(now_ms))
         if state.tally.damaged_panes != damaged:  # its counts may be in the sums already: sum anew without it
             self.slide(state, now_ms)
 
-    def _slide(self, state: ModelState, window: Window, first: int) -> None:
-        was, window.first = window.first, first
-        if was is not None and first > was:
-            for arm, pane in self._panes(state, was, first):
-                window.subtract(arm, pane)
-        elif was is None or first < was:
-            for arm, pane in self._panes(state, first, was):
+    def _slide(self, state: ModelState, window: Window, to: tuple[int, int]) -> None:
+        was, (window.first, window.end) = (window.first, window.end), to
+        for first, end in _less(to, was):
+            for arm, pane in self._panes(state, first, end):
                 window.sums.setdefault(arm, Aggregate()).merge(pane)
+        for first, end in _less(was, to):
+            for arm, pane in self._panes(state, first, end):
+                window.subtract(arm, pane)
 
-    def _panes(self, state: ModelState, first: int, end: int | None) -> Iterator[tuple[int, Aggregate]]:
+    def _panes(self, state: ModelState, first: int, end: int) -> Iterator[tuple[int, Aggregate]]:
         """Panes from `first` up to and without `end` that can be read."""
         found = self.sql.execute(
             "SELECT arm, pane, raw FROM aggregates WHERE pane >= ? AND pane < ? AND arm IN"
             " (SELECT arm FROM arms WHERE model = ?)",
-            (first, (1 << 62) if end is None else end, state.number),
+            (first, end, state.number),
         ).fetchall()
         for arm, pane, raw in found:
             try:
@@ -216,6 +216,12 @@ class Store:
     def mishaps(self) -> list[tuple[int, str]]:
         """What happened to this file, oldest first: unix milliseconds, and words for people."""
         return list(self.sql.execute("SELECT at, what FROM mishaps ORDER BY at DESC LIMIT 10"))[::-1]
+
+
+def _less(one: tuple[int, int], other: tuple[int, int]) -> list[tuple[int, int]]:
+    """What of a span lies outside another, as spans."""
+    before, behind = (one[0], min(one[1], other[0])), (max(one[0], other[1]), one[1])
+    return [span for span in dict.fromkeys((before, behind)) if span[0] < span[1]]
 
 
 def _plan(raw: bytes | None) -> Plan | None:

@@ -1,8 +1,7 @@
 """Population stability index of binned counts, with the noise a small sample makes.
 
 PSI without drift is about (1/n + 1/m) chi-square with bins - 1 degrees of freedom (Yurdakul 2018), so a
-fixed threshold alone calls every small sample drifted. Each bin gets half a row on both sides (Jeffreys):
-an empty bin then costs a bounded amount and the result does not depend on an epsilon.
+fixed threshold alone calls every small sample drifted.
 """
 
 from typing import Final, NamedTuple
@@ -11,74 +10,53 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-BINS: Final = 10
-"""Merged bins. More bins see finer changes and need more rows: the noise grows with bins - 1."""
-PSEUDO_COUNT: Final = 0.5
+from kingmaker_monitor.stats import divergence, shares
+
+NOISE: Final = 0.95
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Psi(NamedTuple):
-    """value: PSI in nats; corrected: less its expectation without drift, at least 0; noise: what value stays
-    under with 95 % probability without drift."""
+    """Shape (...,) each. value: PSI in nats; corrected: less its expectation without drift, at least 0; noise: what
+    value stays under with 95 % probability without drift."""
 
-    value: float
-    corrected: float
-    noise: float
+    value: Floats
+    corrected: Floats
+    noise: Floats
 
 
-def of_shares(reference: NDArray[np.float64], live: NDArray[np.float64]) -> float:
-    """PSI of two distributions, in nats.
+def of_shares(reference: Floats, live: Floats) -> Floats:
+    """PSI in nats: sum of (q - p) ln(q / p), which is both relative entropies together. Shape (...,).
 
-    reference, live: shape (bins,), shares above 0 that sum to 1.
-    Raises ValueError when the two were not cut with the same bins.
+    reference, live: shape (..., bins); bins with a share of 0 on both sides are left out, on one side make infinity.
     """
-    if reference.shape != live.shape:
-        raise ValueError(f"reference has {reference.shape} bins, live {live.shape}")
-    return float(((live - reference) * np.log(live / reference)).sum())
+    return divergence.relative_entropy(reference, live) + divergence.relative_entropy(live, reference)
 
 
-def of_counts(reference: NDArray[np.int64], live: NDArray[np.int64]) -> Psi | None:
-    """PSI of two histograms over the same bins; None when a side is empty or there is a single bin.
+def of_counts(reference: Counts, live: Counts) -> Psi:
+    """PSI of histograms over the same bins, half a row added to each; NaN where a side is empty, 0 for a single bin.
 
-    reference, live: shape (bins,), rows. Bins that are empty on both sides are left out.
+    reference, live: shape (..., bins), rows. Bins that are empty on both sides are left out.
     """
-    if reference.shape != live.shape:
-        raise ValueError(f"reference has {reference.shape} bins, live {live.shape}")
-    used = (reference + live) > 0
-    reference, live = reference[used], live[used]
-    m, n = int(reference.sum()), int(live.sum())
-    bins = len(reference)
-    if m == 0 or n == 0:
-        return None
-    if bins < 2:
-        return Psi(0.0, 0.0, 0.0)
-    p = (reference.astype(np.float64) + PSEUDO_COUNT) / (m + PSEUDO_COUNT * bins)
-    q = (live.astype(np.float64) + PSEUDO_COUNT) / (n + PSEUDO_COUNT * bins)
+    p, q = shares.smoothed(reference, live)
     value = of_shares(p, q)
-    unit = 1 / n + 1 / m
-    return Psi(value, max(0.0, value - (bins - 1) * unit), unit * _chi_square_95(bins - 1))
+    unit = per_degree(reference, live)
+    degrees = degrees_of(reference, live)
+    noise = np.where(degrees > 0, unit * chdtri(np.maximum(degrees, 1), 1 - NOISE), 0.0 * unit)
+    return Psi(value, np.maximum(0.0, value - degrees * unit), noise)
 
 
-def merge_plan(reference: NDArray[np.int64], bins: int = BINS) -> NDArray[np.intp]:
-    """Which of at most `bins` merged bins each fine bin belongs to, by quantiles of the reference.
-
-    A fine bin goes where the middle of its mass lies, so neighbours stay neighbours and one heavy value
-    keeps a bin of its own. reference: shape (fine bins,), rows. Returns shape (fine bins,), values rising from 0.
-    """
-    total = reference.sum()
-    if total == 0:
-        return np.zeros(len(reference), np.intp)
-    middle = (np.cumsum(reference) - reference / 2) / total
-    groups = np.minimum((middle * bins).astype(np.intp), bins - 1)
-    return np.unique(groups, return_inverse=True)[1]
+def degrees_of(reference: Counts, live: Counts) -> NDArray[np.int64]:
+    """Used bins less one, at least 0. Shape (...,)."""
+    found: NDArray[np.int64] = np.maximum(shares.used(reference, live).sum(axis=-1) - 1, 0)
+    return found
 
 
-def merge(counts: NDArray[np.int64], plan: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Fine counts summed into the bins of a plan. Exact: merging commutes with adding histograms."""
-    merged = np.zeros(int(plan.max()) + 1 if len(plan) else 0, np.int64)
-    np.add.at(merged, plan, counts)
-    return merged
-
-
-def _chi_square_95(degrees: int) -> float:
-    """95 % point. From scipy.special: importing scipy.stats costs a monitor a second at every start."""
-    return float(chdtri(degrees, 0.05))
+def per_degree(reference: Counts, live: Counts) -> Floats:
+    """1/n + 1/m: what each degree of freedom adds to PSI without drift; NaN where a side is empty. Shape (...,)."""
+    m, n = (counts.sum(axis=-1).astype(np.float64) for counts in (reference, live))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit: Floats = np.where((m > 0) & (n > 0), 1 / n + 1 / m, np.nan)
+    return unit

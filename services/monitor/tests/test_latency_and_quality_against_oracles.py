@@ -1,0 +1,59 @@
+"""Latency and quality against hand-computed values, another library, or brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+from kingmaker_monitor.stats import latency, quality
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.booleans()), min_size=1, max_size=60))
+def test_auc_counts_ties_half_as_brute_force_does(rows: list[tuple[int, bool]]) -> None:
+    positives = np.bincount([score for score, truth in rows if truth], minlength=8)
+    negatives = np.bincount([score for score, truth in rows if not truth], minlength=8)
+    p = [score for score, truth in rows if truth]
+    n = [score for score, truth in rows if not truth]
+    wins = [(a > b) + (a == b) / 2 for a in p for b in n]
+    expected = sum(wins) / len(wins) if wins else None
+    assert quality.auc(positives, negatives) == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (0.5, 0.5), (1, 200)])
+def test_auc_of_a_fine_histogram_is_within_0_002_of_sklearn(shape: tuple[float, float]) -> None:
+    dice = np.random.default_rng(4)
+    score = dice.beta(*shape, 20_000)
+    truth = dice.random(20_000) < score
+    edges = np.union1d(np.linspace(0, 1, 1001), np.quantile(dice.beta(*shape, 5_000), np.linspace(0, 1, 101)[1:-1]))
+    bins = np.searchsorted(edges, score)
+    found = quality.auc(
+        np.bincount(bins[truth], minlength=len(edges) + 1), np.bincount(bins[~truth], minlength=len(edges) + 1)
+    )
+    assert found == pytest.approx(roc_auc_score(truth, score), abs=0.002)
+
+
+def test_losses_equal_sklearn() -> None:
+    dice = np.random.default_rng(6)
+    score, truth = dice.random(500), dice.random(500) < 0.4
+    assert quality.log_losses(score, truth).mean() == pytest.approx(log_loss(truth, score), rel=1e-12)
+    assert quality.brier_losses(score, truth).mean() == pytest.approx(brier_score_loss(truth, score), rel=1e-12)
+
+
+def test_a_confident_mistake_costs_a_bounded_loss() -> None:
+    assert quality.log_losses(np.array([0.0]), np.array([True]))[0] == pytest.approx(-np.log(1e-7))
+
+
+def test_nothing_to_average_is_none() -> None:
+    assert quality.mean(0.0, 0) is None
+
+
+@given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]))
+def test_latency_quantiles_are_within_one_percent(latencies: list[int], q: float) -> None:
+    counts = latency.histogram(np.array(latencies, "<u4"))
+    exact = sorted(latencies)[max(1, int(np.ceil(q * len(latencies)))) - 1] / 1000
+    assert latency.quantile_ms(counts, q) == pytest.approx(exact, rel=0.0101)
+
+
+def test_latency_without_rows_is_none() -> None:
+    assert latency.quantile_ms(latency.histogram(np.array([], "<u4")), 0.5) is None
