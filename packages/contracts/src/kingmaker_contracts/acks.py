@@ -22,7 +22,8 @@ class EventAccount(msgspec.Struct, frozen=True):
 class GatewayAck(msgspec.Struct, frozen=True):
     """Value of `km:gateways:{id}`. accounts and revisions are by `namespace/name`.
 
-    producer: the id events carry, new in every life of the process; partition: the k it writes to.
+    producer: the id events carry, new in every life of the process; partition: the k it writes to; ended: these are
+    the last words of a life, and nothing of it will be written any more.
     """
 
     producer: str
@@ -32,4 +33,5 @@ class GatewayAck(msgspec.Struct, frozen=True):
     revisions: dict[str, int]
     epochs: dict[str, int]
     accounts: dict[str, EventAccount]
+    ended: bool = False
     v: Literal[1] = 1

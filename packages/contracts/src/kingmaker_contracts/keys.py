@@ -66,6 +66,11 @@ def gateway(gateway_id: str) -> str:
     return f"{PREFIX}gateways:{gateway_id}"
 
 
+def former_gateway(gateway_id: str, producer: str) -> str:
+    """The last ack of an earlier life, kept for an hour by the next one so that its accounts can be closed."""
+    return f"{gateway(gateway_id)}/{producer}"
+
+
 def gateway_pattern() -> str:
     return f"{PREFIX}gateways:*"
 

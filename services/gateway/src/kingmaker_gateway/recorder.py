@@ -73,9 +73,7 @@ class Recorder:
 
     @property
     def accounts(self) -> dict[str, EventAccount]:
-        return {
-            model: EventAccount(s.sent, s.dropped, s.written_seq, s.written) for model, s in self._streams.items()
-        }
+        return {model: EventAccount(s.sent, s.dropped, s.written_seq, s.written) for model, s in self._streams.items()}
 
     def offer(self, run: Recorded) -> None:
         """Keep answered requests for writing, or drop and count their rows. Never waits."""

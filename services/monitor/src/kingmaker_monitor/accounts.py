@@ -55,9 +55,10 @@ class Account:
     def acknowledge(self, last_seq: int, sent: int, dropped: int, written: int | None = None) -> bool:
         """Enter an ack; whether it was news. Call it only when everything written before the ack has been read."""
         before = (self.sent, self.dropped, self.lost)
+        if sent > self.sent or dropped > self.dropped or (written or 0) > self.owed:
+            self.closed = False
         self.sent = max(self.sent, sent)
         self.dropped = max(self.dropped, dropped)
-        self.closed = False
         if written is not None:
             self.owed = max(self.owed, written)
             self.tail = 0

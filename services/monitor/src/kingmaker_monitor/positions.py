@@ -48,11 +48,15 @@ def of_info(info: dict[str, Any]) -> Extent:
 
 
 def standing(position: Position, extent: Extent) -> Standing:
-    """Compare. A replaced stream is read from its beginning: what was seen before is told by its numbers."""
+    """Compare. A replaced stream is read from its beginning: what was seen before is told by its numbers.
+
+    Entries trimmed from under a reader that went on behind them show for certain once it has read the newest.
+    """
     replaced = id_of(extent.last) < id_of(position.offset) or extent.added < position.read
     if replaced:
         position = Position()
-    removed = extent.added - extent.length
+    at_end = id_of(position.offset) == id_of(extent.last)
+    removed = extent.added if at_end else extent.added - extent.length
     trimmed = max(0, removed - position.read)
     read = position.read + trimmed
     behind = 0 if position.offset == START else id_of(extent.last)[0] - id_of(position.offset)[0]

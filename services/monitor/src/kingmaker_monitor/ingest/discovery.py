@@ -24,10 +24,12 @@ Acks = dict[tuple[str, int], dict[str, EventAccount]]
 
 @dataclass(slots=True)
 class Found:
-    """plans: every model with a routing record or a plan of its own, None while it has no readable plan."""
+    """plans: every model with a routing record or a plan of its own, None while it has no readable plan;
+    ended: producers that have said their last words."""
 
     plans: dict[str, Plan | None] = field(default_factory=dict)
     acks: Acks = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
 
 
 class Discovery:
@@ -51,7 +53,7 @@ class Discovery:
             if namespace == self._namespace:
                 found.plans[model] = await self._plan(model, namespace, name)
         if found.plans:
-            found.acks = await self._acks(found.plans)
+            await self._read_acks(found)
         return found
 
     async def profile(self, model: str, sha256: str) -> bytes | None:
@@ -86,17 +88,17 @@ class Discovery:
         raw = await self._redis.get(keys.plan(namespace, name))
         return None if raw is None else self._read(f"plan of {model}", raw, Plan)
 
-    async def _acks(self, plans: dict[str, Plan | None]) -> Acks:
+    async def _read_acks(self, found: Found) -> None:
         names = [key async for key in self._redis.scan_iter(match=keys.gateway_pattern(), count=500)]
-        acks: Acks = {}
         for name, raw in zip(names, await self._redis.mget(names) if names else [], strict=True):
             ack = None if raw is None else self._read(name.decode(errors="replace"), raw, GatewayAck)
             if ack is None:
                 continue
+            if ack.ended:
+                found.ended.add(ack.producer)
             for model, account in ack.accounts.items():
-                if model in plans:
-                    acks.setdefault((model, ack.partition), {})[ack.producer] = account
-        return acks
+                if model in found.plans:
+                    found.acks.setdefault((model, ack.partition), {})[ack.producer] = account
 
     def _read(self, name: str, raw: bytes | str, kind: type[T]) -> T | None:
         try:

@@ -117,7 +117,8 @@ class Reader:
         )
         await self._fetch_profiles(_profiles({model: found.plans[model] for model in tokens}))
         self._acks = {key: acks for key, acks in found.acks.items() if key[0] in tokens}
-        self._lives.look(self._acks, {model: self._book.models[model].accounts for model in tokens}, time.monotonic())
+        accounts = {model: self._book.models[model].accounts for model in tokens}
+        self._lives.look(self._acks, found.ended, accounts, time.monotonic())
         self._looked = time.monotonic()
 
     def _follow(self, models: tuple[str, ...]) -> None:
