@@ -35,7 +35,8 @@ def test_a_stream_beside_its_reader(
 
 @given(st.lists(st.sampled_from(["add", "read", "trim", "look"]), max_size=60))
 def test_entries_are_read_or_trimmed_whatever_happens_in_which_order(steps: list[str]) -> None:
-    """Against a stream kept as a list: every entry ever added was read or is counted as trimmed once the end is reached."""
+    """Against a stream kept as a list: every entry ever added was read or is counted as trimmed once the end is
+    reached."""
     stream: list[int] = []
     added, position, read, trimmed = 0, Position(), 0, 0
     for step in [*steps, *["read"] * len(steps), "look"]:

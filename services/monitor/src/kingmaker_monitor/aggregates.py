@@ -48,7 +48,8 @@ class Aggregate:
     """Counts of one variant in one pane. arrays: int64 counts or float64 sums, by name.
 
     rows; latency.live, latency.shadow (log buckets); live/<column> and shadow/<column> (the profile's bins,
-    then its extras, see `binning`); score.live, score.shadow (sum, n); quality.* with losses.* (log loss,
+    then its extras, see `binning`); score.live, score.shadow (sum, n); classes.live, classes.shadow
+    (predicted classes as the profile names them, then none); quality.* with losses.* (log loss,
     Brier) and positives.*, negatives.* (score bins); pairs, pairs.difference (sum); as.<schema>/<column> (the
     champion's live rows in the bins of a challenger's profile that cut that column otherwise).
     """

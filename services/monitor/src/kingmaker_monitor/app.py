@@ -35,7 +35,15 @@ async def run(settings: Settings, sock: socket.socket, store: Store) -> None:
     reader = Reader(
         book, Discovery(short, settings.namespace), leases, blocking, executor=executor, partitions=settings.partitions
     )
-    evaluator = Evaluator(book, reader, leases, executor=executor, board=board, every_s=settings.evaluate_seconds)
+    evaluator = Evaluator(
+        book,
+        reader,
+        leases,
+        executor=executor,
+        board=board,
+        every_s=settings.evaluate_seconds,
+        drift_s=settings.drift_seconds,
+    )
     registry = metrics_endpoint.new_registry()
     metrics.register(registry, lambda: board.snapshot)
     endpoint = metrics_endpoint.build(registry, lambda: board.snapshot.evaluated_at > 0)

@@ -58,3 +58,24 @@ def _slots(column: Column, values: NDArray[np.float32]) -> tuple[NDArray[np.intp
         rare = np.argsort(-weight, kind="stable")[MAX_SEGMENTS:]
         of_code[rare] = len(names) - 1 if OTHER not in known else known.index(OTHER)
     return of_code[codes], names
+
+
+def share_in_training(binning: Binning, feature: str, value: str) -> float | None:
+    """A segment's share of the training rows; None for a feature without a reference."""
+    column = binning.column(feature)
+    if column is None or fault(binning, feature) is not None:
+        return None
+    values, weights = _training(column)
+    slots, names = _slots(column, values)
+    total = float(weights.sum())
+    if not total or value not in names:
+        return 0.0 if total else None
+    return float(weights[slots == names.index(value)].sum()) / total
+
+
+def _training(column: Column) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Training as if it were rows: each bin's value, and how many there were of it."""
+    weights = np.append(column.reference, column.missing)
+    if isinstance(column, Categorical):
+        return np.append(np.arange(column.bins), np.nan).astype(np.float32), weights
+    return np.array([*column.edges, column.maximum, np.nan]).astype(np.float32), weights

@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     """SQLite file that holds offsets, aggregates, pending predictions and labels. One monitor at a time."""
     evaluate_seconds: float = Field(default=1.0, ge=0.05, le=30)
     """How often evidence is computed. Costs a few milliseconds a model."""
+    drift_seconds: float = Field(default=5.0, ge=0.05, le=600)
+    """How often windows and segments are looked at. Costs tens of milliseconds a model."""
     partitions: int = Field(default=1, ge=1, le=256)
     """Event streams of each model that are read: partitions 0 to this less one."""
     lease_seconds: float = Field(default=10.0, ge=2, le=300)

@@ -118,6 +118,7 @@ def of_answering(rows: Rows, binning: Binning | None, also: Also | None = None) 
             features = rows.features if chosen.all() else rows.features[:, chosen]
             _features(result, kind, features, binning, also)
         _scores(result, kind, rows.columns["score"][chosen & ~failed], binning, also)
+        _classes(result, kind, rows.columns["label"][chosen & ~failed], binning)
     return result
 
 
@@ -168,3 +169,11 @@ def _scores(
     if also is not None and kind == "live":
         for name, column in also.scores:
             result.add(name, column.count_sorted(known))
+
+
+def _classes(result: Aggregate, kind: str, codes: NDArray[np.uint8], binning: Binning | None) -> None:
+    """Rows by predicted class; the last count is of those that name none."""
+    labels = len(binning.score_meaning.labels) if binning is not None and binning.score_meaning else 0
+    if labels and len(codes):
+        counted = np.bincount(np.minimum(codes, labels), minlength=labels + 1).astype(np.int64)
+        result.add(f"classes.{kind}", counted)

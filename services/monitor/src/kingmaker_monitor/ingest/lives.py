@@ -1,6 +1,7 @@
 """Which gateways' lives are over, so that what they still had in their buffers is lost.
 
-A gateway writes its ack every second, and it lives for a minute. Last words are marked as such: by a gateway that stops,
+A gateway writes its ack every second, and it lives for a minute. Last words are marked as such: by a gateway that
+stops,
 or by the next life of one that was killed. Without them an ack that is gone ends a life; GRACE_S forgives a Redis
 that has just come back without the acks.
 """

@@ -100,15 +100,18 @@ class Round:
         if not is_kept(pane, self._now_ms):
             state.tally.misdated += len(rows.columns["id"])
         number = self._store.arm_number(state, arm)
-        self._changes.of(number, pane).merge(fold.of_answering(rows, binning, self._also_of(arm, binning)))
+        also = self._also_of(arm, binning)
+        self._changes.of(number, pane).merge(fold.of_answering(rows, binning, also))
         for name, added in fold.of_assigned(rows).items():
             meant = self._store.arm_number(state, Arm(first.rollout, name, "", "", ""))
             self._changes.of(meant, pane).merge(added)
-        segments = self._count_segments(arm, pane, rows, binning)
+        segments = self._count_segments(arm, pane, rows, binning, also)
         at_ms = np.concatenate([batch.t0 + batch.columns["dt"].astype(np.int64) // 1000 for batch in batches])
         predictions.insert(self._store, state, number, rows, at_ms=at_ms, segments=segments)
 
-    def _count_segments(self, arm: Arm, pane: int, rows: fold.Rows, binning: Binning | None) -> NDArray[Any] | None:
+    def _count_segments(
+        self, arm: Arm, pane: int, rows: fold.Rows, binning: Binning | None, also: fold.Also | None
+    ) -> NDArray[Any] | None:
         """Counts the rows again by segment. Returns the numbers of each row's segment arms, shape (rows, segments)."""
         features = self._state.plan.segments if self._state.plan else []
         if not features or binning is None or not fold.fits(rows, binning):
@@ -118,7 +121,7 @@ class Round:
             mine = np.zeros(len(rows.columns["id"]), predictions.SEGMENT)
             for text, chosen in found:
                 number = self._store.arm_number(self._state, arm._replace(segment=text))
-                self._changes.of(number, pane).merge(fold.of_answering(rows.of(chosen), binning))
+                self._changes.of(number, pane).merge(fold.of_answering(rows.of(chosen), binning, also))
                 mine[chosen] = number
             numbers.append(mine)
         return np.stack(numbers, axis=1) if numbers else None

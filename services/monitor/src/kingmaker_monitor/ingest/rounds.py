@@ -32,6 +32,8 @@ class Book:
         self._store = store
         self.profiles = profiles
         self.models: dict[str, ModelState] = {}
+        self.mishaps = store.mishaps()
+        """Of the state file, until now: it is only set aside when it is opened."""
         self.load()
 
     def load(self) -> None:
