@@ -62,10 +62,10 @@ class Process:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def stop(self) -> None:
+    def stop(self, number: int = signal.SIGKILL) -> None:
         if self.is_running:
-            self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+            self._process.send_signal(number)
+        self._process.wait(20)
 
     def _until(self, condition: Any) -> Any:
         deadline = time.monotonic() + 60
@@ -113,8 +113,10 @@ def start_model_server(folder: Path, name: str, model: bytes, known: Profile | N
     return process, address
 
 
-def publish(client: "redis.Redis", name: str, address: str, known: Profile | None) -> None:
-    """Routing record and profile of one model, as the controller would write them."""
+def publish(
+    client: "redis.Redis", name: str, address: str, known: Profile | None, *more: str, revision: int = 1
+) -> None:
+    """Routing record and profile of one model, as the controller would write them. more: addresses of replicas."""
     sha = None
     if known is not None:
         raw = wire.write_json(known)
@@ -123,12 +125,12 @@ def publish(client: "redis.Redis", name: str, address: str, known: Profile | Non
     record = RoutingRecord(
         namespace="default",
         name=name,
-        revision=1,
+        revision=revision,
         epoch=1,
         generation=1,
         rollout_id="r1",
         mode="Canary",
-        variants=[RoutedVariant(VARIANT, "champion", VERSION, name, [address], 0, 0, sha)],
+        variants=[RoutedVariant(VARIANT, "champion", VERSION, name, [address, *more], 0, 0, sha)],
         ranges="",
         sticky=Sticky("PredictionId", f"default/{name}"),
         overrides="Allowed",

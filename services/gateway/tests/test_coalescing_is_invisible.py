@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor, TensorSpec
 from kingmaker_gateway import frames
-from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.batch import Batch, ListedBatch
 from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamRefused, UpstreamTimeout
 from kingmaker_gateway.frames import Frame, Slice
@@ -51,9 +51,10 @@ class Client:
     ends: list[Any] = field(default_factory=list)
     ended_at: float = -1.0
     clock: Any = None
+    is_hurried = False
 
     def answered(self, answer: Slice) -> None:
-        flat = {t.name: answer.values(t) for t in answer.frame.outputs}
+        flat = {t.name: t.array.ravel().tolist() for t in answer.tensors}
         self.ends.append([(t.name, t.array.tolist(), flat[t.name]) for t in answer.tensors])
         self.ended_at = self.clock.now
 
@@ -77,7 +78,7 @@ class World:
         self.clients: list[Client] = []
         self.broken = 0
 
-    def submit(self, is_open: bool, rows: int, width: int, poison: bool, patience: int) -> None:
+    def submit(self, is_open: bool, rows: int, width: int, poison: bool, patience: int, listed: bool = False) -> None:
         width = width if is_open else 3
         at = len(self.clients)
         x = (np.arange(rows * width, dtype=np.float32).reshape(rows, width) + at * 100) / np.float32(7)
@@ -86,12 +87,19 @@ class World:
         t = np.empty((rows, 1) if is_open else rows, object)
         t.ravel()[:] = [f"{at}.{row}" for row in range(rows)]
         signature = OPEN if is_open else FLAT
-        client = Client(Batch(rows, {"t": t, "x": x}, frozenset()), signature, self.now + patience, clock=self)
+        batch = Batch(rows, {"t": t, "x": x}, frozenset())
+        if listed and not is_open:
+            columns = {name: array.ravel().tolist() for name, array in batch.arrays.items()}
+            batch = ListedBatch(rows, columns, signature.inputs, frozenset())
+        client = Client(batch, signature, self.now + patience, clock=self)
         self.clients.append(client)
         self.coalescer.add(Ask(client.batch, signature, max_rows=MAX_ROWS, deadline=client.deadline, asker=client))
 
     def launch(self) -> None:
-        flight = self.coalescer.next()
+        again = self.coalescer.again
+        flight = again[0] if again else self.coalescer.next()
+        if again:
+            self.coalescer.resume(flight)
         if flight is not None:
             assert flight.frame.rows <= MAX_ROWS
             self.flying.append(flight)
@@ -127,7 +135,13 @@ class World:
 
 STEPS = st.one_of(
     st.tuples(
-        st.just("submit"), st.booleans(), st.integers(1, 3), st.integers(1, 2), st.booleans(), st.integers(1, 12)
+        st.just("submit"),
+        st.booleans(),
+        st.integers(1, 3),
+        st.integers(1, 2),
+        st.booleans(),
+        st.integers(1, 12),
+        st.booleans(),
     ),
     st.tuples(st.just("launch")),
     st.tuples(st.just("launch")),
@@ -212,5 +226,5 @@ def test_a_frame_s_bytes_are_what_the_contracts_would_write(rows: int, name: str
     numbers = np.arange(rows * (4 if wide else 1), dtype=np.float64).reshape((rows, 2, 2) if wide else (rows,))
     batch = Batch(rows, {name: numbers, "texts": texts}, frozenset())
     body = frames.join([(batch, 0, rows)], signature).encoded()
-    expected = tensors.encode_request([Tensor(name, "FP64", numbers), Tensor("texts", "BYTES", texts)])
+    expected = tensors.encode_request([Tensor(name, "FP64", numbers), Tensor("texts", "BYTES", texts)], id="frame")
     assert (body.data, body.head_length) == expected

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from kingmaker_contracts import events
 from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.profile import CategoricalReference, Feature, Output, Profile, Reference, Score
-from kingmaker_gateway import envelope
-from kingmaker_gateway.envelope import Answerer, Prediction
+from kingmaker_gateway import answerers, envelope
+from kingmaker_gateway.answerers import Answerer
+from kingmaker_gateway.envelope import Run
 
 PROFILE = Profile(
     name="m",
@@ -36,8 +37,11 @@ PROFILE = Profile(
 )
 
 
+ENTRY = ("id", "rows", "assigned", "reason", "eligible", "key_hash", "answered_us", "latency_us", "status")
+
+
 def answerer(profile: Profile | None = PROFILE) -> Answerer:
-    known, labels = envelope.codes_of(profile)
+    known, labels = answerers.codes_of(profile)
     return Answerer(
         *(
             "default/m",
@@ -62,9 +66,7 @@ def texts(values: list[Any]) -> np.ndarray[Any, Any]:
     return array
 
 
-def prediction(
-    carriers: list[Any], by: Answerer | None = None, answered_us: int = 5_000_000, **changes: Any
-) -> Prediction:
+def prediction(carriers: list[Any], by: Answerer | None = None, answered_us: int = 5_000_000, **changes: Any) -> Run:
     rows = len(carriers)
     fields: dict[str, Any] = {
         "by": by or answerer(),
@@ -88,11 +90,13 @@ def prediction(
             Tensor("p", "FP32", np.full((rows, 3), [0.1, 0.2, 0.7], "<f4")),
         ],
     }
-    return Prediction(**{**fields, **changes})
+    fields |= changes
+    entry = tuple(fields[name] for name in ENTRY)
+    return Run(fields["by"], [entry], rows, fields["inputs"], fields["outputs"])
 
 
-def build(*predictions: Prediction) -> events.EventBatch:
-    return events.decode(events.encode(envelope.build(predictions, "me", 1, 0, 0)))
+def build(*runs: Run) -> events.EventBatch:
+    return events.decode(events.encode(envelope.build(runs, "me", 1, 0, 0)))
 
 
 def test_categories_become_codes_and_unseen_ones_follow() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,12 +25,15 @@ def record(ranges: str, salt: str = "default/flights") -> RoutingRecord:
     )
 
 
-def choose(table: split.Table, key: str | None = None, prediction_id: str = "p", **rules: object) -> Choice:
+def choose(table: split.Table, key: str | None = None, prediction_id: str = "p", **rules: Any) -> Choice:
+    rules = {"override": None, "eligible": YES, "available": YES, **rules}
     return split.choose(
         table,
         key,
         prediction_id,
-        **{"override": None, "eligible": YES, "available": YES, **rules},
+        override=rules["override"],
+        eligible=rules["eligible"].__getitem__,
+        available=rules["available"].__getitem__,
     )
 
 

@@ -160,6 +160,9 @@ class Spec(_Part):
     )
     sticky: StickySpec | None = Field(default=None, description="What keeps a caller with one variant.")
     limits: LimitsSpec = Field(default=LimitsSpec(), description="Bounds of one request and of the model.")
+    segments: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        default=[], max_length=4, description="Features of few values: the monitor keeps counts of each value as well."
+    )
     rollout: Rollout = Field(default=Rollout(), description="How weights change.")
     analysis: Analysis | None = Field(default=None, description="How evidence is judged.")
     gates: list[Gate] = Field(default=[], max_length=16, description="Conditions of promotion.")
@@ -267,6 +270,10 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "sticky source Header and Feature need a name",
         lambda s: _at("sticky.name", s.sticky is not None and s.sticky.source != "PredictionId" and not s.sticky.name),
+    ),
+    Rule(
+        "a feature stands twice in segments",
+        lambda s: [f"segments[{i}]" for i, name in enumerate(s.segments) if name in s.segments[:i]],
     ),
     Rule("step weights must not fall", lambda s: _at("rollout.steps", not _rising(s.rollout.steps))),
     Rule(

@@ -23,7 +23,7 @@ class Connection(Protocol):
 
     transport: asyncio.Transport
 
-    def send_answer(self, call: "Call", status: int, headers: Headers, body: bytes) -> None: ...
+    def send_answer(self, call: "Call", status: int, headers: Headers, body: bytes, own: bytes) -> None: ...
 
 
 class _NobodyWaits:
@@ -76,15 +76,16 @@ class Call:
                 return value
         return None
 
-    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+    def answer(self, status: int, headers: Headers, body: bytes, own: bytes = b"") -> None:
         """Send the answer; nothing happens when the client has gone. Give headers as a tuple where they are constant:
-        tuples are worded once a second.
+        tuples are worded once a second. own: header lines of this answer alone, each ended by CRLF; they are sent as
+        they are, so nothing that came from a client belongs there.
 
         Raises RuntimeError for a second answer, an interim status, or a header that would break the head.
         """
         if self.response_complete:
             raise RuntimeError(f"{self.method.decode()} {self.path!r} was answered already")
-        self._connection.send_answer(self, status, headers, body)
+        self._connection.send_answer(self, status, headers, body, own)
 
 
 Handler = Callable[[Call], None]
@@ -117,8 +118,8 @@ class Wording:
             self.last = (status, headers, head)
         return head
 
-    def answer(
-        self, defaults: Headers, call: Call | None, status: int, headers: Headers, body: bytes
+    def answer(  # noqa: PLR0917
+        self, defaults: Headers, call: Call | None, status: int, headers: Headers, body: bytes, own: bytes = b""
     ) -> tuple[bytes, bool]:
         """(bytes to send, whether the connection stays open). Raises RuntimeError as Call.answer."""
         head, keep_alive = _head(defaults, status, headers)
@@ -132,7 +133,7 @@ class Wording:
             keep_alive = False
         if status in _WITHOUT_BODY or (call is not None and call.method == b"HEAD"):
             body = b""
-        return b"".join((head, b"\r\n", body)), keep_alive
+        return b"".join((head, own, b"\r\n", body)), keep_alive
 
     def _remember(self, defaults: Headers, key: tuple[int, Headers], head: bytes) -> None:
         if defaults is not self.defaults or len(self.heads) >= _REMEMBERED_HEADS:

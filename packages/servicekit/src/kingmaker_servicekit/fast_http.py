@@ -2,8 +2,8 @@
 
 `protocol_class` gives a subclass of uvicorn's httptools protocol for `Listener(http=...)`. uvicorn keeps connections,
 keep-alive, TLS and shutdown, and gets every request that is not claimed, unchanged. HTTP is parsed by httptools only.
-Heads are bounded for all requests, in size and in time, for nobody knows whose they will be. uvicorn's access log does
-not see fast requests.
+Heads and trailers are bounded for all requests, heads in time too, for nobody knows whose they will be. uvicorn's
+access log does not see fast requests.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ def protocol_class(route: Route, refuse: Refuse, body_read_s: float = 10) -> typ
     """A protocol in which requests with a FastRoute by `route(method, path)` never reach ASGI.
 
     refuse(status, call) words the answers the protocol gives itself: 413 for a body over the limit, 408 for a request
-    that is not whole after `body_read_s`, 400 for what is no HTTP, 431 for a head over 64 KiB, 500 after a handler
-    raised. call is None where the head was not read.
+    that is not whole after `body_read_s`, 400 for what is no HTTP, 431 for a head or trailers over 64 KiB, 500 after a
+    handler raised. call is None where the head was not read.
     """
     attributes = {"_route": staticmethod(route), "_refuse": staticmethod(refuse), "_body_read_s": body_read_s}
     return type("FastHttpProtocol", (_FastHttpProtocol,), {**attributes, "_wording": Wording()})
@@ -49,8 +49,8 @@ class _Stop(Exception):
 class _FastHttpProtocol(TakingTurns):
     _route: Route
     __slots__ = (
-        "_body_awaited", "_handler", "_head_bytes", "_head_may_be_long", "_limit", "_parts", "_read_timer", "_size",
-        "_split", "_stage", "_version_is_known",
+        "_bare_bytes", "_body_awaited", "_body_grew", "_body_size", "_handler", "_head_bytes", "_head_may_be_long",
+        "_limit", "_parts", "_read_timer", "_size", "_split", "_stage", "_version_is_known",
     )  # fmt: skip
     _body_read_s: float
 
@@ -62,6 +62,9 @@ class _FastHttpProtocol(TakingTurns):
         self._size = 0
         self._parts: list[bytes] = []
         self._body_awaited = False
+        self._bare_bytes = 0  # received since the body last grew
+        self._body_size = 0  # when it did
+        self._body_grew = False  # the same of a request for ASGI
         self._head_bytes = 0
         self._head_may_be_long = False
         self._read_timer: asyncio.TimerHandle | None = None
@@ -136,6 +139,7 @@ class _FastHttpProtocol(TakingTurns):
     def on_body(self, body: bytes) -> None:
         call = self._call
         if call is None:
+            self._body_grew = True
             super().on_body(body)
             return
         if not call.body:
@@ -189,6 +193,8 @@ class _FastHttpProtocol(TakingTurns):
         self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
         self._stage = _ASGI_BODY
+        if not self.parser.should_upgrade():
+            self.headers = []  # for trailers, which must not pass for headers
 
     def _is_over_concurrency(self) -> bool:
         limit = self.limit_concurrency
@@ -211,14 +217,30 @@ class _FastHttpProtocol(TakingTurns):
                 self._refuse_in_turn(431, None)
                 return
         elif self._call is not None:
-            if not (self._body_awaited or self.pipeline):
+            if self._is_without_end(self._call, received):
+                self._refuse_in_turn(431, self._call)
+            elif not (self._body_awaited or self.pipeline):
                 self._await_body(self._call)
             if self._ended:
                 return
         else:
+            if self._stage == _ASGI_BODY:
+                self._bare_bytes = 0 if self._body_grew else self._bare_bytes + received
+                self._body_grew = False
+                if self._bare_bytes > MAX_HEAD_BYTES:
+                    self._break_off(httptools.HttpParserError("trailers without end"))
             return
         if self._read_timer is None:
             self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
+
+    def _is_without_end(self, call: Call, received: int) -> bool:
+        """Whether the client goes on sending what is no body: trailers, or extensions of a chunk."""
+        size = self._size if self._parts else len(call.body)
+        if size != self._body_size or self._read_timer is None:  # the first bytes are mostly head
+            self._body_size, self._bare_bytes = size, 0
+            return False
+        self._bare_bytes += received
+        return self._bare_bytes > MAX_HEAD_BYTES
 
     def _await_body(self, call: Call) -> None:
         """The body of the request whose turn it is has not come whole: refuse it early, or ask for it."""
@@ -246,6 +268,7 @@ class _FastHttpProtocol(TakingTurns):
             self._read_timer.cancel()
             self._read_timer = None
         self._body_awaited = False
+        self._body_size = 0
 
     def _forget_body(self) -> None:
         self._parts = []

@@ -7,7 +7,7 @@ After a refusal the client may still be sending; closing at once would reset the
 with it, so what still comes is thrown away for a bounded while.
 """
 
-import time
+import asyncio
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -53,6 +53,11 @@ class TakingTurns(HttpToolsProtocol):
 
     # What uvicorn calls
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._idle_since = perf_counter()
+        self._watch_idleness()  # uvicorn would wait for ever for the first request
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -70,7 +75,7 @@ class TakingTurns(HttpToolsProtocol):
         self.timeout_keep_alive_task = None
         if self._is_busy() or self._is_reading():
             return  # the next answer starts it again
-        left = self._idle_since + self.timeout_keep_alive - time.perf_counter()
+        left = self._idle_since + self.timeout_keep_alive - perf_counter()
         if left > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left + 0.001, self.timeout_keep_alive_handler)
         else:
@@ -80,11 +85,10 @@ class TakingTurns(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.pipeline:
             self._advance()
-        elif not self.transport.is_closing():
+            return
+        if not self.transport.is_closing():
             self.flow.resume_reading()
-            self._idle_since = time.perf_counter()
-            if self.timeout_keep_alive_task is None:
-                self._watch_idleness()
+        self._watch_from_now()
 
     # The line
 
@@ -143,7 +147,7 @@ class TakingTurns(HttpToolsProtocol):
 
     # Answering
 
-    def send_answer(self, call: Call, status: int, headers: Headers, body: bytes) -> None:
+    def send_answer(self, call: Call, status: int, headers: Headers, body: bytes, own: bytes) -> None:
         transport = self.transport
         if transport.is_closing():
             call.response_complete = True
@@ -157,14 +161,15 @@ class TakingTurns(HttpToolsProtocol):
                 head = wording.find(status, headers)
         if head is not None and call.keep_alive and call.method != b"HEAD":
             call.response_complete = True
-            transport.write(b"".join((head, b"%d\r\n\r\n" % len(body), body)))
+            transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), own, body))
         else:
-            data, keep_alive = wording.answer(state.default_headers, call, status, headers, body)
+            data, keep_alive = wording.answer(state.default_headers, call, status, headers, body, own)
             call.response_complete = True
             transport.write(data)
             if not keep_alive:
                 self._ended = True
                 state.total_requests += 1
+                self._watch_from_now()
                 transport.close()
                 return
         # on_response_complete, written out: a call less for each request
@@ -174,6 +179,12 @@ class TakingTurns(HttpToolsProtocol):
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
+        self._idle_since = perf_counter()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idleness()
+
+    def _watch_from_now(self) -> None:
+        """Also of a connection that is closing, which lasts until the client has read what it was sent."""
         self._idle_since = perf_counter()
         if self.timeout_keep_alive_task is None:
             self._watch_idleness()

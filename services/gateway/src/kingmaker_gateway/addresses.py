@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 class Addresses:
-    """endpoints: host:port, host a name or an address. on_change: told all addresses, at once and after each change;
-    look_up: the loop's getaddrinfo."""
+    """endpoints: host:port, host a name or an address. on_change: told all addresses, as soon as there are any and
+    after each change; look_up: the loop's getaddrinfo."""
 
     def __init__(
         self, resolve_s: float, on_change: Callable[[list[str]], None], look_up: Callable[..., Awaitable[Any]]
@@ -46,7 +46,8 @@ class Addresses:
 
     def _tell(self) -> None:
         flat = [address for endpoint in self._wanted for address in self._found.get(endpoint, [endpoint])]
-        self._on_change(list(dict.fromkeys(flat)))
+        if flat or not self._wanted:  # until a new name is known, the old addresses stand in
+            self._on_change(list(dict.fromkeys(flat)))
 
     async def _follow(self, names: list[str]) -> None:
         while True:
@@ -61,7 +62,7 @@ class Addresses:
         try:
             async with asyncio.timeout(self._resolve_s):
                 found = await self._getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # OSError: also a time-out
+        except (OSError, ValueError) as error:  # OSError: also a time-out; ValueError: no name at all
             logger.debug("name not resolved", extra={"endpoint": name, "reason": str(error)})
             return
         self._found[name] = [

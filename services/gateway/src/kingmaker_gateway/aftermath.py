@@ -28,29 +28,36 @@ class Aftermath:
 
     def answered(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
         """Every member has been answered. Copies to a shadow and parts of large requests are nobody's business here."""
-        members = [
-            (ask.asker, first) for ask, first in zip(asks, firsts, strict=True) if isinstance(ask.asker, Prediction)
-        ]
-        if not members:
-            return
-        state = members[0][0].state
-        if all(prediction.state is state for prediction, _ in members):
-            self._settle(frame, state, members)
-            return
-        by_state: dict[int, list[tuple[Prediction, int]]] = {}
-        for prediction, first in members:  # routing changed while they were on their way
-            by_state.setdefault(id(prediction.state), []).append((prediction, first))
-        for group in by_state.values():
-            self._settle(frame, group[0][0].state, group)
+        groups: dict[int, tuple[list[Prediction], list[int]]] = {}
+        state = None
+        for ask, first in zip(asks, firsts, strict=True):
+            prediction = ask.asker
+            if prediction.__class__ is not Prediction:
+                continue
+            if prediction.state is not state:  # routing changed while they were on their way
+                state = prediction.state
+                predictions, own_firsts = groups.setdefault(id(state), ([], []))
+            predictions.append(prediction)
+            own_firsts.append(first)
+        for predictions, own_firsts in groups.values():
+            self._settle(frame, predictions, own_firsts)
 
-    def _settle(self, frame: Frame, state: State, members: list[tuple[Prediction, int]]) -> None:
-        rows = sum(prediction.rows for prediction, _ in members)
+    def _settle(self, frame: Frame, predictions: list[Prediction], firsts: list[int]) -> None:
+        state = predictions[0].state
+        rows = sum([prediction.rows for prediction in predictions])
         index = None
         if rows != frame.rows:
+            members = zip(predictions, firsts, strict=True)
             index = np.concatenate([np.arange(first, first + prediction.rows) for prediction, first in members])
-        predictions = [prediction for prediction, _ in members]
         variant = predictions[0].variant
-        run = Run(state.answerers[variant], predictions, rows, frame.arrays, frame.outputs, index)
+        run = Run(
+            state.answerers[variant],
+            [prediction.entry for prediction in predictions],
+            rows,
+            frame.arrays,
+            frame.outputs,
+            index,
+        )
         self._recorder.offer(run)
         if variant == CHAMPION and state.mirrors:
             self._mirror(frame if index is None else None, state, predictions)

@@ -1,26 +1,35 @@
 """What goes back to a client: bytes, and the words of the commonest refusals."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from kingmaker_contracts import problems
 from kingmaker_contracts.problems import HTTP_STATUS, Code, Problem
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True, eq=False)
-class Answer:
-    """What to send."""
+JSON: Final = (b"content-type", b"application/json")
+ID_LINE: Final = b"x-prediction-id: %b\r\n"
+
+
+class Answer(NamedTuple):
+    """What to send. headers: a tuple where many answers share it, which is worded once for them all; own: the header
+    line of this answer alone, with its CRLF: its prediction id, or nothing."""
 
     status: int
     headers: Headers
     body: bytes
+    own: bytes = b""
 
 
-def problem_answer(problem: Problem, headers: Headers) -> Answer:
+Reply = Callable[[int, Headers, bytes, bytes], None]
+"""Takes the fields of an Answer one by one: a request of the fast way makes no object of them."""
+
+
+def problem_answer(problem: Problem, headers: Headers = ()) -> Answer:
     """An error as its answer; Retry-After where trying again soon may help."""
-    headers = [*headers, (b"content-type", b"application/json")]
+    headers = [*headers, JSON]
     if problem.code in problems.RETRY_AFTER:
         headers.append((b"retry-after", b"1"))
     return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message))

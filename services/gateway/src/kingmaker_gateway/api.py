@@ -15,7 +15,15 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from kingmaker_contracts.inference import BINARY_EXTENSION, ModelMetadata, TensorSpec
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import feedback, openapi, protocols
-from kingmaker_gateway.answers import Answer, problem_answer, too_large, unknown_model, unknown_variant, unread_in_time
+from kingmaker_gateway.answers import (
+    JSON,
+    Answer,
+    problem_answer,
+    too_large,
+    unknown_model,
+    unknown_variant,
+    unread_in_time,
+)
 from kingmaker_gateway.feedback import FeedbackWriter
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
@@ -23,7 +31,6 @@ from kingmaker_gateway.router import Router
 from kingmaker_gateway.split import CHAMPION
 
 Handler = Callable[[Request], Awaitable[Response]]
-_JSON: Final = [(b"content-type", b"application/json")]
 _VERBS: Final = (":predict", ":explain")
 _THROWN_AWAY: Final = 32 * 1024 * 1024
 _STATUS_CODE: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
@@ -35,6 +42,9 @@ class _Raw(Response):
     def __init__(self, answer: Answer) -> None:
         super().__init__(b"", answer.status)
         self.raw_headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        if answer.own:
+            name, _, value = answer.own.rstrip().partition(b": ")
+            self.raw_headers.append((name, value))
         self.body = answer.body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -136,18 +146,18 @@ def _prediction(router: Router, reader: _BodyReader, read: Reader) -> Handler:
     async def handle(request: Request) -> Response:
         path = request.path_params
         model: LiveModel | None = None
+        body: bytes | None = None
         try:
             model = router.admit(path["model"])
             body = await reader.read(request, model.state.record.limits.max_body_bytes)
-            answer = await router.predict(model, path.get("variant"), _headers(request), body, read)
         except Problem as problem:
-            answer = _closing(router.refuse(problem, model), problem)
+            return _Raw(_closing(router.refuse(problem, model), problem))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         finally:
-            if model is not None:
+            if model is not None and body is None:
                 router.release(model)
-        return _Raw(answer)
+        return _Raw(await router.predict(model, path.get("variant"), _headers(request), body, read))
 
     return handle
 
@@ -270,15 +280,15 @@ def _target(models: Models, request: Request) -> tuple[LiveModel, int | None]:
 def _add_errors(app: FastAPI) -> None:
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - registered for this type
-        return _Raw(problem_answer(error, []))
+        return _Raw(problem_answer(error))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
         code = _STATUS_CODE.get(error.status_code, Code.BAD_INPUT)
-        return _Raw(problem_answer(Problem(code, f"{request.method} {request.url.path[:200]}: {error.detail}"), []))
+        return _Raw(problem_answer(Problem(code, f"{request.method} {request.url.path[:200]}: {error.detail}")))
 
     async def internal(_: Request, __: Exception) -> Response:
-        return _Raw(problem_answer(Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details"), []))
+        return _Raw(problem_answer(Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")))
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(HTTPException, http)
@@ -308,10 +318,10 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return _Raw(Answer(status, _JSON, msgspec.json.encode(value)))
+    return _Raw(Answer(status, (JSON,), msgspec.json.encode(value)))
 
 
 def _closing(answer: Answer, problem: Problem) -> Answer:
     if not isinstance(problem, _Unread):
         return answer
-    return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body)
+    return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body, answer.own)

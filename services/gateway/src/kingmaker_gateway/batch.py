@@ -5,8 +5,8 @@ inputs that only another variant knows: those are what a challenger with a new f
 refusal names the input, the row, what was found and what was expected, because its text is somebody's 400.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -37,25 +37,65 @@ class Vocabulary:
     usual: Any = None
 
 
-@dataclass(slots=True, eq=False)
 class Batch:
-    """arrays[name]: shape (rows, *tail), dtype as the spec says; nulls: inputs that hold a missing value;
-    extra: the values of the feature only the split knows."""
+    """Rows of one request. nulls: inputs that hold a missing value; extra: the values of the feature only the split
+    knows.
 
-    rows: int
-    arrays: dict[str, NDArray[Any]]
-    nulls: frozenset[str]
-    extra: NDArray[Any] | None = None
+    columns: values by input, as plain lists, row after row; None when they came as arrays. Lists of many requests
+    make one array for less than each makes its own, so a usual request never has arrays unless somebody asks.
+    """
+
+    __slots__ = ("_arrays", "_specs", "columns", "extra", "nulls", "rows")
+
+    def __init__(
+        self,
+        rows: int,
+        arrays: dict[str, NDArray[Any]],
+        nulls: frozenset[str],
+        extra: NDArray[Any] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.nulls = nulls
+        self.extra = extra
+        self.columns: dict[str, list[Any]] | None = None
+        self._arrays = arrays
+        self._specs: dict[str, InputSpec] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """The inputs it has."""
+        return self._arrays if self.columns is None else self.columns
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """By input: shape (rows, *tail), dtype as the spec says."""
+        if self.columns is not None and not self._arrays:
+            self._arrays = {name: self._specs[name].array(values, self.rows) for name, values in self.columns.items()}
+        return self._arrays
 
     def fits(self, signature: Signature) -> bool:
         """Whether a variant with this signature can answer: every input is there, null only where it may be."""
-        arrays, nulls = self.arrays, self.nulls
-        if not nulls:
-            return signature.inputs.keys() <= arrays.keys()
-        return all(name in arrays and (spec.nullable or name not in nulls) for name, spec in signature.inputs.items())
+        names, nulls = self.names, self.nulls
+        return all(name in names and (spec.nullable or name not in nulls) for name, spec in signature.inputs.items())
 
 
-def vocabulary(target: Signature, champion: Signature, others: Iterable[Signature], sticky: str | None) -> Vocabulary:
+class ListedBatch(Batch):
+    """Of plain lists. specs: at least of every column."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, rows: int, columns: dict[str, list[Any]], specs: dict[str, InputSpec], nulls: frozenset[str]
+    ) -> None:
+        self.rows = rows
+        self.nulls = nulls
+        self.extra = None
+        self.columns = columns
+        self._arrays = {}
+        self._specs = specs
+
+
+def vocabulary(target: Signature, champion: Signature, others: Sequence[Signature], sticky: str | None) -> Vocabulary:
     """target: what the request must satisfy; others: of every variant; sticky: the feature the split hashes."""
     specs = dict(target.inputs)
     for signature in (champion, *others):
@@ -63,6 +103,11 @@ def vocabulary(target: Signature, champion: Signature, others: Iterable[Signatur
             known = specs.setdefault(name, spec)
             if spec.nullable and not known.nullable and name not in target.inputs:
                 specs[name] = spec
+    # (rows,) and (rows, 1) are the same column; all requests write it the same way, for they may travel together
+    for signature in reversed((champion, *others)):
+        for name, spec in signature.inputs.items():
+            if specs[name].tail != spec.tail:
+                specs[name] = replace(specs[name], tail=spec.tail)
     extra = sticky if sticky is not None and sticky not in specs else None
     return Vocabulary(specs, target, tuple(champion.inputs.values()), extra)
 

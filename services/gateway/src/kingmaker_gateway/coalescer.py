@@ -6,7 +6,7 @@ anybody back. Pure: the clock is an argument, and whoever owns this sends the fl
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from kingmaker_contracts.inference import Tensor
@@ -18,7 +18,11 @@ from kingmaker_gateway.signature import Signature
 
 
 class Asker(Protocol):
-    """Who wants rows answered; exactly one of the two is called, once."""
+    """Who wants rows answered; exactly one of the two is called, once. is_hurried: the deadline is the client's own
+    wish, so missing it says nothing about a server."""
+
+    @property
+    def is_hurried(self) -> bool: ...
 
     def answered(self, answer: Slice) -> None: ...
 
@@ -30,8 +34,8 @@ class Ask:
 
     __slots__ = ("asker", "batch", "deadline", "first", "frame", "is_over", "last", "max_rows", "signature")
 
-    def __init__(
-        self, batch: Batch, signature: Signature, *, max_rows: int, deadline: float, asker: Asker, first: int = 0
+    def __init__(  # noqa: PLR0917  by position: keywords cost on every request
+        self, batch: Batch, signature: Signature, max_rows: int, deadline: float, asker: Asker, first: int = 0
     ) -> None:
         self.batch = batch
         self.signature = signature
@@ -55,7 +59,7 @@ class Flight:
         self.asks = asks
         self.frame = frame
         self.firsts = firsts
-        self.earliest = min(ask.deadline for ask in asks)
+        self.earliest = min([ask.deadline for ask in asks])
         self.since = 0.0
         self.tried: set[Any] = set()
         self.moved = False
@@ -69,7 +73,7 @@ class Coalescer:
     def __init__(self, on_frame: Callable[[Frame, list[Ask], list[int]], None]) -> None:
         self._on_frame = on_frame
         self._waiting: dict[Hashable, deque[Ask]] = {}
-        self._again: deque[Flight] = deque()
+        self._again: list[Flight] = []
         self._out: set[Flight] = set()
         self._earliest_waiting = math.inf
 
@@ -82,9 +86,15 @@ class Coalescer:
         return not (self._again or self._waiting or self._out)
 
     @property
-    def first_again(self) -> Flight | None:
-        """The next to leave, when it is one that left before."""
-        return self._again[0] if self._again else None
+    def has_new(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def again(self) -> Sequence[Flight]:
+        """Those that left before and somebody still waits for, oldest first; `resume` sends one."""
+        if self._again:
+            self._again = [flight for flight in self._again if any(not ask.is_over for ask in flight.asks)]
+        return self._again
 
     @property
     def out(self) -> set[Flight]:
@@ -97,15 +107,16 @@ class Coalescer:
             self._waiting[kind] = deque((ask,))
         else:
             queue.append(ask)
-        self._earliest_waiting = min(self._earliest_waiting, ask.deadline)
+        if ask.deadline < self._earliest_waiting:  # noqa: PLR1730 - min() costs as much as the rest of this
+            self._earliest_waiting = ask.deadline
+
+    def resume(self, flight: Flight) -> None:
+        """One of `again` leaves."""
+        self._again.remove(flight)
+        self._out.add(flight)
 
     def next(self) -> Flight | None:
-        """What leaves now: a flight to be sent again, or all of one kind that fit into a frame, oldest first."""
-        while self._again:
-            flight = self._again.popleft()
-            if any(not ask.is_over for ask in flight.asks):
-                self._out.add(flight)
-                return flight
+        """What leaves now for the first time: all of one kind that fit into a frame, oldest first."""
         while self._waiting:
             kind, queue = next(iter(self._waiting.items()))
             asks = _board(queue)
@@ -114,10 +125,16 @@ class Coalescer:
                 self._waiting[kind] = queue
             elif not self._waiting:
                 self._earliest_waiting = math.inf
-            if asks:
+            if not asks:
+                continue
+            try:
                 flight = _joined(asks)
-                self._out.add(flight)
-                return flight
+                flight.frame.encoded()
+            except (ValueError, TypeError) as error:  # a mistake of ours, but nobody is to wait for ever
+                self._end(asks, UpstreamError(f"rows that make no frame: {error}"))
+                continue
+            self._out.add(flight)
+            return flight
         return None
 
     def answered(self, flight: Flight, outputs: list[Tensor]) -> None:
@@ -125,13 +142,14 @@ class Coalescer:
         self._out.discard(flight)
         frame = flight.frame
         frame.outputs = outputs
-        asks, firsts = flight.asks, flight.firsts
-        if any(ask.is_over for ask in asks):
-            live = [(ask, first) for ask, first in zip(asks, firsts, strict=True) if not ask.is_over]
-            asks, firsts = [ask for ask, _ in live], [first for _, first in live]
-        for ask, first in zip(asks, firsts, strict=True):
-            ask.is_over = True
-            ask.asker.answered(Slice(frame, first, ask.last - ask.first))
+        asks: list[Ask] = []
+        firsts: list[int] = []
+        for ask, first in zip(flight.asks, flight.firsts, strict=True):
+            if not ask.is_over:
+                ask.is_over = True
+                asks.append(ask)
+                firsts.append(first)
+                ask.asker.answered(Slice(frame, first, ask.last - ask.first))
         if asks:
             self._on_frame(frame, asks, firsts)
 
@@ -145,9 +163,7 @@ class Coalescer:
                 alone.moved = flight.moved
                 self._again.append(alone)
             return
-        for ask in asks:
-            ask.is_over = True
-            ask.asker.failed(error)
+        self._end(asks, error)
 
     def move(self, flight: Flight) -> None:
         """Send it once more, to somebody else."""
@@ -170,10 +186,7 @@ class Coalescer:
         self._waiting.clear()
         self._again.clear()
         self._earliest_waiting = math.inf
-        for ask in asks:
-            if not ask.is_over:
-                ask.is_over = True
-                ask.asker.failed(error)
+        self._end(asks, error)
 
     def expire(self, now: float) -> list[Flight]:
         """Tell everybody whose time is up; gives the flights nobody waits for any more."""
@@ -203,6 +216,13 @@ class Coalescer:
             min((flight.earliest for flight in self._again), default=math.inf),
         )
 
+    @staticmethod
+    def _end(asks: Sequence[Ask], error: UpstreamError) -> None:
+        for ask in asks:
+            if not ask.is_over:
+                ask.is_over = True
+                ask.asker.failed(error)
+
     def _expire_waiting(self, now: float, late: list[Ask]) -> None:
         self._earliest_waiting = math.inf
         for kind, queue in tuple(self._waiting.items()):
@@ -225,7 +245,7 @@ def _board(queue: deque[Ask]) -> list[Ask]:
             queue.popleft()
             continue
         rows += ask.last - ask.first
-        if asks and rows > min(ask.max_rows, asks[0].max_rows):
+        if asks and (rows > ask.max_rows or rows > asks[0].max_rows):
             break
         asks.append(queue.popleft())
     return asks

@@ -7,42 +7,15 @@ client's, which outputs it wants, and that an answer carries the ServedModel's n
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import BINARY_HEADER, BadTensor, InferRequest, InferResponse, TensorSpec
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway.frames import Slice
 
 BINARY: Final = "application/octet-stream"
-_JSON_HEADERS: Final = [(b"content-type", b"application/json")]
 
-
-class _Output(msgspec.Struct, gc=False):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
-
-
-class _Answer(msgspec.Struct, gc=False):
-    model_name: str
-    model_version: str
-    id: str
-    outputs: list[_Output]
-
-
-_write: Final = msgspec.json.Encoder().encode
-
-
-class Encoded:
-    """A body and the headers that describe it. head_length: of the JSON part, None when all of it is JSON."""
-
-    __slots__ = ("body", "headers")
-
-    def __init__(self, body: bytes, head_length: int | None = None) -> None:
-        self.body = body
-        self.headers = _JSON_HEADERS if head_length is None else _binary_headers(head_length)
+Encoded = tuple[bytes, int | None]
+"""A body, and the length of its JSON part; None when all of it is JSON."""
 
 
 def check_is_json(content_type: str) -> None:
@@ -68,20 +41,7 @@ def encode(call: InferRequest, model: str, version: str, prediction_id: str, ans
         chosen = [by_name[output.name] for output in call.outputs]
     binary = frozenset(tensor.name for tensor in chosen if tensor.datatype == "FP16" or call.wants_binary(tensor.name))
     response = InferResponse(model, chosen, version, prediction_id if call.id is None else call.id)
-    body, head = tensors.encode_response(response, binary)
-    return Encoded(body, head)
-
-
-def encode_plain(id: str | None, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded | None:
-    """The answer to the commonest call, all outputs as JSON: what `encode` gives, at a quarter of its price.
-    None where that has another form."""
-    outputs = []
-    for tensor in answer.frame.outputs:
-        if tensor.datatype in ("FP16", "BYTES"):
-            return None
-        shape = [answer.rows, *tensor.shape[1:]]
-        outputs.append(_Output(tensor.name, shape, tensor.datatype, answer.values(tensor)))
-    return Encoded(_write(_Answer(model, version, prediction_id if id is None else id, outputs)))
+    return tensors.encode_response(response, binary)
 
 
 def check_wanted(call: InferRequest, known: Any) -> None:
@@ -116,5 +76,6 @@ def _length(text: str | None) -> int | None:
     return int(text)
 
 
-def _binary_headers(head_length: int) -> list[tuple[bytes, bytes]]:
+def binary_headers(head_length: int) -> list[tuple[bytes, bytes]]:
+    """What tells a client how to read a body with binary tensors."""
     return [(b"content-type", BINARY.encode()), (BINARY_HEADER.encode(), b"%d" % head_length)]

@@ -6,16 +6,18 @@ no pipelining, so giving up an answer means closing the connection, which also t
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, NamedTuple, cast
 
 import httptools
 
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamGarbage
 
+_LENGTH_OF_NAME: Final = len(b"inference-header-content-length")
+_MOST_BARE_BYTES: Final = 256 * 1024
+"""Received one after another without a byte of the body; what the parser buffers, it copies with every piece."""
 
-@dataclass(slots=True, frozen=True)
-class Reply:
+
+class Reply(NamedTuple):
     """One HTTP answer. head_length: the value of Inference-Header-Content-Length, None without that header."""
 
     status: int
@@ -49,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._head_length: int | None = None
         self._size = 0
+        self._bare = 0
         self._touched = False
         self._error: UpstreamError | None = None
         self.kept = False
@@ -63,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._touched = False
         self._body = []
         self._size = 0
+        self._bare = 0
         self._head_length = None
         self._transport.write(request)
 
@@ -75,6 +79,12 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def is_to_itself(self) -> bool:
+        """Nobody listens, and the system chose the very port it should connect to."""
+        transport = self._transport
+        return transport is not None and transport.get_extra_info("sockname") == transport.get_extra_info("peername")
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,6 +95,7 @@ class Connection(asyncio.Protocol):
             self.abort()  # bytes nobody asked for: what follows cannot be trusted
             return
         self._touched = True
+        before = self._size
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
@@ -97,6 +108,11 @@ class Connection(asyncio.Protocol):
                 self.abort()
             self.kept = True
             self._on_reply(self, Reply(self._parser.get_status_code(), b"".join(self._body), self._head_length))
+
+        elif not self._complete:
+            self._bare = self._bare + len(data) if self._size == before else 0
+            if self._bare > _MOST_BARE_BYTES:
+                self._fail(UpstreamGarbage("a head, interim answers or trailers without end"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -113,7 +129,7 @@ class Connection(asyncio.Protocol):
             self._excess = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete and name.lower() == b"inference-header-content-length":
+        if len(name) == _LENGTH_OF_NAME and not self._complete and name.lower() == b"inference-header-content-length":
             self._head_length = int(value)  # a ValueError reaches data_received
 
     def on_body(self, body: bytes) -> None:

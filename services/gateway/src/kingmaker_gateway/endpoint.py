@@ -35,7 +35,7 @@ class Owner(Protocol):
 
 class Endpoint:
     """`host:port`. host: the same for a Host header; outstanding: frames in flight; is_up: the last attempt to
-    connect worked; breaker: ejection."""
+    connect worked (while it did not, the keeper tries again, whatever else is open); breaker: ejection."""
 
     def __init__(self, address: str, settings: UpstreamSettings, owner: Owner) -> None:
         self.address = address
@@ -50,6 +50,7 @@ class Endpoint:
         self._connecting = 0
         self._changed = asyncio.Event()
         self._retired = False
+        self._closed = False
         self._keeper: asyncio.Task[None] | None = None
         self.outstanding = 0
         self.is_up = False
@@ -66,6 +67,10 @@ class Endpoint:
     def is_opening(self) -> bool:
         return self._connecting > 0 or bool(self._opening)
 
+    @property
+    def is_connected(self) -> bool:
+        return bool(self._open)
+
     def take(self) -> Connection | None:
         """An idle connection. None: there is none; if there is room, one is being opened."""
         while self._idle:
@@ -74,7 +79,7 @@ class Endpoint:
                 return connection
         if not self.is_up and self.is_opening:
             return None  # one attempt at a time, so that there is a moment when it is known to have failed
-        if len(self._open) + len(self._opening) < self._settings.connections:
+        if not self._closed and len(self._open) + len(self._opening) < self._settings.connections:
             task = asyncio.create_task(self._open_one(), name=f"connect {self.address}")
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
@@ -108,8 +113,11 @@ class Endpoint:
             if not answer.done():
                 answer.set_exception(error or UpstreamError("closed"))
 
-        connection = await self._connect(deadline, lambda: Connection(replied, lost, self._settings.max_answer_bytes))
+        connection: Connection | None = None
         try:
+            connection = await self._connect(
+                deadline, lambda: Connection(replied, lost, self._settings.max_answer_bytes)
+            )
             connection.send(request)
             async with asyncio.timeout_at(deadline):
                 return await answer
@@ -117,7 +125,8 @@ class Endpoint:
             raise UpstreamTimeout("the time for this attempt ran out") from None
         finally:
             answer.cancel()
-            connection.abort()
+            if connection is not None:
+                connection.abort()
 
     def retire(self) -> None:
         """No longer wanted: idle connections close now, busy ones when their answer is there."""
@@ -130,6 +139,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Everything ends now."""
+        self._closed = True
         tasks = [task for task in (self._keeper, *self._opening) if task is not None]
         self.retire()
         for connection in tuple(self._open):
@@ -142,7 +152,7 @@ class Endpoint:
         self._connecting += 1
         try:
             async with asyncio.timeout_at(patience):
-                _, connection = await loop.create_connection(factory, self._host, self._port)
+                connection = await self._dial(factory)
         except TimeoutError:
             if patience == deadline:  # a hurried caller says nothing about the server
                 raise UpstreamTimeout(f"no connection to {self.address} in time") from None
@@ -153,9 +163,17 @@ class Endpoint:
             raise UpstreamUnreachable(f"cannot connect to {self.address}: {error}") from None
         finally:
             self._connecting -= 1
+        if connection.is_to_itself:  # kept, it would take the port from the server that is expected there
+            connection.abort()
+            self._is_down("nobody listens")
+            raise UpstreamUnreachable(f"nobody listens at {self.address}")
         if not self.is_up:
             logger.info("endpoint is up", extra={"endpoint": self.address})
         self.is_up = True
+        return connection
+
+    async def _dial(self, factory: Callable[[], Connection]) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(factory, self._host, self._port)
         return connection
 
     async def _open_one(self) -> None:
@@ -202,6 +220,8 @@ class Endpoint:
         if error is not None:
             self.outstanding -= 1
             self._owner.lost(self, connection, error)
+        else:
+            self._owner.changed()  # there is room for another
 
     def _is_down(self, why: str) -> None:
         if self.is_up:
@@ -209,22 +229,26 @@ class Endpoint:
         self.is_up = False
 
     async def _keep(self) -> None:
-        """Hold one connection open; back off while that fails."""
+        """Hold one connection open, and know whether another could be opened; back off while that fails."""
         first, last = self._settings.backoff_first_ms / 1000, self._settings.backoff_last_ms / 1000
         pause = first
         while True:
             self._changed.clear()
-            if not self._open and not self._opening:
-                try:
-                    self._arrived(await self._connect(math.inf, self._new))
-                except UpstreamUnreachable:
-                    self._owner.changed()
-                    await asyncio.sleep(pause)
-                    pause = min(last, pause * 2)
-                    continue
-                pause = first
-                self._owner.changed()
-                # a server that accepts and closes at once must not be hammered
-                await asyncio.sleep(first)
-            else:
+            if self._opening or (self._open and self.is_up):
                 await self._changed.wait()
+                continue
+            try:
+                connection = await self._connect(math.inf, self._new)
+            except UpstreamUnreachable:
+                self._owner.changed()
+                await asyncio.sleep(pause)
+                pause = min(last, pause * 2)
+                continue
+            if len(self._open) < self._settings.connections:
+                self._arrived(connection)
+            else:
+                connection.abort()  # it has told what it was opened for
+            pause = first
+            self._owner.changed()
+            # a server that accepts and closes at once must not be hammered
+            await asyncio.sleep(first)

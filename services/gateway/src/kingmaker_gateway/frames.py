@@ -4,9 +4,9 @@ A frame is columnar: for every input one array over the rows of all its members.
 what a shadow gets and what the recorder keeps, by reference. Bytes are written once a frame and never a request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -16,6 +16,10 @@ from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.signature import Signature
+
+CALL_ID: Final = "frame"
+"""Of every upstream call: servers make up an id where there is none, and no two of their answers would be worded alike
+(see `replies`)."""
 
 
 class Body:
@@ -33,7 +37,7 @@ class Frame:
     """Rows of one or more requests for one signature, and the outputs once they are there.
 
     arrays: by input, in the signature's order and shape, first dimension rows; outputs: in the signature's order;
-    flat: the outputs' values as plain lists, filled when somebody asks.
+    v1_form, v2_form: its answers in words, see `plain`.
     """
 
     signature: Signature
@@ -41,7 +45,8 @@ class Frame:
     arrays: dict[str, NDArray[Any]]
     outputs: list[Tensor] = field(default_factory=list)
     body: Body | None = None
-    flat: dict[str, list[Any]] = field(default_factory=dict)
+    v1_form: Any = None
+    v2_form: Any = None
 
     def encoded(self) -> Body:
         """The bytes, made when first asked for."""
@@ -67,29 +72,26 @@ class Slice:
         first, last = self.first, self.first + self.rows
         return [Tensor(t.name, t.datatype, t.array[first:last]) for t in self.frame.outputs]
 
-    def values(self, tensor: Tensor) -> list[Any]:
-        """The values of one output, row-major: lists are cut faster than arrays, so a frame makes one for all."""
-        flat = self.frame.flat.get(tensor.name)
-        if flat is None:
-            flat = self.frame.flat[tensor.name] = tensor.array.ravel().tolist()
-        if self.rows == self.frame.rows:
-            return flat
-        width = len(flat) // self.frame.rows
-        return flat[self.first * width : (self.first + self.rows) * width]
 
-
-def kind(batch: Batch, signature: Signature) -> tuple[Any, ...]:
+def kind(batch: Batch, signature: Signature) -> Hashable:
     """What requests must share to travel together: the signature (hence dtypes), and sizes it leaves open."""
     if not signature.is_open:
-        return (signature,)
+        return signature
     return (signature, *(batch.arrays[name].shape[1:] for name in signature.inputs))
 
 
 def join(members: Sequence[tuple[Batch, int, int]], signature: Signature) -> Frame:
     """A frame of rows first..last-1 of each batch, in that order; all are of one kind."""
     arrays: dict[str, NDArray[Any]] = {}
-    rows = sum(last - first for _, first, last in members)
+    rows = sum([last - first for _, first, last in members])
+    lists = _lists(members)
     for name, spec in signature.inputs.items():
+        if lists is not None:
+            values: list[Any] = []
+            for columns in lists:
+                values += columns[name]
+            arrays[name] = spec.array(values, rows)
+            continue
         if len(members) == 1:
             batch, first, last = members[0]
             array = batch.arrays[name] if last - first == batch.rows else batch.arrays[name][first:last]
@@ -104,12 +106,22 @@ def join(members: Sequence[tuple[Batch, int, int]], signature: Signature) -> Fra
     return Frame(signature, rows, arrays)
 
 
+def _lists(members: Sequence[tuple[Batch, int, int]]) -> list[dict[str, list[Any]]] | None:
+    """The columns of all members; None when one has only arrays, or sends only some of its rows."""
+    lists = []
+    for batch, first, last in members:
+        if batch.columns is None or last - first != batch.rows:
+            return None
+        lists.append(batch.columns)
+    return lists
+
+
 def encode(frame: Frame) -> Body:
     """OIP V2 with every tensor raw and every output asked for raw."""
     signature = frame.signature
     if signature.is_open:
         body, head_length = tensors.encode_request(
-            [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()]
+            [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()], id=CALL_ID
         )
         return Body(body, head_length)
     parts = [b""]
@@ -137,5 +149,11 @@ def _template(signature: Signature) -> bytes:
                 + spec.datatype.encode()
                 + b'","parameters":{"binary_data_size":%d}}'
             )
-        signature.template = b'{"parameters":{"binary_data_output":true},"inputs":[' + b",".join(inputs) + b"]}"
+        signature.template = (
+            b'{"parameters":{"binary_data_output":true},"inputs":['
+            + b",".join(inputs)
+            + b'],"id":"'
+            + CALL_ID.encode()
+            + b'"}'
+        )
     return signature.template

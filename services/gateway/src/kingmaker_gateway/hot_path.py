@@ -9,7 +9,7 @@ from kingmaker_contracts.inference import BINARY_HEADER
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.routing import Limits
 from kingmaker_gateway import codec, protocols
-from kingmaker_gateway.answers import Answer, too_large, unread_in_time
+from kingmaker_gateway.answers import too_large, unread_in_time
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
 from kingmaker_gateway.router import Router
@@ -25,13 +25,15 @@ _NO_HEADERS: Final[dict[str, str]] = {}
 
 
 class HotPath:
-    """Which requests are predictions, and what to do with one. Paths seen are remembered, a bounded number."""
+    """Which requests are predictions, and what to do with one. Paths seen are remembered, a bounded number, until
+    routing changes."""
 
     def __init__(self, router: Router, models: Models, body_read_s: float) -> None:
         self._router = router
         self._models = models
         self._body_read_s = body_read_s
         self._routes: dict[bytes, FastRoute | None] = {}
+        self._routing = models.routing
 
     def protocol(self) -> type[Any]:
         """For Listener(http=...)."""
@@ -40,13 +42,18 @@ class HotPath:
     def route(self, method: bytes, path: bytes) -> FastRoute | None:
         if method != b"POST":
             return None
-        try:
-            return self._routes[path]
-        except KeyError:
-            if len(self._routes) >= _MOST_PATHS:
-                self._routes.clear()
-            route = self._routes[path] = self._made(path)
-            return route
+        if self._routing is self._models.routing:
+            try:
+                return self._routes[path]
+            except KeyError:
+                pass
+        else:  # limits may have changed
+            self._routing = self._models.routing
+            self._routes.clear()
+        if len(self._routes) >= _MOST_PATHS:
+            self._routes.clear()
+        route = self._routes[path] = self._made(path)
+        return route
 
     def refuse(self, status: int, call: Call | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """What the protocol itself says of a request it cannot read to its end."""
@@ -60,7 +67,7 @@ class HotPath:
         else:
             problem = Problem(Code.BAD_INPUT, "not an HTTP request this server can read")
         answer = self._router.refuse(problem, model)
-        return answer.headers, answer.body
+        return list(answer.headers), answer.body
 
     def _made(self, path: bytes) -> FastRoute | None:
         text = unquote(path.decode("ascii", "replace"))
@@ -72,7 +79,7 @@ class HotPath:
             return None
         groups = match.groupdict()
         handler = self._handler(groups["model"], groups.get("variant"), read)
-        return FastRoute(handler, lambda _: _limits(self._models.get(groups["model"])).max_body_bytes)
+        return FastRoute(handler, _limits(self._models.get(groups["model"])).max_body_bytes)
 
     def _handler(self, name: str, variant: str | None, read: Reader) -> Callable[[Call], None]:
         router = self._router
@@ -84,16 +91,7 @@ class HotPath:
                 answer = router.refuse(problem, self._models.get(name))
                 call.answer(answer.status, answer.headers, answer.body)
                 return
-
-            def reply(answer: Answer) -> None:
-                model.in_flight -= 1
-                call.answer(answer.status, answer.headers, answer.body)
-
-            try:
-                router.start(model, variant, _headers(call, model), call.body, read=read, reply=reply)
-            except BaseException:
-                model.in_flight -= 1
-                raise
+            router.start(model, variant, _headers(call, model.state.sticky_header), call.body, read, call.answer)
 
         return handle
 
@@ -103,17 +101,14 @@ class HotPath:
         return None if match is None else self._models.get(match["model"])
 
 
-def _headers(call: Call, model: LiveModel) -> dict[str, str]:
+def _headers(call: Call, sticky: bytes | None) -> dict[str, str]:
     """Those a prediction looks at, by lower-case name; of a repeated one the first."""
-    sticky = model.state.sticky_header
-    found = [
-        (name, value)
-        for name, value in call.headers
-        if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY))
-    ]
-    if not found:
-        return _NO_HEADERS
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(found)}
+    found: dict[str, str] | None = None
+    for name, value in call.headers:
+        if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY)):
+            found = found or {}
+            found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return found or _NO_HEADERS
 
 
 def _limits(model: LiveModel | None) -> Limits:

@@ -1,4 +1,4 @@
-"""Prediction ids by the thousand: the random bytes are drawn ahead, a system call for many."""
+"""Prediction ids by the hundred: all but the time is made ahead, bytes and text, in a few steps for many."""
 
 import os
 import time
@@ -6,8 +6,7 @@ from typing import Final
 
 from kingmaker_contracts import prediction_ids
 
-_NOISE: Final = 9
-_DRAWN: Final = 1024
+_AHEAD: Final = 512
 
 
 class Ids:
@@ -15,13 +14,18 @@ class Ids:
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
-        self._pool = b""
-        self._at = 0
+        self._tails: list[tuple[bytes, str]] = []
+        self._unix_ms = -1
+        self._head = b""
+        self._head_text = ""
 
-    def new(self) -> bytes:
-        """The 16 bytes of an id nobody else has."""
-        if self._at >= len(self._pool):
-            self._pool, self._at = os.urandom(_NOISE * _DRAWN), 0
-        noise = self._pool[self._at : self._at + _NOISE]
-        self._at += _NOISE
-        return prediction_ids.new(time.time_ns() // 1_000_000, noise, self._partition)
+    def new(self) -> tuple[bytes, str]:
+        """An id nobody else has: its 16 bytes, and its text."""
+        unix_ms = time.time_ns() // 1_000_000
+        if unix_ms != self._unix_ms:
+            self._unix_ms = unix_ms
+            self._head, self._head_text = prediction_ids.head(unix_ms)
+        if not self._tails:
+            self._tails = prediction_ids.tails(os.urandom(9 * _AHEAD), self._partition)
+        tail, tail_text = self._tails.pop()
+        return self._head + tail, self._head_text + tail_text

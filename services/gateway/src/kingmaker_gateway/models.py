@@ -7,17 +7,18 @@ stay the same from record to record keep their connections, their breaker and wh
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutedVariant, RoutingRecord
-from kingmaker_gateway import batch, envelope, signature, split
+from kingmaker_gateway import answerers, answers, batch, signature, split
+from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.breaker import Breaker
-from kingmaker_gateway.envelope import Answerer, Run
+from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.errors import UpstreamError
 from kingmaker_gateway.metrics import Metrics, VariantMetrics
 from kingmaker_gateway.settings import Settings
@@ -37,6 +38,13 @@ class Fits(NamedTuple):
 
     by_variant: list[bool]
     bits: int
+
+
+class Head(NamedTuple):
+    """routed: who answered and why; json: the same, of an answer that is JSON as a whole."""
+
+    routed: tuple[tuple[bytes, bytes], ...]
+    json: tuple[tuple[bytes, bytes], ...]
 
 
 class LiveVariant:
@@ -63,9 +71,9 @@ class LiveVariant:
 class State:
     """One record in force. Tuples are by variant, champion first.
 
-    signatures: None where nothing is known yet, or where it contradicts the champion's; vocabularies: what a request
-    to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case;
-    fits, heads: what was worked out for one request and holds for those like it, see `fits_of` and `head_of`.
+    signatures: None where nothing is known yet, or where it contradicts an earlier one's; vocabularies: what a request
+    to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case; deadline_s: the
+    model's own; fits, heads: what was worked out for one request and holds for those like it, see `fits_of`, `head_of`.
     """
 
     record: RoutingRecord
@@ -76,8 +84,9 @@ class State:
     vocabularies: tuple[Vocabulary | None, ...]
     mirrors: tuple[tuple[int, int], ...]
     sticky_header: bytes | None
+    deadline_s: float
     fits: dict[tuple[str, ...], "Fits"] = field(default_factory=dict)
-    heads: dict[tuple[int, str], list[tuple[bytes, bytes]]] = field(default_factory=dict)
+    heads: dict[tuple[int, str], "Head"] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -88,7 +97,7 @@ class State:
         """Which variants have all their inputs in a batch, and may have its missing values."""
         if batch.nulls:
             return _fits(self.signatures, batch)
-        names = tuple(batch.arrays)
+        names = tuple(batch.columns or batch.names)
         known = self.fits.get(names)
         if known is None:
             known = _fits(self.signatures, batch)
@@ -96,21 +105,26 @@ class State:
                 self.fits[names] = known
         return known
 
-    def head_of(self, variant: int, reason: str) -> list[tuple[bytes, bytes]]:
+    def head_of(self, variant: int, reason: str) -> "Head":
         """The headers that say who answered and why."""
         known = self.heads.get((variant, reason))
         if known is None:
             by = self.answerers[variant]
-            known = self.heads[variant, reason] = [
-                (b"x-variant", by.variant.encode()),
-                (b"x-model-version", by.version.encode("latin-1", "replace")),
+            routed = (
+                (b"x-variant", _header_value(by.variant)),
+                (b"x-model-version", _header_value(by.version)),
                 (b"x-route-reason", reason.encode()),
-            ]
+            )
+            known = self.heads[variant, reason] = Head(routed, (*routed, answers.JSON))
         return known
 
     def takes_requests(self, index: int) -> bool:
         """Whether a variant is loaded, understood and reachable as far as this gateway knows."""
         return self.signatures[index] is not None and self.variants[index].upstream.is_up
+
+    def takes_traffic(self, index: int, now: float) -> bool:
+        """The same of requests that the split sends, which a sick challenger does not get."""
+        return self.takes_requests(index) and self.variants[index].breaker.would_admit(now)
 
 
 class LiveModel:
@@ -145,6 +159,8 @@ class Models:
         self._models: dict[str, LiveModel] = {}
         self._variants: dict[str, dict[tuple[str, ...], LiveVariant]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.routing = object()
+        """Another one after each change, for those who remember something of a model."""
 
     @property
     def names(self) -> list[str]:
@@ -231,7 +247,7 @@ class Models:
         by_name = {live.routed.name: live for live in self._variants[record.name].values()}
         variants = tuple(by_name[name] for name in table.variants)
         champion = variants[split.CHAMPION].signature
-        signatures = tuple(_agreed(record.name, live, champion) for live in variants)
+        signatures = _agreed(record.name, variants)
         sticky = record.sticky.name if record.sticky.source == "Feature" else None
         known = [s for s in signatures if s is not None]
         state = State(
@@ -248,7 +264,9 @@ class Models:
             sticky_header=(record.sticky.name or "").lower().encode("latin-1", "replace")
             if record.sticky.source == "Header"
             else None,
+            deadline_s=record.limits.deadline_ms / 1000,
         )
+        self.routing = object()
         model = self._models.get(record.name)
         if model is None:
             self._models[record.name] = LiveModel(record.name, state, self._metrics)
@@ -273,6 +291,11 @@ class Models:
         self._assemble(self._models[model].state.record)
 
 
+def _header_value(text: str) -> bytes:
+    """A name from a record, whatever it holds, on one line."""
+    return "".join(c if c.isprintable() else "?" for c in text).encode("latin-1", "replace")
+
+
 def _nothing(*_: object) -> None:
     """What a shadow's frames lead to."""
 
@@ -285,21 +308,25 @@ def fits_from(by_variant: list[bool]) -> Fits:
     return Fits(by_variant, sum(1 << i for i, fits in enumerate(by_variant[1:9]) if fits))
 
 
-def _agreed(model: str, live: LiveVariant, champion: Signature | None) -> Signature | None:
-    """A variant's signature, None when it is unknown or does not go together with the champion's."""
-    mine = live.signature
-    conflicts = mine.conflicts(champion) if mine is not None and champion is not None else []
-    if conflicts and not live.counts.mismatched:
-        logger.warning(
-            "signature mismatch, the variant gets no traffic",
-            extra={"model": model, "variant": live.routed.name, "conflicts": "; ".join(conflicts)},
-        )
-    live.counts.set_mismatch(bool(conflicts))
-    return None if conflicts else mine
+def _agreed(model: str, variants: Sequence[LiveVariant]) -> tuple[Signature | None, ...]:
+    """The variants' signatures, None when one is unknown or does not go together with the champion's, or with those
+    before it: a request is read once, so an input has one type for all who get it."""
+    agreed: list[Signature | None] = []
+    for live in variants:
+        mine = live.signature
+        conflicts = [text for other in agreed if mine and other for text in mine.conflicts(other)]
+        if conflicts and not live.counts.mismatched:
+            logger.warning(
+                "signature mismatch, the variant gets no traffic",
+                extra={"model": model, "variant": live.routed.name, "conflicts": "; ".join(conflicts)},
+            )
+        live.counts.set_mismatch(bool(conflicts))
+        agreed.append(None if conflicts else mine)
+    return tuple(agreed)
 
 
 def _answerer(record: RoutingRecord, live: LiveVariant, table: Table) -> Answerer:
-    known, labels = envelope.codes_of(live.profile)
+    known, labels = answerers.codes_of(live.profile)
     return Answerer(
         model=keys.model_id(record.namespace, record.name),
         revision=record.revision,

@@ -10,7 +10,7 @@ import numpy as np
 from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway import frames
 from kingmaker_gateway.coalescer import Ask
-from kingmaker_gateway.errors import UpstreamError
+from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage
 from kingmaker_gateway.frames import Frame, Slice
 
 
@@ -26,15 +26,19 @@ class Parts:
         self._answers: list[list[Tensor]] = []
         self._next = 0
 
+    @property
+    def is_hurried(self) -> bool:
+        return self._ask.asker.is_hurried
+
     def begin(self) -> None:
         whole = self._ask
         part = Ask(
             whole.batch,
             whole.signature,
-            max_rows=whole.max_rows,
-            deadline=whole.deadline,
-            asker=self,
-            first=self._next,
+            whole.max_rows,
+            whole.deadline,
+            self,
+            self._next,
         )
         self._next = part.last
         self._add(part)
@@ -46,10 +50,14 @@ class Parts:
             self.begin()
             return
         frame = frames.join([(batch, 0, batch.rows)], self._ask.signature)
-        frame.outputs = [
-            Tensor(column[0].name, column[0].datatype, np.concatenate([part.array for part in column]))
-            for column in zip(*self._answers, strict=True)
-        ]
+        try:
+            frame.outputs = [
+                Tensor(column[0].name, column[0].datatype, np.concatenate([part.array for part in column]))
+                for column in zip(*self._answers, strict=True)
+            ]
+        except ValueError as error:  # each part was a good answer, but a row's shape differs
+            self.failed(UpstreamGarbage(f"the parts' outputs do not go together: {error}"))
+            return
         self._ask.asker.answered(Slice(frame, 0, batch.rows))
         self._on_frame(frame, [self._ask], [0])
 

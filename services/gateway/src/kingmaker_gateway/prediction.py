@@ -1,19 +1,19 @@
 """One routed request on its way: which variant is asked, who stands in for it, and how it ends.
 
 A state object with two callbacks instead of a task: a request costs no future and no turn of the scheduler.
-Afterwards the same object is what the recorder reads its columns from.
+Afterwards its entry is what the recorder keeps of it.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from kingmaker_contracts.labels import Reason
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway.answers import Answer
+from kingmaker_gateway.answers import Reply
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.envelope import Entry
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.models import Fits, LiveModel, LiveVariant, State
@@ -27,9 +27,11 @@ _CHALLENGERS_SHARE = 0.5
 
 
 class Desk(Protocol):
-    """Who words the answer."""
+    """Who words the answer; exactly one of the two is called, once."""
 
-    def finish(self, prediction: "Prediction", answer: Slice | None, problem: Problem | None) -> None: ...
+    def answered(self, prediction: "Prediction", answer: Slice) -> None: ...
+
+    def failed(self, prediction: "Prediction", problem: Problem) -> None: ...
 
     def now(self) -> float: ...
 
@@ -37,10 +39,9 @@ class Desk(Protocol):
 class Prediction:
     """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; started: perf_counter, for
     latencies; failed_variant: a challenger that was asked in vain, -1: none; can_answer: by variant, eligible: the same
-    as contracts.events has it. answered_us, latency_us and status are set when it ends."""
+    as contracts.events has it. entry is set when it ends."""
 
     __slots__ = (
-        "answered_us",
         "arrived",
         "assigned",
         "call",
@@ -48,17 +49,16 @@ class Prediction:
         "deadline",
         "desk",
         "eligible",
+        "entry",
         "failed_variant",
         "id",
         "key_hash",
-        "latency_us",
         "model",
         "reason",
         "reply",
         "rows",
         "started",
         "state",
-        "status",
         "text_id",
         "variant",
     )
@@ -66,18 +66,15 @@ class Prediction:
     variant: int
     assigned: int
     reason: Reason
-    answered_us: int
-    latency_us: int
-    status: int
-    reply: Callable[[Answer], None]
+    entry: Entry
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  by position: keywords cost on every request
         self,
         desk: Desk,
         model: LiveModel,
         state: State,
         call: Call,
-        *,
+        reply: Reply,
         id: bytes,
         text_id: str,
         key_hash: int,
@@ -91,11 +88,12 @@ class Prediction:
         self.model = model
         self.state = state
         self.call = call
+        self.reply = reply
         self.rows = call.batch.rows
         self.id = id
         self.text_id = text_id
         self.key_hash = key_hash
-        self.variant, self.assigned, self.reason = choice.variant, choice.assigned, choice.reason
+        self.variant, self.assigned, self.reason = choice
         self.can_answer, self.eligible = fits
         self.arrived = arrived
         self.deadline = deadline
@@ -113,7 +111,7 @@ class Prediction:
             self._ask(self.deadline)
 
     @property
-    def _is_hurried(self) -> bool:
+    def is_hurried(self) -> bool:
         """Whether the client gave less time than the model's own deadline."""
         return round((self.deadline - self.arrived) * 1000) < self.state.record.limits.deadline_ms
 
@@ -130,7 +128,7 @@ class Prediction:
             breaker.succeeded()
             if breaker.state is not before:
                 _told(self._live, breaker, "")
-        self.desk.finish(self, answer, None)
+        self.desk.answered(self, answer)
 
     def failed(self, error: UpstreamError) -> None:
         live = self._live
@@ -140,10 +138,10 @@ class Prediction:
             live.counts.upstream_failures.inc()
             logger.debug("attempt failed", extra={"variant": live.routed.name, "reason": str(error)})
         if not self._has_substitute:
-            self.desk.finish(self, None, self._problem(error))
+            self.desk.failed(self, self._problem(error))
             return
         before = live.breaker.state
-        if isinstance(error, UpstreamTimeout) and self._is_hurried:
+        if isinstance(error, UpstreamTimeout) and self.is_hurried:
             live.breaker.abandoned()  # a client's haste says nothing about the challenger's health
         else:
             live.breaker.failed(self.desk.now())
@@ -167,8 +165,7 @@ class Prediction:
             self.failed(UpstreamError("no signature"))
             return
         max_rows = self.state.record.limits.max_frame_rows
-        ask = Ask(self.call.batch, signature, max_rows=max_rows, deadline=deadline, asker=self)
-        self.state.variants[self.variant].upstream.ask(ask)
+        self.state.variants[self.variant].upstream.ask(Ask(self.call.batch, signature, max_rows, deadline, self))
 
     def _problem(self, error: UpstreamError) -> Problem:
         if isinstance(error, UpstreamTimeout):

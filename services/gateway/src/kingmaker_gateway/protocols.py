@@ -5,13 +5,17 @@ to the general readers, which alone word refusals.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, TensorSpec
-from kingmaker_gateway import batch, codec, rows, usual
+from kingmaker_gateway import batch, codec, plain, rows, usual
 from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.codec import Encoded
 from kingmaker_gateway.frames import Slice
+
+_write: Final = msgspec.json.Encoder().encode
 
 
 class Call(Protocol):
@@ -58,9 +62,11 @@ class PlainV2Call:
         self._id = id
 
     def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
-        return codec.encode_plain(self._id, model, version, prediction_id, answer) or codec.encode(
-            InferRequest([], None, self._id), model, version, prediction_id, answer
-        )
+        id = b'"%b"' % prediction_id.encode() if self._id is None else _write(self._id)
+        body = plain.v2(model, version, id, answer)
+        if body is None:
+            return codec.encode(InferRequest([], None, self._id), model, version, prediction_id, answer)
+        return body, None
 
 
 class V1Call:
@@ -74,16 +80,17 @@ class V1Call:
         self.wanted: list[str] | None = None
 
     def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:  # noqa: ARG002
-        return Encoded(rows.encode(answer))
+        return plain.v1(answer) or rows.encode(answer), None
 
 
 def v2(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:
-    length = headers.get(BINARY_HEADER)
+    length = headers.get(BINARY_HEADER) if headers else None
     if length is None:
-        codec.check_is_json(headers.get("content-type", ""))
-        plain = usual.decode_v2(body, vocabulary)
-        if plain is not None:
-            return PlainV2Call(*plain)
+        if headers:
+            codec.check_is_json(headers.get("content-type", ""))
+        decoded = usual.decode_v2(body, vocabulary)
+        if decoded is not None:
+            return PlainV2Call(*decoded)
     inputs = vocabulary.required.inputs.values() if length == "0" else ()  # a body without a JSON part names none
     specs = [TensorSpec(spec.name, spec.datatype, [-1, *spec.tail]) for spec in inputs]
     return V2Call(codec.decode(body, length, specs), vocabulary)

@@ -1,10 +1,10 @@
 """Write every prediction to Redis without a request ever waiting for it.
 
 The request path leaves answered frames in a bounded buffer, by reference. One task encodes what came in, every flush_ms
-or as soon as a batch is full, and appends the entries to the model's stream in order. A batch that could not
-be written is kept and tried again with the same number, so a reader can tell a repeated entry from a lost one.
-When the buffer is full, the newest rows are dropped and counted: nothing that has a number is ever given up
-while the process lives, hence stored = sent - dropped once the buffer is empty.
+or as soon as a batch is full, so that no request is kept for longer; another appends the entries to the model's stream
+in order. A batch that could not be written is kept and tried again with the same number, so a reader can tell a
+repeated entry from a lost one. When the buffer is full, the newest rows are dropped and counted: nothing that has a
+number is ever given up while the process lives, hence stored = sent - dropped once the buffer is empty.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from kingmaker_contracts import events, keys
 from kingmaker_contracts.acks import EventAccount
 from kingmaker_gateway import envelope
-from kingmaker_gateway.envelope import Recorded
+from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.settings import RecorderSettings
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _ENTRIES_PER_TRIP = 16
 _FINAL_ATTEMPTS = 3
+_FINAL_S = 3.0
+"""After which no further attempt begins; one takes some seconds when Redis is silent."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,11 +51,11 @@ class _Stream:
     seq: int = 0
     written_seq: int = 0
     written: int = 0
-    waiting: list[Recorded] = field(default_factory=list)
+    waiting: list[Run] = field(default_factory=list)
 
 
 class Recorder:
-    """Owns the flush task. offer() belongs to the request path, everything else runs behind it."""
+    """Owns the two tasks. offer() belongs to the request path, everything else runs behind it."""
 
     def __init__(self, redis: Redis, settings: RecorderSettings, partition: int, metrics: Metrics) -> None:
         self._redis = redis
@@ -63,9 +65,11 @@ class Recorder:
         self._streams: dict[str, _Stream] = {}
         self._unsent: deque[_Entry] = deque()
         self._buffered = 0
+        self._unsent_bytes = 0
         self._waiting = 0
         self._full = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._has_unsent = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self._failing = False
         self._stopping = False
         self.producer = envelope.new_producer()
@@ -75,7 +79,7 @@ class Recorder:
     def accounts(self) -> dict[str, EventAccount]:
         return {model: EventAccount(s.sent, s.dropped, s.written_seq, s.written) for model, s in self._streams.items()}
 
-    def offer(self, run: Recorded) -> None:
+    def offer(self, run: Run) -> None:
         """Keep answered requests for writing, or drop and count their rows. Never waits."""
         model = run.by.model
         stream = self._streams.get(model)
@@ -94,24 +98,30 @@ class Recorder:
             self._full.set()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="recorder")
+        self._tasks = [
+            asyncio.create_task(self._encode_all(), name="recorder encodes"),
+            asyncio.create_task(self._write_all(), name="recorder writes"),
+        ]
 
     async def close(self) -> None:
         """Write what is left; what Redis does not take now is dropped and counted."""
         self._stopping = True
+        last_moment = asyncio.get_running_loop().time() + _FINAL_S
         self._full.set()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._has_unsent.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.encode()
         for _ in range(_FINAL_ATTEMPTS):
             if await self.write():
                 return
+            if asyncio.get_running_loop().time() >= last_moment:
+                break
         while self._unsent:
             entry = self._unsent.popleft()
-            self._buffered -= entry.rows
+            self._forget(entry)
             self._drop(entry.model, entry.rows, "shutdown")
 
-    async def _run(self) -> None:
+    async def _encode_all(self) -> None:
         while not self._stopping:
             try:
                 async with asyncio.timeout(self._settings.flush_ms / 1000):
@@ -119,12 +129,21 @@ class Recorder:
             except TimeoutError:
                 pass
             self._full.clear()
+            self.encode()
+
+    async def _write_all(self) -> None:
+        while not self._stopping:
+            await self._has_unsent.wait()
+            self._has_unsent.clear()
             try:
-                self.encode()
-                await self.write()
+                is_done = await self.write()
             except Exception:
+                is_done = False
                 self._metrics.loop_errors.labels("recorder").inc()
                 logger.exception("the recorder failed unexpectedly")
+            if not is_done and not self._stopping:
+                await asyncio.sleep(self._settings.flush_ms / 1000)
+                self._has_unsent.set()
 
     def encode(self) -> None:
         """Turn waiting predictions into numbered entries."""
@@ -134,18 +153,24 @@ class Recorder:
                 rows = sum(p.rows for p in group)
                 self._waiting -= rows
                 self._encode(model, stream, group, rows)
+        if self._unsent:
+            self._has_unsent.set()
 
-    def _encode(self, model: str, stream: _Stream, group: list[Recorded], rows: int) -> None:
-        batch = envelope.build(
-            group, self.producer, stream.seq + 1, sent=stream.encoded + stream.dropped, dropped=stream.dropped
-        )
+    def _encode(self, model: str, stream: _Stream, group: list[Run], rows: int) -> None:
+        sent = stream.encoded + stream.dropped
         try:
+            batch = envelope.build(group, self.producer, stream.seq + 1, sent=sent, dropped=stream.dropped)
             raw = events.encode(batch)
-        except ValueError:
+        except Exception:  # rows that are not understood must not cost the others their place
             self._buffered -= rows
             self._drop(model, rows, "unencodable")
             logger.exception("predictions could not be encoded", extra={"model": model, "rows": rows})
             return
+        if self._unsent_bytes + len(raw) > self._settings.buffer_bytes:
+            self._buffered -= rows
+            self._drop(model, rows, "buffer_full")
+            return
+        self._unsent_bytes += len(raw)
         stream.seq += 1
         stream.encoded += rows
         key = keys.events(*keys.split_model_id(model), self._partition)
@@ -184,12 +209,16 @@ class Recorder:
                 refused.append(entry)
                 self._told(failing=True, reason=str(result))
                 continue
-            self._buffered -= entry.rows
+            self._forget(entry)
             stream = self._streams[entry.model]
             stream.written_seq = entry.seq
             stream.written += entry.rows
         self._unsent.extendleft(reversed(refused))
         return not refused
+
+    def _forget(self, entry: _Entry) -> None:
+        self._buffered -= entry.rows
+        self._unsent_bytes -= len(entry.raw)
 
     def _drop(self, model: str, rows: int, reason: str) -> None:
         self._streams[model].dropped += rows
@@ -203,10 +232,10 @@ class Recorder:
         self._failing = failing
 
 
-def _groups(runs: list[Recorded], max_rows: int) -> list[list[Recorded]]:
+def _groups(runs: list[Run], max_rows: int) -> list[list[Run]]:
     """Runs of one answerer each, in order, no more than max_rows rows together unless one alone has more."""
-    groups: list[list[Recorded]] = []
-    current: dict[tuple[object, ...], tuple[list[Recorded], int]] = {}
+    groups: list[list[Run]] = []
+    current: dict[tuple[object, ...], tuple[list[Run], int]] = {}
     for run in runs:
         key = run.by.batch_key
         group, rows = current.get(key, (None, 0))

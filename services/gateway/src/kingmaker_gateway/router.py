@@ -7,14 +7,14 @@ costs no task and no future: `predict` is for callers that want to await one.
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from time import perf_counter, time_ns
 
-from kingmaker_contracts import buckets, prediction_ids
+from kingmaker_contracts import buckets
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway import split, wishes
-from kingmaker_gateway.answers import Answer, problem_answer, unknown_model
-from kingmaker_gateway.envelope import Prediction as Lone
+from kingmaker_gateway import codec, split, wishes
+from kingmaker_gateway.answers import ID_LINE, Answer, Headers, Reply, problem_answer, unknown_model
+from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
@@ -22,11 +22,9 @@ from kingmaker_gateway.models import Fits, LiveModel, Models, State, fits_from
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.protocols import Call, Reader, offers
 from kingmaker_gateway.recorder import Recorder
-from kingmaker_gateway.split import CHAMPION, Choice
+from kingmaker_gateway.split import CHAMPION
 
 logger = logging.getLogger(__name__)
-
-Reply = Callable[[Answer], None]
 
 
 class Router:
@@ -41,7 +39,7 @@ class Router:
         self.now = self._loop.time
 
     def admit(self, name: str) -> LiveModel:
-        """Take a place in flight at a model; `release` gives it back. Raises Problem."""
+        """Take a place in flight at a model, to be given back by `release` or `start`. Raises Problem."""
         model = self._models.get(name)
         if model is None:
             raise unknown_model(name)
@@ -54,24 +52,26 @@ class Router:
     def release(self, model: LiveModel) -> None:
         model.in_flight -= 1
 
-    def start(
+    def start(  # noqa: PLR0917  by position: keywords cost on every request
         self,
         model: LiveModel,
         variant: str | None,
         headers: Mapping[str, str],
         body: bytes,
-        *,
         read: Reader,
         reply: Reply,
     ) -> None:
-        """Answer one request, through `reply`, also when it is an error. headers: names in lower case; variant:
-        from the path."""
+        """Answer one request that was admitted, through `reply`, also when it is an error; its place is free then.
+        headers: names in lower case; variant: from the path."""
         try:
-            prediction = self._accept(model, variant, headers, body, read)
+            prediction = self._accept(model, variant, headers, body, read, reply)
         except Problem as problem:
-            reply(self.refuse(problem, model))
+            model.in_flight -= 1
+            reply(*self.refuse(problem, model))
             return
-        prediction.reply = reply
+        except BaseException:
+            model.in_flight -= 1
+            raise
         prediction.begin()
 
     async def predict(
@@ -80,128 +80,103 @@ class Router:
         """`start`, for a caller that is a coroutine."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
 
-        def reply(given: Answer) -> None:
+        def reply(status: int, headers: Headers, body: bytes, own: bytes) -> None:
             if not answer.done():  # cancelled: the client has gone
-                answer.set_result(given)
+                answer.set_result(Answer(status, headers, body, own))
 
-        self.start(model, variant, headers, body, read=read, reply=reply)
+        self.start(model, variant, headers, body, read, reply)
         return await answer
 
     def refuse(self, problem: Problem, model: LiveModel | None = None) -> Answer:
         """The answer to a request that was not routed."""
         self._metrics.rejected.labels(problem.code.value).inc()
         (self._metrics.unrouted if model is None else model.unrouted).tally.count(problem.status)
-        return problem_answer(problem, [])
+        return problem_answer(problem)
 
-    def _accept(
-        self, model: LiveModel, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader
+    def _accept(  # noqa: PLR0917
+        self, model: LiveModel, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader, reply: Reply
     ) -> Prediction:
-        started, arrived = time.perf_counter(), self._loop.time()
+        started, arrived = perf_counter(), self.now()
         state = model.state
-        override = wishes.override(state, variant, headers)
+        override = wishes.override(state, variant, headers) if headers or variant is not None else None
         vocabulary = state.vocabularies[CHAMPION if override is None else override]
         if vocabulary is None:
             raise Problem(Code.NOT_READY, f"model {state.record.name!r} is not ready: its champion is not loaded yet")
         call = read(body, headers, vocabulary)
-        time_left_s = wishes.time_left_s(state, call, headers)
         key = wishes.sticky_key(state, call, headers)
-        id = self._ids.new()
-        text_id = prediction_ids.text(id)
-        fits = _fits(state, call)
-        return Prediction(
-            self,
-            model,
-            state,
-            call,
-            id=id,
-            text_id=text_id,
-            key_hash=0 if key is None else buckets.key_hash(key),
-            choice=self._choose(state, key, text_id, override, fits.by_variant),
-            fits=fits,
-            arrived=arrived,
-            deadline=arrived + time_left_s,
-            started=started,
-        )
-
-    def _choose(
-        self, state: State, key: str | None, text_id: str, override: int | None, can_answer: list[bool]
-    ) -> Choice:
-        if override is None and not state.table.is_split:
-            return split.CHAMPION_ALONE if key is None else split.CHAMPION_STICKY
-        now = self._loop.time()
-        return split.choose(
+        id, text_id = self._ids.new()
+        fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
+        choice = split.choose(
             state.table,
             key,
             text_id,
             override=override,
             # not understood yet is not the same as not fitting: a variant without a signature is unavailable
-            eligible=[fits or state.signatures[i] is None for i, fits in enumerate(can_answer)],
-            available=[
-                state.takes_requests(i) and variant.breaker.would_admit(now) for i, variant in enumerate(state.variants)
-            ],
+            eligible=lambda i: fits.by_variant[i] or state.signatures[i] is None,
+            available=lambda i: state.takes_traffic(i, arrived),
+        )
+        key_hash = 0 if key is None else buckets.key_hash(key)
+        deadline = arrived + wishes.time_left_s(state, call, headers)
+        return Prediction(
+            self, model, state, call, reply, id, text_id, key_hash, choice, fits, arrived, deadline, started
         )
 
     # prediction.Desk
 
-    def finish(self, prediction: Prediction, answer: Slice | None, problem: Problem | None) -> None:
-        """Word the answer of a routed request, count it, send it. Those a model answered are recorded by frame."""
-        state = prediction.state
-        counts = state.variants[prediction.variant].counts
-        by = state.answerers[prediction.variant]
-        headers = [
-            (b"x-prediction-id", prediction.text_id.encode()),
-            *state.head_of(prediction.variant, prediction.reason),
-        ]
-        words = problem_answer(problem, headers) if problem is not None else None
-        if answer is not None:
-            try:
-                encoded = prediction.call.encode(prediction.model.name, by.version, prediction.text_id, answer)
-            except Exception:  # one answer that cannot be written must not cost its neighbours theirs
-                logger.exception("an answer could not be encoded", extra={"model": prediction.model.name})
-                problem = Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
-            else:
-                headers += encoded.headers
-                words = Answer(200, headers, encoded.body)
-        if words is None:
-            words = problem_answer(problem or Problem(Code.INTERNAL, "no outputs"), headers)
-        latency_s = time.perf_counter() - prediction.started
-        prediction.latency_us = int(latency_s * 1e6)
-        prediction.answered_us = time.time_ns() // 1000
-        prediction.status = words.status
-        counts.tally.count(words.status)
-        counts.tally.observe(latency_s)
+    def answered(self, prediction: Prediction, answer: Slice) -> None:
+        """A model has answered: word it, count it, send it. It is recorded with its frame."""
+        state, variant, id = prediction.state, prediction.variant, prediction.text_id
+        version = state.answerers[variant].version
+        try:
+            body, head_length = prediction.call.encode(state.record.name, version, id, answer)
+        except Exception:  # one answer that cannot be written must not cost its neighbours theirs
+            logger.exception("an answer could not be encoded", extra={"model": state.record.name})
+            problem = Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
+            self._refuse(prediction, problem)
+            return
+        head = state.head_of(variant, prediction.reason)
+        headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
+        self._send(prediction, 200, headers, body)
+
+    def failed(self, prediction: Prediction, problem: Problem) -> None:
+        """No model answered."""
+        self._refuse(prediction, problem)
+        self._record(prediction)
+
+    def _refuse(self, prediction: Prediction, problem: Problem) -> None:
+        head = prediction.state.head_of(prediction.variant, prediction.reason)
+        words = problem_answer(problem, head.routed)
+        self._send(prediction, words.status, words.headers, words.body)
+
+    def _send(self, prediction: Prediction, status: int, headers: Headers, body: bytes) -> None:
+        latency_s = perf_counter() - prediction.started
+        prediction.entry = (
+            prediction.id,
+            prediction.rows,
+            prediction.assigned,
+            prediction.reason,
+            prediction.eligible,
+            prediction.key_hash,
+            time_ns() // 1000,
+            int(latency_s * 1e6),
+            status,
+        )
+        variants = prediction.state.variants
+        variants[prediction.variant].counts.tally.answered(status, latency_s)
         if prediction.reason == "fallback":
-            state.variants[prediction.assigned].counts.fallbacks.inc()
-        if answer is None:
-            self._record(prediction)
-        prediction.reply(words)
+            variants[prediction.assigned].counts.fallbacks.inc()
+        prediction.model.in_flight -= 1
+        prediction.reply(status, headers, body, ID_LINE % prediction.text_id.encode())
 
     def _record(self, prediction: Prediction) -> None:
         """A request that no model answered."""
-        self._recorder.offer(
-            Lone(
-                by=prediction.state.answerers[prediction.variant],
-                id=prediction.id,
-                rows=prediction.rows,
-                assigned=prediction.assigned,
-                reason=prediction.reason,
-                eligible=prediction.eligible,
-                key_hash=prediction.key_hash,
-                answered_us=prediction.answered_us,
-                latency_us=prediction.latency_us,
-                status=prediction.status,
-                inputs=prediction.batch.arrays,
-                outputs=None,
-            )
-        )
+        by = prediction.state.answerers[prediction.variant]
+        self._recorder.offer(Run(by, [prediction.entry], prediction.rows, prediction.batch.arrays, None))
 
 
-def _fits(state: State, call: Call) -> Fits:
+def _fits(state: State, call: Call, wanted: list[str]) -> Fits:
     """Which variants take these inputs and give these outputs."""
     fits = state.fits_of(call.batch)
-    wanted = call.wanted
-    if wanted is None:
-        return fits
     return fits_from(
         [
             fit and signature is not None and offers(signature.outputs, wanted)

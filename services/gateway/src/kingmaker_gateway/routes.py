@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from kingmaker_contracts import keys, profile, wire
 from kingmaker_contracts.profile import Profile
@@ -142,23 +142,30 @@ class Routes:
 
     async def _read(self, model: str, name: str) -> bool:
         """One model's record; whether anything changed."""
-        value = await self._redis.get(keys.routing(self._namespace, name))
-        raw = None if value is None else _bytes(value)
+        try:
+            value = await self._redis.get(keys.routing(self._namespace, name))
+        except ResponseError as error:  # another type, or not ours to read; the other models are none the worse
+            raw = None
+            self._complain(model, "unreadable", str(error))
+        else:
+            raw = None if value is None else _bytes(value)
+            if raw is None:
+                self._complain(model, "gone", "the record is gone from Redis")
         current = self._records.get(model)
-        if raw is None:
-            self._complain(model, "gone", "the record is gone from Redis")
-        elif raw != self._seen.get(model):
-            self._seen[model] = raw
+        if raw is not None and raw != self._seen.get(model):
             try:
                 record = wire.read_json(raw, RoutingRecord)
                 _check(record, self._namespace, name)
             except (BadRecord, UnicodeDecodeError) as error:
+                self._seen[model] = raw
                 self._ignore(model, "malformed", str(error))
             else:
                 if current is None or record.order > current.order:
                     await self._fetch_profiles(model, record)
                     self._apply(model, record)
+                    self._seen[model] = raw  # only now: Redis may have failed half-way
                     return True
+                self._seen[model] = raw
                 if record != current:
                     self._ignore(model, "lower", f"found (epoch, revision) {record.order}, in force {current.order}")
         current = self._records.get(model)
@@ -172,7 +179,11 @@ class Routes:
         found = False
         for sha256 in {variant.profile for variant in record.variants if variant.profile}:
             if (model, sha256) not in self._profiles:
-                raw = await self._redis.get(keys.profile(record.namespace, record.name, sha256))
+                try:
+                    raw = await self._redis.get(keys.profile(record.namespace, record.name, sha256))
+                except ResponseError as error:
+                    self._complain(model, f"profile {sha256[:12]}", str(error))
+                    continue
                 found |= raw is not None and self._learn(model, sha256, _bytes(raw))
         return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts import tensors
-from kingmaker_contracts.inference import DTYPES, FLOATS, BadTensor, Tensor
+from kingmaker_contracts.inference import DTYPES, FLOATS, BadTensor
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway.batch import Batch, Vocabulary, finish, refuse, refuse_unknown, shown
 from kingmaker_gateway.frames import Slice
@@ -54,25 +54,11 @@ def decode(body: bytes, vocabulary: Vocabulary) -> Batch:
 
 def encode(answer: Slice) -> bytes:
     """`{"predictions": [...]}`: plain values for one output, an object a row for several."""
-    outputs = answer.frame.outputs
-    columns = [_values(answer, tensor) for tensor in outputs]
+    columns = {tensor.name: tensor.array.tolist() for tensor in answer.tensors}
     if len(columns) == 1:
-        return msgspec.json.encode({"predictions": columns[0]})
-    names = [tensor.name for tensor in outputs]
-    return msgspec.json.encode(
-        {"predictions": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]}
-    )
-
-
-def _values(answer: Slice, tensor: Tensor) -> list[Any]:
-    """One value a row, nested as the output's shape says."""
-    if tensor.array.ndim == 1:
-        return answer.values(tensor)
-    if tensor.array.ndim == 2:
-        flat, width = answer.values(tensor), tensor.array.shape[1]
-        return [flat[at * width : (at + 1) * width] for at in range(answer.rows)]
-    values: list[Any] = tensor.array[answer.first : answer.first + answer.rows].tolist()
-    return values
+        return msgspec.json.encode({"predictions": next(iter(columns.values()))})
+    rows = zip(*columns.values(), strict=True)
+    return msgspec.json.encode({"predictions": [dict(zip(columns, row, strict=True)) for row in rows]})
 
 
 def _named(rows: list[Any], vocabulary: Vocabulary) -> Batch:

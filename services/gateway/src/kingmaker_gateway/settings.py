@@ -26,6 +26,8 @@ class RecorderSettings(_Section):
 
     buffer_rows: int = Field(default=100_000, ge=1)
     """Rows kept while Redis is away, all models together, about 200 bytes each; more are dropped and counted."""
+    buffer_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """The same in bytes, for models with many features."""
     flush_ms: int = Field(default=100, ge=1, le=60_000)
     """Longest time a row waits for company. A gateway killed with SIGKILL loses this much."""
     batch_rows: int = Field(default=2048, ge=1, le=65_536)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kingmaker_contracts.problems import HTTP_STATUS, Code
-from kingmaker_gateway import frames
+from kingmaker_gateway import envelope, frames
+from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.coalescer import Ask
-from kingmaker_gateway.envelope import Answerer, Common, Entry, Run
+from kingmaker_gateway.envelope import Entry, Run
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
 from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.metrics import VariantMetrics
@@ -26,11 +27,15 @@ from kingmaker_gateway.signature import Signature
 from kingmaker_gateway.upstream import Upstream
 
 
-class Copied(Entry, Protocol):
-    """An answered request: what the recorder reads of it, and its rows."""
+class Copied(Protocol):
+    """An answered request: its rows, and what is recorded of it."""
 
     @property
+    def rows(self) -> int: ...
+    @property
     def batch(self) -> Batch: ...
+    @property
+    def entry(self) -> Entry: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -72,8 +77,8 @@ class Shadow:
         self, requests: Sequence[Copied], frame: Frame | None, signature: Signature, by: Answerer, max_rows: int
     ) -> None:
         """Queue copies of answered requests, or drop and count them. frame: the champion's, of exactly these."""
-        room = self._queue_size - self._queued
-        leave_at_once = not self._queue and self._in_flight < self._max_in_flight
+        room = 0 if self._closed else max(0, self._queue_size - self._queued)  # copies tried again may be more
+        leave_at_once = not (self._closed or self._queue) and self._in_flight < self._max_in_flight
         if len(requests) > room and not leave_at_once:
             self._counts.shadow_dropped.inc(len(requests) - room)
             requests, frame = requests[:room], None
@@ -180,17 +185,10 @@ class Shadow:
         if frame is None:
             members = [(request.batch, 0, request.rows) for request in copies.requests]
             frame = frames.join(members, copies.signature)
-        self._record(
-            Run(
-                copies.by,
-                copies.requests,
-                copies.rows,
-                frame.arrays,
-                answer.tensors if answer is not None else None,
-                None,
-                Common("shadow", status, latency_us, time.time_ns() // 1000),
-            )
-        )
+        now_us = time.time_ns() // 1000
+        entries = [envelope.as_shadow(request.entry, now_us, latency_us, status) for request in copies.requests]
+        outputs = answer.tensors if answer is not None else None
+        self._record(Run(copies.by, entries, copies.rows, frame.arrays, outputs))
 
 
 class _Flight:
@@ -203,6 +201,10 @@ class _Flight:
         self.copies = copies
         self.started = time.perf_counter()
         self.is_sent = False
+
+    @property
+    def is_hurried(self) -> bool:
+        return False
 
     def answered(self, answer: Slice) -> None:
         self._shadow._done(self, answer, None)

@@ -2,6 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kingmaker_contracts.inference import DTYPES, ModelMetadata, TensorSpec
 from kingmaker_contracts.profile import Profile
@@ -10,7 +14,7 @@ from kingmaker_contracts.profile import Profile
 @dataclass(slots=True, frozen=True)
 class InputSpec:
     """One input. tail: the shape behind the rows, () for a vector, -1 for a dimension of any length; is_open: a row's
-    size is not known beforehand; width: values in a row; is_single: one value a row."""
+    size is not known beforehand; width: values in a row; is_single: one value a row; one_row: the shape of one."""
 
     name: str
     datatype: str
@@ -19,11 +23,17 @@ class InputSpec:
     is_open: bool = field(init=False, compare=False)
     width: int = field(init=False, compare=False)
     is_single: bool = field(init=False, compare=False)
+    one_row: list[int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_open", any(size < 0 for size in self.tail))
         object.__setattr__(self, "width", math.prod(self.tail))
         object.__setattr__(self, "is_single", not self.is_open and self.width == 1)
+        object.__setattr__(self, "one_row", [1, *self.tail])
+
+    def array(self, values: list[Any], rows: int) -> NDArray[Any]:
+        """The array of values that lie row after row. None is a missing one where the datatype has such."""
+        return np.array(values, DTYPES[self.datatype]).reshape((rows, *self.tail))
 
     def shape_text(self) -> str:
         return str([-1, *self.tail])
@@ -34,13 +44,16 @@ class Signature:
     """inputs and outputs by name, in the model's own order; outputs: datatype. Equal only to itself: requests
     are joined by it, so a variant keeps one object for as long as it takes the same.
 
-    is_open: some input's row has no size known beforehand; template: see `frames`.
+    is_open: some input's row has no size known beforehand; template, forms, layouts: what `frames`,
+    `plain` and `replies` remember of it.
     """
 
     inputs: dict[str, InputSpec]
     outputs: dict[str, TensorSpec]
     is_open: bool = field(init=False)
     template: bytes | None = field(default=None, init=False)
+    forms: dict[tuple[Any, ...], tuple[bytes, bytes]] = field(default_factory=dict, init=False)
+    layouts: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.is_open = any(spec.is_open for spec in self.inputs.values())

@@ -6,9 +6,9 @@ not available. The assignment is reported beside the choice, because a passed-ov
 still count as assigned to it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from kingmaker_contracts import buckets
 from kingmaker_contracts.labels import Reason
@@ -17,19 +17,7 @@ from kingmaker_contracts.routing import RoutingRecord
 CHAMPION: Final = 0
 
 
-@dataclass(slots=True, frozen=True)
-class Table:
-    """One record, ready to look up. variants: names, champion first; owner: variant index of each bucket;
-    is_split: some bucket is a challenger's."""
-
-    variants: tuple[str, ...]
-    owner: bytes
-    salt: str
-    is_split: bool
-
-
-@dataclass(slots=True, frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """variant: index of who answers; assigned: index of who the split meant; both into Table.variants."""
 
     variant: int
@@ -37,9 +25,22 @@ class Choice:
     reason: Reason
 
 
-CHAMPION_ALONE: Final = Choice(CHAMPION, CHAMPION, "weight")
-CHAMPION_STICKY: Final = Choice(CHAMPION, CHAMPION, "sticky")
-"""What `choose` says of every request without an override while nothing is split."""
+@dataclass(slots=True, frozen=True)
+class Table:
+    """One record, ready to look up. variants: names, champion first; owner: variant index of each bucket;
+    is_split: some bucket is a challenger's; by_weight, by_key: the choice of each variant that simply answers."""
+
+    variants: tuple[str, ...]
+    owner: bytes
+    salt: str
+    is_split: bool
+    by_weight: tuple[Choice, ...] = field(init=False)
+    by_key: tuple[Choice, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        indexes = range(len(self.variants))
+        object.__setattr__(self, "by_weight", tuple(Choice(i, i, "weight") for i in indexes))
+        object.__setattr__(self, "by_key", tuple(Choice(i, i, "sticky") for i in indexes))
 
 
 def build(record: RoutingRecord) -> Table:
@@ -60,24 +61,26 @@ def choose(
     prediction_id: str,
     *,
     override: int | None,
-    eligible: Sequence[bool],
-    available: Sequence[bool],
+    eligible: Callable[[int], bool],
+    available: Callable[[int], bool],
 ) -> Choice:
     """Who answers.
 
     key: the sticky key, None when the caller has none; override: index of the variant asked for;
-    eligible[i]: the request has every input of variant i; available[i]: variant i takes traffic.
-    The champion's entries are not looked at: it answers whatever nobody else may.
+    eligible(i): the request has every input of variant i; available(i): variant i takes traffic.
+    Neither is asked about the champion: it answers whatever nobody else may.
     """
     if override is not None:
         return Choice(override, override, "override")
-    assigned = table.owner[buckets.bucket_of(table.salt, prediction_id if key is None else key)]
-    if assigned != CHAMPION:
-        if not eligible[assigned]:
-            return Choice(CHAMPION, assigned, "ineligible")
-        if not available[assigned]:
-            return Choice(CHAMPION, assigned, "fallback")
-    return Choice(assigned, assigned, "weight" if key is None else "sticky")
+    assigned = CHAMPION
+    if table.is_split:
+        assigned = table.owner[buckets.bucket_of(table.salt, prediction_id if key is None else key)]
+        if assigned != CHAMPION:
+            if not eligible(assigned):
+                return Choice(CHAMPION, assigned, "ineligible")
+            if not available(assigned):
+                return Choice(CHAMPION, assigned, "fallback")
+    return table.by_weight[assigned] if key is None else table.by_key[assigned]
 
 
 def is_mirrored(salt: str, variant: str, percent: int, prediction_id: str) -> bool:

@@ -33,7 +33,8 @@ class Tally:
     def count(self, status: int) -> None:
         self.by_status[status] = self.by_status.get(status, 0) + 1
 
-    def observe(self, latency_s: float) -> None:
+    def answered(self, status: int, latency_s: float) -> None:
+        self.by_status[status] = self.by_status.get(status, 0) + 1
         self.slots[bisect_left(LATENCY_S, latency_s)] += 1
         self.total_s += latency_s
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from kingmaker_contracts import tensors
-from kingmaker_contracts.inference import BadTensor, ModelMetadata, Tensor
+from kingmaker_contracts.inference import ModelMetadata
+from kingmaker_gateway import replies
 from kingmaker_gateway.addresses import Addresses
 from kingmaker_gateway.balancing import pick
 from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
@@ -29,7 +29,6 @@ from kingmaker_gateway.errors import (
 from kingmaker_gateway.frames import Frame
 from kingmaker_gateway.parts import Parts
 from kingmaker_gateway.settings import UpstreamSettings
-from kingmaker_gateway.signature import Signature
 
 _HEAD = (
     b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/octet-stream\r\n"
@@ -74,7 +73,7 @@ class Upstream:
     @property
     def is_down(self) -> bool:
         """It is known that nobody can be reached now; a keeper goes on trying."""
-        return not any(endpoint.is_up or endpoint.is_opening for endpoint in self._list)
+        return not any(endpoint.is_up or endpoint.is_opening or endpoint.is_connected for endpoint in self._list)
 
     def use(self, endpoints: Sequence[str]) -> None:
         """Serve from these from now on; the ones that stay keep their connections."""
@@ -132,7 +131,7 @@ class Upstream:
         if flight is None:
             return
         try:
-            outputs = _read(reply, flight.frame)
+            outputs = replies.read(reply, flight.frame)
         except UpstreamError as error:
             self._failed(flight, endpoint, error)
             return
@@ -150,14 +149,15 @@ class Upstream:
             if not flight.repeated:
                 endpoint.breaker.abandoned()
                 self._coalescer.repeat(flight)
+                self._schedule()
                 return
         self._failed(flight, endpoint, error)
 
     def changed(self) -> None:
-        if self.is_up:
-            self._schedule()
-        elif self.is_down:
+        if self.is_down:
             self._coalescer.fail_waiting(UpstreamUnreachable("no endpoint can be reached"))
+        else:
+            self._schedule()
 
     def _failed(self, flight: Flight, endpoint: Endpoint, error: UpstreamError) -> None:
         now = self._loop.time()
@@ -174,6 +174,7 @@ class Upstream:
             self._coalescer.move(flight)
         else:
             self._coalescer.failed(flight, error)
+        self._schedule()
 
     def _has_another(self, flight: Flight, now: float) -> bool:
         return any(
@@ -194,16 +195,30 @@ class Upstream:
             if not self._list:
                 self._coalescer.fail_waiting(UpstreamUnreachable("the variant has no endpoint"))
                 return
-            again = self._coalescer.first_again
-            found = pick(self._list, again.tried if again else (), now, self._dice)
-            if found is None:
+            if not (self._send_again(now) or self._send_new(now)):
                 return
-            endpoint, connection = found
-            flight = self._coalescer.next()
-            if flight is None:
-                endpoint.put_back(connection)
-                return
-            self._send(flight, endpoint, connection, now)
+
+    def _send_again(self, now: float) -> bool:
+        """Send the first of those that left before and need not wait for a server that is busy."""
+        for flight in self._coalescer.again:
+            found = pick(self._list, flight.tried, now, self._dice)
+            if found is not None:
+                self._coalescer.resume(flight)
+                self._send(flight, *found, now)
+                return True
+        return False
+
+    def _send_new(self, now: float) -> bool:
+        found = pick(self._list, (), now, self._dice) if self._coalescer.has_new else None
+        if found is None:
+            return False
+        endpoint, connection = found
+        flight = self._coalescer.next()
+        if flight is None:
+            endpoint.put_back(connection)
+            return False
+        self._send(flight, endpoint, connection, now)
+        return True
 
     def _send(self, flight: Flight, endpoint: Endpoint, connection: Connection, now: float) -> None:
         body = flight.frame.encoded()
@@ -246,7 +261,10 @@ class Upstream:
         endpoint, connection = flight.carrier
         flight.tried.add(endpoint)
         connection.cargo = None
-        endpoint.breaker.failed(now)
+        if any(not ask.asker.is_hurried and _half_time(flight, ask.deadline) <= now for ask in flight.asks):
+            endpoint.breaker.failed(now)
+        else:
+            endpoint.breaker.abandoned()  # clients' haste says nothing about its health
         connection.abort()
 
     def _serve_from(self, addresses: list[str]) -> None:
@@ -263,29 +281,8 @@ class Upstream:
 
 def _patience(flight: Flight) -> float:
     """Until when a flight stays with its first server, when there is another: half of its time."""
-    return flight.since + (flight.earliest - flight.since) / 2
+    return _half_time(flight, flight.earliest)
 
 
-def _read(reply: Reply, frame: Frame) -> list[Tensor]:
-    """The outputs of a frame. Raises UpstreamError."""
-    if reply.status != 200:
-        raise UpstreamRefused(reply.status)
-    try:
-        answer = tensors.decode_response(reply.body, reply.head_length)
-    except BadTensor as error:
-        raise UpstreamGarbage(str(error)) from None
-    return _checked({tensor.name: tensor for tensor in answer.outputs}, frame.rows, frame.signature)
-
-
-def _checked(found: dict[str, Tensor], rows: int, signature: Signature) -> list[Tensor]:
-    outputs = []
-    for name, spec in signature.outputs.items():
-        tensor = found.get(name)
-        if tensor is None:
-            raise UpstreamGarbage(f"the answer lacks output {name!r}")
-        if tensor.datatype != spec.datatype:
-            raise UpstreamGarbage(f"output {name!r} has datatype {tensor.datatype}, expected {spec.datatype}")
-        if not tensor.shape or tensor.shape[0] != rows:
-            raise UpstreamGarbage(f"output {name!r} has shape {list(tensor.shape)}, expected {rows} rows")
-        outputs.append(tensor)
-    return outputs
+def _half_time(flight: Flight, deadline: float) -> float:
+    return flight.since + (deadline - flight.since) / 2

@@ -5,15 +5,14 @@ data, a parameter, a missing feature, any mistake) is not refused here but left 
 is one place that says what is wrong. What they take, the general readers would read as the same arrays.
 """
 
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from itertools import chain
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
-from kingmaker_contracts.inference import DTYPES
-from kingmaker_gateway.batch import MAX_ROWS, Batch, Vocabulary
+from kingmaker_gateway.batch import MAX_ROWS, Batch, ListedBatch, Vocabulary
 from kingmaker_gateway.signature import InputSpec
 
 _FP32_MAX: Final = 3.4028234e38
@@ -47,78 +46,86 @@ class _Request(msgspec.Struct, gc=False):
     parameters: dict[str, Any] | None = None
 
 
+class _FloatTensor(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: Literal["FP32", "FP64"]
+    data: list[_Float32]
+    parameters: dict[str, Any] | None = None
+
+
+class _FloatRequest(msgspec.Struct, gc=False):
+    """For models that take nothing else: half the price, for no value needs a second look."""
+
+    inputs: list[_FloatTensor]
+    id: str | None = None
+    outputs: Any = None
+    parameters: dict[str, Any] | None = None
+
+
 _read_v2: Final = msgspec.json.Decoder(_Request).decode
+_read_floats: Final = msgspec.json.Decoder(_FloatRequest).decode
 _NUMBERS: Final = frozenset({int, float})
-_INTEGERS: Final = frozenset({int})
-_TEXTS: Final = frozenset({str})
+_KINDS: Final = {"FP64": _NUMBERS, "INT64": frozenset({int}), "BYTES": frozenset({str})}
+_NO_KINDS: Final[frozenset[type]] = frozenset()
 _NO_NULLS: Final[frozenset[str]] = frozenset()
 
 
 def decode_v2(body: bytes, vocabulary: Vocabulary) -> tuple[Batch, str | None] | None:  # noqa: PLR0911 - reasons
     """Rows and the request's own id; None: not one of the usual bodies."""
+    decoders: Decoders = vocabulary.usual or _remember(vocabulary)
     try:
-        wire = _read_v2(body)
+        wire = decoders.tensors(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if wire.outputs is not None or wire.parameters or not wire.inputs:
+    inputs = wire.inputs
+    if wire.outputs is not None or wire.parameters or not inputs:
         return None
-    arrays: dict[str, NDArray[Any]] = {}
-    rows = wire.inputs[0].shape[0] if wire.inputs[0].shape else 0
+    columns: dict[str, list[Any]] = {}
+    rows = inputs[0].shape[0] if inputs[0].shape else 0
     if not 0 < rows <= MAX_ROWS:
         return None
-    for tensor in wire.inputs:
-        spec = vocabulary.specs.get(tensor.name)
-        if spec is None or tensor.parameters or tensor.name in arrays:
+    specs = vocabulary.specs
+    for tensor in inputs:
+        name, shape = tensor.name, tensor.shape
+        spec = specs.get(name)
+        if spec is None or tensor.parameters or name in columns or len(tensor.data) != rows * spec.width:
             return None
-        array = _tensor_array(tensor, spec, rows)
-        if array is None:
+        if shape != (spec.one_row if rows == 1 else [rows, *spec.tail]) and not (
+            spec.is_single and shape in ([rows], [rows, 1])
+        ):
             return None
-        arrays[tensor.name] = array
-    if not vocabulary.required.inputs.keys() <= arrays.keys():
+        if not (decoders.only_floats or _is_of(tensor, spec.datatype)):
+            return None
+        columns[name] = tensor.data
+    if len(columns) < len(specs) and not vocabulary.required.inputs.keys() <= columns.keys():
         return None
-    return Batch(rows, arrays, _NO_NULLS), wire.id
+    return ListedBatch(rows, columns, specs, _NO_NULLS), wire.id
 
 
-def _tensor_array(tensor: _Tensor, spec: InputSpec, rows: int) -> NDArray[Any] | None:  # noqa: PLR0911 - reasons
-    shape, tail = tensor.shape, spec.tail
-    if shape != [rows, *tail] and not (spec.is_single and shape in ([rows], [rows, 1])):
-        return None
-    data = tensor.data
-    if len(data) != rows * spec.width:
-        return None
-    kinds = set(map(type, data))
-    datatype = spec.datatype
+def _is_of(tensor: _Tensor, datatype: str) -> bool:
+    """Whether all values are of a kind that goes into this datatype as it is."""
+    kinds = set(map(type, tensor.data))
     if datatype == "FP32":
-        if tensor.datatype not in ("FP32", "FP64") or not kinds <= _NUMBERS:
-            return None
-        array = np.array(data, np.float32)
-    elif datatype == "FP64":
-        if tensor.datatype != "FP64" or not kinds <= _NUMBERS:
-            return None
-        array = np.array(data, np.float64)
-    elif datatype == "INT64":
-        if tensor.datatype != "INT64" or kinds != _INTEGERS:
-            return None
-        array = np.array(data, np.int64)
-    elif datatype == "BYTES":
-        if tensor.datatype != "BYTES" or kinds != _TEXTS:
-            return None
-        array = np.array(data, object)
-    else:
-        return None
-    return array.reshape((rows, *tail))
+        return tensor.datatype in ("FP32", "FP64") and kinds <= _NUMBERS
+    if tensor.datatype != datatype:
+        return False
+    return kinds <= _KINDS.get(datatype, _NO_KINDS)
 
 
-class V1Decoders:
-    """Decoders of one vocabulary: features by name, and rows as arrays. None: its features have no such form."""
+class Decoders:
+    """Of one vocabulary. tensors: V2 bodies; named, arrays: V1 rows with features by name, or as arrays; None: its
+    features have no such form. only_floats: every input is FP32."""
 
-    __slots__ = ("arrays", "columns", "named", "order", "required", "width")
+    __slots__ = ("arrays", "columns", "named", "only_floats", "order", "required", "tensors", "width")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.named: Any = None
         self.arrays: Any = None
         self.width = 0
         specs = vocabulary.specs
+        self.only_floats = all(spec.datatype == "FP32" for spec in specs.values())
+        self.tensors: Callable[[bytes], Any] = _read_floats if self.only_floats else _read_v2
         self.columns = [(f"f{at}", spec) for at, spec in enumerate(specs.values())]
         self.required = frozenset(vocabulary.required.inputs)
         self.order = [(f"f{at}", spec) for at, spec in enumerate(vocabulary.order)]
@@ -150,7 +157,7 @@ class V1Decoders:
 
 def decode_v1(body: bytes, vocabulary: Vocabulary) -> Batch | None:
     """Rows; None: not one of the usual bodies."""
-    decoders: V1Decoders = vocabulary.usual or _remember(vocabulary)
+    decoders: Decoders = vocabulary.usual or _remember(vocabulary)
     is_named = body.find(b"{", 1) > 0
     read = decoders.named if is_named else decoders.arrays
     if read is None:
@@ -162,32 +169,36 @@ def decode_v1(body: bytes, vocabulary: Vocabulary) -> Batch | None:
     if not 0 < len(rows) <= MAX_ROWS:
         return None
     if is_named:
-        return _columns(rows, decoders.columns, decoders.required)
+        return _columns(rows, decoders.columns, vocabulary, decoders.required)
     if decoders.width:
-        return _block(rows, decoders.order[0][1])
-    return _columns(rows, decoders.order, decoders.required)
+        return _block(rows, decoders.order[0][1], vocabulary)
+    return _columns(rows, decoders.order, vocabulary, decoders.required)
 
 
-def _columns(rows: list[Any], columns: list[tuple[str, InputSpec]], required: frozenset[str]) -> Batch | None:
-    arrays: dict[str, NDArray[Any]] = {}
+def _columns(
+    rows: list[Any], fields: list[tuple[str, InputSpec]], vocabulary: Vocabulary, required: frozenset[str]
+) -> Batch | None:
+    columns: dict[str, list[Any]] = {}
     nulls: set[str] = set()
-    count = len(rows)
-    for field, spec in columns:
+    for field, spec in fields:
         values = [getattr(row, field) for row in rows]
         if msgspec.UNSET in values:
-            if spec.name in required or values.count(msgspec.UNSET) != count:
+            if spec.name in required or values.count(msgspec.UNSET) != len(rows):
                 return None
             continue
         if spec.nullable and None in values:
             nulls.add(spec.name)
-        arrays[spec.name] = np.array(values, DTYPES[spec.datatype]).reshape((count, *spec.tail))
-    return Batch(count, arrays, frozenset(nulls) if nulls else _NO_NULLS) if required <= arrays.keys() else None
+        columns[spec.name] = values
+    if not required <= columns.keys():
+        return None
+    return ListedBatch(len(rows), columns, vocabulary.specs, frozenset(nulls) if nulls else _NO_NULLS)
 
 
-def _block(rows: list[list[float]], spec: InputSpec) -> Batch | None:
+def _block(rows: list[list[float]], spec: InputSpec, vocabulary: Vocabulary) -> Batch | None:
     if any(len(row) != spec.width for row in rows):
         return None
-    return Batch(len(rows), {spec.name: np.array(rows, np.float32)}, _NO_NULLS)
+    values = rows[0] if len(rows) == 1 else list(chain.from_iterable(rows))
+    return ListedBatch(len(rows), {spec.name: values}, vocabulary.specs, _NO_NULLS)
 
 
 def _body(row: Any) -> Any:
@@ -203,7 +214,7 @@ def _value_type(spec: InputSpec) -> Any:
     return kind | None if spec.nullable and spec.datatype in _NULLABLE else kind
 
 
-def _remember(vocabulary: Vocabulary) -> V1Decoders:
-    decoders = V1Decoders(vocabulary)
+def _remember(vocabulary: Vocabulary) -> Decoders:
+    decoders = Decoders(vocabulary)
     vocabulary.usual = decoders
     return decoders

@@ -35,10 +35,10 @@ def override(state: State, path: str | None, headers: Mapping[str, str]) -> int 
 
 def time_left_s(state: State, call: Call, headers: Mapping[str, str]) -> float:
     """The nearest of the model's limit and the client's own, in seconds. Raises Problem."""
-    limit = state.record.limits.deadline_ms / 1000
+    limit = state.deadline_s
     if call.timeout_s is not None:
         limit = min(limit, call.timeout_s)
-    own = timeout_s(headers)
+    own = timeout_s(headers) if headers else None
     return limit if own is None else min(limit, own)
 
 

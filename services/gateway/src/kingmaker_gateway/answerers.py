@@ -1,0 +1,77 @@
+"""Who answers, and the codes its values get in events: made once a variant and routing revision. Pure."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from kingmaker_contracts.feedback import label_text
+from kingmaker_contracts.labels import Role
+from kingmaker_contracts.profile import Profile
+
+
+class Codes(dict[Any, int]):
+    """Codes of values as models take and give them, remembered; UNKNOWN for what has none. by_text: of their texts."""
+
+    UNKNOWN: Final = -1
+
+    def __init__(self, by_text: dict[str, int]) -> None:
+        super().__init__()
+        self.by_text = by_text
+
+    def __missing__(self, value: Any) -> int:
+        if value is None or value != value:  # noqa: PLR0124 - NaN
+            return self.UNKNOWN
+        code = self.by_text.get(label_text(value), self.UNKNOWN)
+        if code != self.UNKNOWN and len(self) < _MOST_REMEMBERED:
+            self[value] = code
+        return code
+
+    def of(self, values: NDArray[Any]) -> list[int]:
+        """Of all values of an array, row after row."""
+        return list(map(self.__getitem__, values.ravel().tolist()))
+
+
+_MOST_REMEMBERED: Final = 65_536
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Answerer:
+    """Who answered, as the header of a batch says it: one object a variant and routing revision.
+
+    known_codes: of categories, by categorical feature; label_codes: of classes.
+    """
+
+    model: str
+    revision: int
+    epoch: int
+    rollout: str
+    variant: str
+    version: str
+    role: Role
+    variants: tuple[str, ...]
+    schema: str = ""
+    profile: Profile | None = None
+    known_codes: dict[str, Codes] = field(default_factory=dict)
+    label_codes: Codes = field(default_factory=lambda: Codes({}))
+
+    @property
+    def batch_key(self) -> tuple[str, int, int, str, str, str]:
+        return self.model, self.epoch, self.revision, self.variant, self.schema, self.role
+
+
+def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:
+    """known_codes and label_codes of an Answerer."""
+    if profile is None:
+        return {}, Codes({})
+    categorical = profile.reference.categorical if profile.reference else {}
+    known = {
+        feature.name: _numbered(categorical[feature.name].categories if feature.name in categorical else [])
+        for feature in profile.inputs
+        if feature.kind == "categorical"
+    }
+    return known, _numbered(profile.score.labels if profile.score else [])
+
+
+def _numbered(texts: list[str]) -> Codes:
+    return Codes({text: code for code, text in enumerate(texts)})

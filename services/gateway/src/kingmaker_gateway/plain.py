@@ -1,0 +1,124 @@
+"""Answers in plain JSON, worded for a whole frame at once and cut into each request's own.
+
+The values of an output are written in one call for all rows of a frame; a request then only fills its id and its rows'
+texts into a form that is made once. What comes out is what `codec.encode` and `rows.encode` write, byte for byte.
+Pure.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from kingmaker_contracts.inference import Tensor
+from kingmaker_gateway.frames import Frame, Slice
+
+_write: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode
+
+_OTHERS_WORK: Final = frozenset({"FP16", "BYTES"})
+"""Datatypes whose JSON is more than the values as they are."""
+
+
+class Form:
+    """one: the body of one row, with a place for every text of `columns`; many: the same for several rows, each output
+    also has a place for their number; columns: by output, the text of each row of the frame."""
+
+    __slots__ = ("columns", "many", "one")
+
+    def __init__(self, one: bytes, many: bytes, columns: list[list[bytes]]) -> None:
+        self.one = one
+        self.many = many
+        self.columns = columns
+
+
+def v2(model: str, version: str, id: bytes, answer: Slice) -> bytes | None:
+    """A V2 answer with all outputs. id: as JSON. None: not an answer of this kind."""
+    frame = answer.frame
+    form: Form | None = frame.v2_form
+    if form is None:
+        columns = _columns(frame)
+        if columns is None:
+            return None
+        form = frame.v2_form = Form(*_v2_forms(model, version, frame), columns)
+    first, rows = answer.first, answer.rows
+    if rows == 1:
+        return form.one % (id, *[column[first] for column in form.columns])
+    values: list[Any] = [id]
+    for column in form.columns:
+        values += (rows, b",".join(column[first : first + rows]))
+    return form.many % tuple(values)
+
+
+def v1(answer: Slice) -> bytes | None:
+    """A V1 answer. None: not an answer of this kind."""
+    frame = answer.frame
+    form: Form | None = frame.v1_form
+    if form is None:
+        columns = _columns(frame)
+        if columns is None or any(tensor.array.ndim > 2 for tensor in frame.outputs):
+            return None
+        row = _v1_row(frame.outputs)
+        form = frame.v1_form = Form(b'{"predictions":[' + row + b"]}", row, columns)
+    first, rows = answer.first, answer.rows
+    if rows == 1:
+        return form.one % (*[column[first] for column in form.columns],)
+    texts = [column[first : first + rows] for column in form.columns]
+    return b'{"predictions":[' + b",".join([form.many % values for values in zip(*texts, strict=True)]) + b"]}"
+
+
+def _columns(frame: Frame) -> list[list[bytes]] | None:
+    """The text of each row of each output, the brackets of a row left out."""
+    columns = []
+    for tensor in frame.outputs:
+        array = tensor.array
+        if tensor.datatype in _OTHERS_WORK or not array.size:
+            return None
+        if array.ndim == 1:
+            columns.append(_write(array.tolist())[1:-1].split(b","))
+        else:
+            rows = array if array.ndim == 2 else array.reshape((frame.rows, -1))
+            columns.append(_write(rows.tolist())[2:-2].split(b"],["))
+    return columns
+
+
+def _v2_forms(model: str, version: str, frame: Frame) -> tuple[bytes, bytes]:
+    known = frame.signature.forms
+    key = (model, version, *[tensor.shape[1:] for tensor in frame.outputs])
+    forms = known.get(key)
+    if forms is None:
+        if len(known) >= _MOST_FORMS:
+            known.clear()
+        head = b'{"model_name":%b,"model_version":%b,"id":' % (_quoted(model), _quoted(version))
+        one = b",".join([_v2_output(tensor, b"1") for tensor in frame.outputs])
+        many = b",".join([_v2_output(tensor, b"%d") for tensor in frame.outputs])
+        forms = known[key] = (
+            b'%b%%b,"outputs":[%b]}' % (head, one),
+            b'%b%%b,"outputs":[%b]}' % (head, many),
+        )
+    return forms
+
+
+_MOST_FORMS: Final = 64
+"""Of one signature; more than one a version needs shapes that differ from answer to answer."""
+
+
+def _v2_output(tensor: Tensor, rows: bytes) -> bytes:
+    shape = b",".join([rows, *[b"%d" % size for size in tensor.shape[1:]]])
+    return b'{"name":%b,"shape":[%b],"datatype":"%b","data":[%%b]}' % (
+        _quoted(tensor.name),
+        shape,
+        tensor.datatype.encode(),
+    )
+
+
+def _v1_row(outputs: list[Tensor]) -> bytes:
+    values = [b"%b" if tensor.array.ndim == 1 else b"[%b]" for tensor in outputs]
+    if len(outputs) == 1:
+        return values[0]
+    names = [_quoted(tensor.name) for tensor in outputs]
+    return b"{%b}" % b",".join([b"%b:%b" % pair for pair in zip(names, values, strict=True)])
+
+
+def _quoted(text: str) -> bytes:
+    """As JSON, fit for a form."""
+    return _write(text).replace(b"%", b"%%")

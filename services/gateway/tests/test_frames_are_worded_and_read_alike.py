@@ -1,0 +1,135 @@
+"""What is done once for a frame gives, for each of its requests, what the general writers and readers give."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import DTYPES, InferRequest, InferResponse, Tensor, TensorSpec
+from kingmaker_gateway import codec, plain, replies, rows
+from kingmaker_gateway.connection import Reply
+from kingmaker_gateway.errors import UpstreamGarbage
+from kingmaker_gateway.frames import Frame, Slice
+from kingmaker_gateway.signature import InputSpec, Signature
+
+BOUNDS = {"INT64": (-(2**63), 2**63 - 1), "UINT8": (0, 255)}
+NAMES = st.sampled_from(["label", 'odd "name" 100%d', "ü", "probabilities"])
+
+
+@st.composite
+def outputs(draw: Any) -> tuple[int, list[Tensor]]:
+    count = draw(st.integers(1, 5))
+    found = []
+    for name in draw(st.lists(NAMES, min_size=1, max_size=3, unique=True)):
+        datatype = draw(st.sampled_from(["FP32", "FP64", "INT64", "BOOL", "UINT8", "BYTES"]))
+        shape = (count, *draw(st.lists(st.integers(0, 3), max_size=2)))
+        if datatype == "BYTES":
+            array = np.full(shape, "],[", object)
+        else:
+            bounds = BOUNDS.get(datatype)
+            elements = None
+            if datatype in ("FP32", "FP64"):
+                width = 32 if datatype == "FP32" else 64
+                elements = st.floats(-(2.0**100), 2.0**100, width=width) | st.just(float("nan"))
+            elif bounds is not None:
+                elements = st.integers(*bounds)
+            array = draw(arrays.arrays(DTYPES[datatype], shape, elements=elements))
+        found.append(Tensor(name, datatype, array))
+    return count, found
+
+
+def frame_of(count: int, found: list[Tensor]) -> Frame:
+    signature = Signature(
+        {"x": InputSpec("x", "FP32", (), False)}, {t.name: TensorSpec(t.name, t.datatype, [-1]) for t in found}
+    )
+    return Frame(signature, count, {}, found)
+
+
+@given(outputs(), st.data())
+def test_each_request_of_a_frame_gets_the_words_it_would_get_alone(made: tuple[int, list[Tensor]], data: Any) -> None:
+    count, found = made
+    frame = frame_of(count, found)
+    for _ in range(3):
+        first = data.draw(st.integers(0, count - 1))
+        answer = Slice(frame, first, data.draw(st.integers(1, count - first)))
+        body = plain.v2("flights", '4 %d "', b'"an id"', answer)
+        if body is not None:
+            general, head = codec.encode(InferRequest([], None, "an id"), "flights", '4 %d "', "unused", answer)
+            assert (body, head) == (general, None)
+        lone = plain.v1(answer)
+        if lone is not None:
+            assert lone == rows.encode(answer)
+
+
+def test_numbers_are_worded_here_and_texts_are_not() -> None:
+    numbers = [
+        Tensor("p", "FP32", np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)),
+        Tensor("n", "INT64", np.arange(2)),
+    ]
+    texts = [Tensor("t", "BYTES", np.array(["a", "],["], object))]
+    assert plain.v1(Slice(frame_of(2, numbers), 1, 1)) == b'{"predictions":[{"p":[0.5,0.5],"n":1}]}'
+    assert plain.v1(Slice(frame_of(2, numbers[1:]), 0, 2)) == b'{"predictions":[0,1]}'
+    assert plain.v1(Slice(frame_of(2, texts), 0, 2)) is None
+    assert plain.v2("m", "1", b'"i"', Slice(frame_of(2, texts), 0, 2)) is None
+
+
+def reply_of(found: list[Tensor], binary: bool) -> Reply:
+    names = frozenset(t.name for t in found) if binary else frozenset()
+    body, head = tensors.encode_response(InferResponse("m", found, "1", "i"), names)
+    return Reply(200, body, head)
+
+
+def values(found: list[Tensor]) -> list[tuple[str, str, Any]]:
+    return [
+        (t.name, t.datatype, np.nan_to_num(t.array, nan=-7).tolist() if t.array.dtype.kind == "f" else t.array.tolist())
+        for t in found
+    ]
+
+
+@given(outputs(), st.booleans(), st.randoms())
+def test_an_answer_is_read_alike_when_its_like_has_been_read_before(
+    made: tuple[int, list[Tensor]], binary: bool, dice: Any
+) -> None:
+    count, found = made
+    frame = frame_of(count, found)
+    shuffled = dice.sample(found, len(found))  # a server need not keep the signature's order
+    reply = reply_of(shuffled, binary)
+    first, again = replies.read(reply, frame), replies.read(reply, frame)
+    assert [t.name for t in first] == [t.name for t in found]
+    assert values(first) == values(again) == values(found)
+
+
+def test_values_are_looked_at_every_time() -> None:
+    def found(value: float) -> list[Tensor]:
+        return [Tensor("p", "FP32", np.array([value, 1], np.float32))]
+
+    frame = frame_of(2, found(0.5))
+    replies.read(reply_of(found(0.5), True), frame)
+    for _ in range(2):
+        with pytest.raises(UpstreamGarbage, match="infinity"):
+            replies.read(reply_of(found(np.inf), True), frame)
+
+
+def test_a_shorter_body_under_the_same_head_is_refused() -> None:
+    found = [Tensor("p", "FP32", np.arange(4, dtype=np.float32))]
+    frame = frame_of(4, found)
+    reply = reply_of(found, True)
+    replies.read(reply, frame)
+    for body in (reply.body[:-4], reply.body + b"1234", reply.body[: reply.head_length]):
+        with pytest.raises(UpstreamGarbage):
+            replies.read(reply._replace(body=body), frame)
+    with pytest.raises(UpstreamGarbage, match="expected 3 rows"):
+        replies.read(reply, Frame(frame.signature, 3, {}))
+
+
+def test_what_is_remembered_of_answers_is_bounded() -> None:
+    found = [Tensor("p", "FP32", np.arange(1, dtype=np.float32))]
+    frame = frame_of(1, found)
+    for number in range(3000):
+        body, head = tensors.encode_response(InferResponse("m", found, "1", f"unique {number}"), frozenset({"p"}))
+        replies.read(Reply(200, body, head), frame)
+    assert len(frame.signature.layouts) <= 1024

@@ -1,0 +1,167 @@
+"""Memory while Redis is away or silent, whatever comes and however long; and that every row given up is counted."""
+
+import asyncio
+import dataclasses
+import resource
+import socket
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from kingmaker_contracts import events, keys
+from kingmaker_contracts.inference import Tensor
+from kingmaker_gateway.answerers import Answerer
+from kingmaker_gateway.envelope import Entry, Run
+from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.settings import RecorderSettings
+from kingmaker_servicekit import redis_client
+
+MODEL = "default/flights"
+FEATURES = 25
+TEN_MINUTES_S = 600
+ROWS_A_SECOND = 140_000
+FRAME = 256
+
+
+ENTRY: Entry = (bytes(16), 1, 0, "weight", 0, 0, 1_700_000_000_000_000, 1000, 200)
+"""One answered request of one row."""
+
+
+class Known:
+    """What the recorder is offered, and what it says of it."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.registry = CollectorRegistry()
+        self.redis = redis_client.connect(url, timeout_s=2.0)
+        self.recorder = Recorder(self.redis, RecorderSettings(**settings), 0, Metrics(self.registry))
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"kingmaker_gateway_{name}", labels) or 0.0
+
+    def dropped(self, reason: str) -> float:
+        return self.metric("events_dropped_total", model=MODEL, reason=reason)
+
+
+def answerer(kit: SimpleNamespace, inputs: list[tuple[str, str]], shape: list[int]) -> Answerer:
+    profile = kit.profile(inputs)
+    features = [msgspec.structs.replace(feature, shape=shape) for feature in profile.inputs]
+    profile = msgspec.structs.replace(profile, inputs=features)
+    return Answerer(MODEL, 1, 1, "r1", "lr", "3", "champion", ("lr",), kit.sha(profile), profile)
+
+
+def run_of(by: Answerer, rows: int, width: int) -> Run:
+    block = np.random.default_rng(1).random((rows, width)).astype(np.float32)
+    outputs = [Tensor("probabilities", "FP32", block[:, :2] if width > 1 else block)]
+    return Run(by, [ENTRY] * rows, rows, {"x": block}, outputs)
+
+
+@asynccontextmanager
+async def working(known: Known) -> AsyncIterator[None]:
+    known.recorder.start()
+    try:
+        yield
+    finally:
+        await known.recorder.close()
+        await known.redis.aclose()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def test_ten_minutes_without_redis_at_full_rate(free_port: int, kit: SimpleNamespace) -> None:
+    """Eighty-four million rows of 25 features, offered as fast as they can be; Redis refuses every connection."""
+    known = Known(f"redis://127.0.0.1:{free_port}/0")
+    settings = RecorderSettings()
+    run = run_of(answerer(kit, [("x", "FP32")], [-1, FEATURES]), FRAME, FEATURES)
+    before = resident_bytes()
+    async with working(known):
+        frames, most, highest = TEN_MINUTES_S * ROWS_A_SECOND // FRAME, 0.0, 0
+        for at in range(frames):
+            known.recorder.offer(run)
+            if at % 256 == 0:
+                await asyncio.sleep(0)
+                most = max(most, known.metric("events_buffered"))
+                highest = max(highest, resident_bytes())
+        await asyncio.sleep(0)
+        sent = known.metric("events_sent_total", model=MODEL)
+        assert sent == frames * FRAME
+        assert settings.buffer_rows - FRAME < most <= settings.buffer_rows
+        assert known.dropped("buffer_full") == sent - known.metric("events_buffered")
+        assert highest - before < 2 * settings.buffer_bytes
+    assert known.dropped("buffer_full") + known.dropped("shutdown") == sent
+
+
+async def test_a_silent_redis_keeps_no_request_alive(kit: SimpleNamespace) -> None:
+    """While a write waits for an answer that does not come, rows are kept in their short form all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        known = Known(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", flush_ms=10)
+        by = answerer(kit, [("x", "FP32")], [-1, FEATURES])
+        async with working(known):
+            known.recorder.offer(run_of(by, 1, FEATURES))
+            await kit.until(lambda: known.recorder._unsent)  # now it is being written
+            blocks = []
+            for _ in range(20):
+                run = run_of(by, 4, FEATURES)
+                blocks.append(weakref.ref(run.inputs["x"]))
+                known.recorder.offer(run)
+                del run
+                await asyncio.sleep(0.005)
+            await kit.until(lambda: not any(block() is not None for block in blocks), within_s=1.5)
+            assert known.metric("events_buffered") == 81
+    assert known.dropped("shutdown") == 81
+
+
+async def test_wide_rows_are_bounded_in_bytes(free_port: int, kit: SimpleNamespace) -> None:
+    known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=1, buffer_bytes=1_000_000)
+    by = answerer(kit, [("x", "FP32")], [-1, 5000])
+    async with working(known):
+        for _ in range(200):
+            known.recorder.offer(run_of(by, 1, 5000))
+            known.recorder.encode()
+        kept = known.metric("events_buffered")
+        assert 1_000_000 / 20_000 * 0.8 <= kept <= 1_000_000 / 20_000
+        assert known.dropped("buffer_full") == 200 - kept
+    assert known.dropped("shutdown") == kept
+
+
+def stored_in(valkey: Any) -> list[events.EventBatch]:
+    entries = valkey.client.xrange(keys.events(*keys.split_model_id(MODEL), 0))
+    return [events.decode(fields[keys.ENTRY_FIELD]) for _, fields in entries]
+
+
+async def test_frames_whose_rows_differ_in_size_share_an_entry(valkey: Any, kit: SimpleNamespace) -> None:
+    """What has no fixed size has no column: the feature is missing, and the rows are not."""
+    known = Known(valkey.url, flush_ms=60_000)
+    by = answerer(kit, [("x", "FP32")], [-1, -1])
+    async with working(known):
+        for width in (3, 5, 3):
+            known.recorder.offer(run_of(by, 2, width))
+    [batch] = stored_in(valkey)
+    assert batch.features.shape == (1, 6)
+    assert np.isnan(batch.features).all()
+    assert known.recorder.accounts[MODEL].dropped == 0
+
+
+async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey: Any, kit: SimpleNamespace) -> None:
+    known = Known(valkey.url, flush_ms=60_000)
+    good = answerer(kit, [("x", "FP32")], [-1, 3])
+    odd = dataclasses.replace(good, revision=2)
+    broken = run_of(odd, 2, 3)
+    broken.outputs = [Tensor("probabilities", "FP32", np.zeros((3, 1), np.float32))]  # of other rows than these
+    async with working(known):
+        for run in (broken, run_of(good, 4, 3)):
+            known.recorder.offer(run)
+    account = known.recorder.accounts[MODEL]
+    assert (account.sent, account.dropped, account.last_seq) == (6, 2, 1)
+    assert [batch.count for batch in stored_in(valkey)] == [4]
+    assert known.dropped("unencodable") == 2
+    assert known.metric("events_buffered") == 0
