@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick check format lock clean
+.PHONY: help setup demo test test-slow bench bench-quick stats-report check format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test-slow: .venv/.ready ## The rest: the whole demo, kill loops
 
 bench: .venv/.ready ## Beside Envoy, nginx, MLServer, KServe and BentoML: benchmarks/results/ and docs/performance.md (under 15 minutes)
 	@$(PY) -m benchmarks $(ARGS)
+
+stats-report: .venv/.ready ## How often drift verdicts are wrong and right, by simulation: docs/statistics.md (about 3 minutes)
+	@$(PY) -m benchmarks.verdicts $(ARGS)
 
 bench-quick: .venv/.ready ## The core ratios into build/bench-quick.json (about 2 minutes)
 	@$(PY) -m benchmarks --quick $(ARGS)

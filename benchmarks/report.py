@@ -1,31 +1,24 @@
 """Fill docs/performance.md from the newest results: `python -m benchmarks.report`.
 
-Between `<!-- figures: NAME -->` and `<!-- end -->` stands what was measured and nothing else; the words around it
-are written by people. Without results every such place says so.
+Without results every place of the document that is to be filled says so.
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Final
 
-from benchmarks import figures, folders, plot, results
+from benchmarks import figures, folders, pages, plot, results
 from benchmarks.figures import Figure, Row, Section
 from benchmarks.results import Results
 
 DOCUMENT: Final = folders.REPOSITORY / "docs" / "performance.md"
 PLOT: Final = folders.REPOSITORY / "docs" / "performance.svg"
 NOTHING: Final = "*Not measured yet: `make bench` fills this in.*"
-_PLACE: Final = re.compile(r"(<!-- figures: ([a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(document: str, taken: Results | None) -> str:
     """The document with every place filled. Raises ValueError for a place nobody knows."""
-
-    def fill(match: "re.Match[str]") -> str:
-        return f"{match[1]}{_place(match[2], taken)}\n{match[3]}"
-
-    return _PLACE.sub(fill, document)
+    return pages.filled(document, lambda name: _place(name, taken))
 
 
 def _place(name: str, taken: Results | None) -> str:
@@ -39,7 +32,9 @@ def _place(name: str, taken: Results | None) -> str:
     return f"*Not run: {taken.not_run.get(name, 'left out')}.*" if section is None else section_text(section)
 
 
-SECTIONS: Final = ("hop", "servers", "end_to_end", "fixed_rate", "shadow", "recording", "growth", "monitoring")
+SECTIONS: Final = (
+    "hop", "servers", "end_to_end", "fixed_rate", "shadow", "recording", "growth", "profile", "monitoring"
+)  # fmt: skip
 
 
 def section_text(section: Section) -> str:

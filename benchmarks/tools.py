@@ -22,11 +22,13 @@ PEERS: Final[Mapping[str, tuple[str, ...]]] = {
     "kserve": ("kserve==0.21.0", "onnxruntime==1.31.1"),
     "evidently": ("evidently==0.7.23", "pandas<3"),  # it imports what pandas 3 no longer has
     "bentoml": ("bentoml==1.4.39", "onnxruntime==1.31.1"),
+    "py-spy": ("py-spy==0.4.1",),
 }
 DEBIAN: Final[Mapping[str, tuple[str, ...]]] = {
     "wrk": ("wrk", "libluajit2-5.1-2", "libluajit-5.1-common"),
     "nginx": ("nginx", "libpcre2-8-0"),
 }
+_PROGRAMS: Final = {"py-spy": "py-spy"}
 _BINARIES: Final = {"wrk": "usr/bin/wrk", "nginx": "usr/sbin/nginx"}
 _INSTALL_S: Final = 600
 
@@ -84,7 +86,7 @@ def _peer(name: str) -> Tool:
         marker.write_text(wanted)
     version = PEERS[name][0].partition("==")[2]
     if name != "envoy":
-        return Tool(name, folder / "bin" / "python", version)
+        return Tool(name, folder / "bin" / _PROGRAMS.get(name, "python"), version)
     binaries = list(folder.glob("lib/*/site-packages/envoy/_bin/envoy"))
     if not binaries:
         raise ToolMissing(f"{PEERS[name][0]} holds no envoy binary for this platform")

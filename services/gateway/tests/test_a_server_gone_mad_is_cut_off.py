@@ -169,3 +169,29 @@ async def test_a_connection_to_itself_is_no_server() -> None:
     with pytest.raises(UpstreamUnreachable):
         await endpoint.fetch(b"GET / HTTP/1.1\r\n\r\n", math.inf)
     assert not endpoint.is_up
+
+
+@pytest.mark.parametrize("pause", [0, 0.001])
+async def test_a_server_that_hangs_up_on_everybody_is_an_upstream_error(pause: float) -> None:
+    """Whatever the moment: before the request, after it, or while it is written."""
+
+    class Nobody:
+        def replied(self, *_: Any) -> None: ...
+        def lost(self, *_: Any) -> None: ...
+        def changed(self) -> None: ...
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    class Late(Endpoint):
+        async def _dial(self, factory: Any) -> Connection:
+            connection = await super()._dial(factory)
+            await asyncio.sleep(pause)
+            return connection
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    endpoint = Late("{}:{}".format(*server.sockets[0].getsockname()[:2]), UpstreamSettings(), Nobody())
+    for _ in range(20):
+        with pytest.raises(UpstreamError):
+            await endpoint.fetch(b"GET / HTTP/1.1\r\n\r\n", asyncio.get_running_loop().time() + 5)
+    server.close()

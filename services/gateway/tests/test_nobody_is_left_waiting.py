@@ -254,3 +254,17 @@ async def test_only_a_time_limit_that_is_no_client_s_haste_ejects_a_server(kit: 
         first.fault = second.fault = Fault.NONE
         [end] = await soon(ask(upstream, [1.0]))  # when nobody is well, the sick are asked
         assert isinstance(end, Slice)
+
+
+async def test_metadata_is_asked_of_the_next_server_when_the_first_is_silent(kit: SimpleNamespace) -> None:
+    class Silent(FakeModelServer):
+        async def _answer(self, *_: Any) -> None:
+            await asyncio.sleep(3600)
+
+    async with (
+        Silent([("x", "FP32")]) as silent,
+        FakeModelServer([("x", "FP32")]) as other,
+        upstream_to(silent, other, until=kit.until) as upstream,
+    ):
+        found = await upstream.metadata(asyncio.get_running_loop().time() + 2.0)
+        assert found.name == other.name

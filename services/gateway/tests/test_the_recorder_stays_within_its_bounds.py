@@ -165,3 +165,25 @@ async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey:
     assert [batch.count for batch in stored_in(valkey)] == [4]
     assert known.dropped("unencodable") == 2
     assert known.metric("events_buffered") == 0
+
+
+async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: SimpleNamespace) -> None:
+    known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=60_000, batch_rows=4)
+    async with asyncio.timeout(15), working(known):
+        known.recorder.offer(run_of(answerer(kit, [("x", "FP32")], [-1, FEATURES]), 4, FEATURES))
+        await kit.until(lambda: known.recorder._unsent and known.recorder._failing)
+    assert known.dropped("shutdown") == 4
+
+
+async def test_a_prediction_of_25_features_takes_150_bytes_of_redis(valkey: Any, kit: SimpleNamespace) -> None:
+    """As Redis counts them, in entries as a busy gateway writes them."""
+    known = Known(valkey.url, flush_ms=60_000)
+    by = answerer(kit, [("x", "FP32")], [-1, FEATURES])
+    async with working(known):
+        for _ in range(4):
+            for _ in range(8):
+                known.recorder.offer(run_of(by, FRAME, FEATURES))
+            known.recorder.encode()
+    rows = sum(batch.count for batch in stored_in(valkey))
+    assert rows == 32 * FRAME
+    assert valkey.client.memory_usage(keys.events(*keys.split_model_id(MODEL), 0), samples=0) / rows <= 150

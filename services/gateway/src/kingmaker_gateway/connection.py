@@ -58,9 +58,9 @@ class Connection(asyncio.Protocol):
         self.cargo: Any = None
 
     def send(self, request: bytes) -> None:
-        """Begin an exchange; the connection is idle and open."""
+        """Begin an exchange; the connection is idle. Raises ConnectionLost when it has been closed meanwhile."""
         if self._transport is None:
-            raise RuntimeError("sending on a closed connection")
+            raise ConnectionLost("the connection ended before it was used", untouched=True)
         self._busy = True
         self._complete = False
         self._touched = False

@@ -8,6 +8,7 @@ number is ever given up while the process lives, hence stored = sent - dropped o
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ class Recorder:
         self._has_unsent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failing = False
-        self._stopping = False
+        self._stop = asyncio.Event()
         self.producer = envelope.new_producer()
         metrics.events_buffered.set_function(lambda: self._buffered)
 
@@ -105,7 +106,7 @@ class Recorder:
 
     async def close(self) -> None:
         """Write what is left; what Redis does not take now is dropped and counted."""
-        self._stopping = True
+        self._stop.set()
         last_moment = asyncio.get_running_loop().time() + _FINAL_S
         self._full.set()
         self._has_unsent.set()
@@ -122,7 +123,7 @@ class Recorder:
             self._drop(entry.model, entry.rows, "shutdown")
 
     async def _encode_all(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             try:
                 async with asyncio.timeout(self._settings.flush_ms / 1000):
                     await self._full.wait()
@@ -132,7 +133,7 @@ class Recorder:
             self.encode()
 
     async def _write_all(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             await self._has_unsent.wait()
             self._has_unsent.clear()
             try:
@@ -141,8 +142,10 @@ class Recorder:
                 is_done = False
                 self._metrics.loop_errors.labels("recorder").inc()
                 logger.exception("the recorder failed unexpectedly")
-            if not is_done and not self._stopping:
-                await asyncio.sleep(self._settings.flush_ms / 1000)
+            if not is_done:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.flush_ms / 1000):
+                        await self._stop.wait()
                 self._has_unsent.set()
 
     def encode(self) -> None:

@@ -107,12 +107,14 @@ class Upstream:
         self._schedule()
 
     async def metadata(self, deadline: float) -> ModelMetadata:
-        """What a server says of its model. Raises UpstreamError."""
+        """What a server says of its model; one that is silent leaves time for the others. Raises UpstreamError."""
         error: UpstreamError = UpstreamUnreachable("the variant has no endpoint")
-        for endpoint in self._list:
+        endpoints = self._list
+        for left, endpoint in zip(range(len(endpoints), 0, -1), endpoints, strict=True):
+            now = self._loop.time()
             request = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (self._path, endpoint.address.encode())
             try:
-                reply = await endpoint.fetch(request, deadline)
+                reply = await endpoint.fetch(request, now + (deadline - now) / left)
                 if reply.status != 200:
                     raise UpstreamRefused(reply.status)
                 return msgspec.json.decode(reply.body, type=ModelMetadata)

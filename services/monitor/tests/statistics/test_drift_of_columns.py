@@ -1,5 +1,6 @@
 """All statistics of all columns at once: against loops over raw rows, alone or beside others, whole or in parts."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ def test_statistics_of_discrete_numbers_are_exact(rows: Any) -> None:
 
 
 def test_every_statistic_of_a_category_equals_a_loop_over_the_rows(rows: Any) -> None:
-    column, names = rows.category(TASTES * 20, named=3)
+    column, names = rows.category(TASTES * 20, named=4)
     live = ["a"] * 500 + ["b"] * 420 + ["c"] * 52 + ["d"] * 8 + ["e"] * 15 + [None] * 5
     layout = Layout([column])
     counts = rows.count_names(names, {"a", "b", "c", "d"}, live)
@@ -95,10 +96,8 @@ def test_every_statistic_of_a_category_equals_a_loop_over_the_rows(rows: Any) ->
 
 
 def _binned(rows: Sequence[float], cuts: Sequence[float]) -> list[int]:
-    return [
-        sum(1 for x in rows if (not i or x > cuts[i - 1]) and (i == len(cuts) or x <= cuts[i]))
-        for i in range(len(cuts) + 1)
-    ]
+    ends = [-math.inf, *cuts, math.inf]
+    return [sum(1 for x in rows if low < x <= high) for low, high in itertools.pairwise(ends)]
 
 
 def _check_shares(found: dict[str, Any], p: list[int], q: list[int]) -> None:
@@ -180,6 +179,15 @@ def test_the_reference_against_itself_has_not_drifted(table: Any) -> None:
         assert np.nan_to_num(numbers) == pytest.approx(0, abs=1e-9)
 
 
+def test_new_categories_are_not_told_from_rare_ones_and_drift_all_the_same(rows: Any) -> None:
+    column, names = rows.category(TASTES * 20, named=3)
+    layout = Layout([column])
+    unnamed = rows.count_names(names, {"a", "b", "c", "d"}, ["a"] * 600 + ["b"] * 300 + ["c"] * 60 + ["d"] * 400)
+    found = drift.measure(layout, layout.block([unnamed]))
+    assert np.isnan(found.new[0])
+    assert found.psi.corrected[0] > 0.25
+
+
 def test_the_champion_is_a_reference_like_training(rows: Any) -> None:
     dice = np.random.default_rng(4)
     column = rows.number(dice.normal(0, 1, 2000).tolist(), 50)
@@ -190,6 +198,17 @@ def test_the_champion_is_a_reference_like_training(rows: Any) -> None:
     beside = drift.measure(layout, challenger, champion)
     assert (beside.reference_n[0], beside.psi.value[0] < 0.05) == (1500, True)
     assert beside.psi.value[0] == pytest.approx(drift.measure(layout, champion, challenger).psi.value[0])
+
+
+@given(tables())
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_one_reference_for_many_windows_is_the_same_as_one_each(table: Any) -> None:
+    columns, batches = table
+    layout = Layout(columns)
+    live = np.stack([layout.block(batch) for batch in batches])
+    same(drift.measure(layout, live, live[0]), drift.measure(layout, live, np.broadcast_to(live[0], live.shape)))
+    turned = drift.measure(layout, live[0], live)
+    assert {numbers.shape for numbers in numbers_of(turned).values()} == {live.shape[:-1]}
 
 
 def test_no_rows_are_no_numbers(rows: Any) -> None:
@@ -218,6 +237,13 @@ def test_a_reference_of_no_numbers_has_no_statistics_but_missing() -> None:
     assert found.missing[0] == 0.75
     assert found.psi.value[0] > 0.1
     assert np.isnan(found.ks.statistic[0])
+
+
+def test_a_range_that_contradicts_its_edges_makes_no_negative_distance() -> None:
+    layout = Layout([Numeric(np.array([0.0, 1.0]), np.array([50, 50, 50, 0, 0, 0]), 0.5, 0.7, 1.0)])
+    found = drift.measure(layout, layout.block([np.array([150, 0, 0, 0, 0, 0])]))
+    assert (layout.width >= 0).all()
+    assert found.wasserstein[0] == pytest.approx(0.5)
 
 
 def test_counts_of_another_width_are_refused() -> None:

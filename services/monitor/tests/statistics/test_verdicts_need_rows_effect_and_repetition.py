@@ -60,6 +60,13 @@ def test_an_effect_that_noise_alone_makes_is_stable() -> None:
     assert levels(found).tolist() == [OK]
 
 
+def test_psi_within_its_noise_is_stable_however_lenient_the_test_is() -> None:
+    found = looked_at(([300, 200], [280, 220]))
+    assert found.chi_square.p_value[0] < 0.25
+    assert 0.001 < found.psi.corrected[0] < found.psi.value[0] < found.psi.noise[0]
+    assert levels(found, Rules(warning=0.001, false_discovery=0.5)).tolist() == [OK]
+
+
 def test_significance_is_corrected_for_the_number_of_columns() -> None:
     dice = np.random.default_rng(0)
     small = [300, 200], [250, 250]  # p = 0.0015

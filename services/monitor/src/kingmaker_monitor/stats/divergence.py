@@ -34,12 +34,6 @@ def hellinger(p: Floats, q: Floats) -> Floats:
     return found
 
 
-def total_variation(p: Floats, q: Floats) -> Floats:
-    """Half the sum of differences: the share of rows that would have to move to another bin, 0 to 1."""
-    found: Floats = np.abs(p - q).sum(axis=-1) / 2
-    return found
-
-
 def largest_difference(p: Floats, q: Floats) -> Floats:
     """The largest difference of a share (L-infinity), 0 to 1."""
     found: Floats = np.abs(p - q).max(axis=-1)

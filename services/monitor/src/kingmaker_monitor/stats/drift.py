@@ -55,15 +55,15 @@ def measure(layout: Layout, live: Counts, reference: Counts | None = None) -> Me
     """
     if reference is None:
         reference = layout.reference
-    live, reference = np.broadcast_arrays(live, reference)
+    shape = np.broadcast_shapes(live.shape, reference.shape)[:-1]
     merged_reference, merged = layout.merged(reference), layout.merged(live)
     p, q = shares.smoothed(merged_reference, merged)
     plain_p, plain_q = shares.plain(merged_reference), shares.plain(merged)
     n, m = merged.sum(axis=-1), merged_reference.sum(axis=-1)
     numbers = _numbers(layout, reference, live)
     return Measures(
-        n=n,
-        reference_n=m,
+        n=np.broadcast_to(n, shape),
+        reference_n=np.broadcast_to(m, shape),
         psi=psi.of_counts(merged_reference, merged),
         kl=divergence.relative_entropy(p, q),
         jensen_shannon=divergence.jensen_shannon(plain_p, plain_q),
@@ -73,10 +73,10 @@ def measure(layout: Layout, live: Counts, reference: Counts | None = None) -> Me
         ks=numbers.ks,
         wasserstein=numbers.wasserstein,
         mean_shift=numbers.mean_shift,
-        missing=rates.share(layout.missing(live), n),
-        reference_missing=rates.share(layout.missing(reference), m),
-        out_of_range=_where(layout.is_numeric, rates.share(layout.out_of_range(live), n)),
-        new=_where(~layout.is_numeric, rates.share(layout.new(live), n)),
+        missing=np.broadcast_to(rates.share(layout.missing(live), n), shape),
+        reference_missing=np.broadcast_to(rates.share(layout.missing(reference), m), shape),
+        out_of_range=np.broadcast_to(_where(layout.is_numeric, rates.share(layout.out_of_range(live), n)), shape),
+        new=np.broadcast_to(_where(layout.tells_new, rates.share(layout.new(live), n)), shape),
         classes_moved=_classes_moved(layout, merged_reference, merged),
     )
 
@@ -103,11 +103,9 @@ def _numbers(layout: Layout, reference: Counts, live: Counts) -> _Numbers:
 
 def _classes_moved(layout: Layout, reference: Counts, live: Counts) -> Floats:
     """Missing values are no class, so the last merged bin stays out."""
-    moved = np.full(live.shape[:-1], np.nan)
-    at = ~layout.is_numeric
-    found = rates.classes(reference[..., at, :-1], live[..., at, :-1])
-    moved[..., at] = np.where(live[..., at, :-1].any(axis=-1), found.has_moved.sum(axis=-1), np.nan)
-    return moved
+    found = rates.classes(reference[..., :-1], live[..., :-1])
+    count = np.where(np.isfinite(found.change).any(axis=-1), found.has_moved.sum(axis=-1), np.nan)
+    return _where(~layout.is_numeric, count)
 
 
 def _where(wanted: NDArray[np.bool_], values: Floats) -> Floats:

@@ -23,5 +23,5 @@ def adjusted(p_values: Floats) -> Floats:
     ranked = ranked * tests / np.arange(1, p_values.shape[-1] + 1)
     smallest = np.fmin.accumulate(ranked[..., ::-1], axis=-1)[..., ::-1]
     found = np.empty_like(p_values)
-    np.put_along_axis(found, order, np.minimum(smallest, 1.0), axis=-1)
+    np.put_along_axis(found, order, smallest, axis=-1)
     return np.where(np.isnan(p_values), np.nan, found)

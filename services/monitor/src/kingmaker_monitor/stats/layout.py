@@ -59,7 +59,8 @@ class Layout:
     """What is fixed about some columns. Built once a profile.
 
     A block has shape (columns, slots): `bins` padded bins (a categorical column's categories, other and new), then
-    missing, below and above. reference: the block of the training rows; is_numeric: shape (columns,).
+    missing, below and above. reference: the block of the training rows; is_numeric, tells_new: shape (columns,);
+    a column that had rare categories in training does not tell them from new ones, for only the common ones are named.
     low, width, gap: shape (columns, bins), where the values of a numeric bin lie: evenly over `width` from `low`,
     and `gap` is what lies between the end of a bin and the next. std: shape (columns,), NaN where it is no use.
     """
@@ -68,6 +69,8 @@ class Layout:
         self.columns = tuple(columns)
         self.bins = max((_bins(column) for column in self.columns), default=1)
         self.is_numeric = np.array([isinstance(column, Numeric) for column in self.columns], np.bool_)
+        self.tells_new = np.array([_tells_new(column) for column in self.columns], np.bool_)
+        self._places = [_places(column, self.bins) for column in self.columns]
         self.reference = self.block([column.reference for column in self.columns])
         shape = (len(self.columns), self.bins)
         self.low, self.width, self.gap = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -94,14 +97,15 @@ class Layout:
         if len(vectors) != len(self.columns):
             raise ValueError(f"{len(self.columns)} columns but {len(vectors)} vectors of counts")
         block = np.zeros((len(self.columns), self.slots), np.int64)
-        for row, column, vector in zip(block, self.columns, vectors, strict=True):
-            if vector.shape != column.reference.shape:
-                raise ValueError(f"a column of {len(column.reference)} counts got {vector.shape}")
-            bins = _bins(column)
-            row[:bins] = vector[:bins]
-            extras = vector[bins:]
-            row[self.bins : self.bins + len(extras)] = extras
+        for row, places, vector in zip(block, self._places, vectors, strict=True):
+            if vector.shape != places.shape:
+                raise ValueError(f"a column of {len(places)} counts got {vector.shape}")
+            row[places] = vector
         return block
+
+    def places(self, column: int) -> NDArray[np.intp]:
+        """Which slots the counts of a column go to. Shape (counts of the column,)."""
+        return self._places[column]
 
     def fine(self, block: Counts) -> Counts:
         """The bins without the extras. Shape (..., columns, bins)."""
@@ -116,7 +120,7 @@ class Layout:
         return found
 
     def new(self, block: Counts) -> Counts:
-        """Rows of categories that training never saw. Meaningless for numbers."""
+        """Rows of categories that training never saw. Means something where `tells_new`."""
         found: Counts = np.take_along_axis(block, np.broadcast_to(self._new_at, block.shape[:-1])[..., None], axis=-1)[
             ..., 0
         ]
@@ -134,6 +138,15 @@ class Layout:
 def _bins(column: Column) -> int:
     """Bins of a column without what is not a value of its own: extras of numbers, missing of categories."""
     return len(column.reference) - (EXTRAS if isinstance(column, Numeric) else 1)
+
+
+def _tells_new(column: Column) -> bool:
+    return isinstance(column, Categorical) and column.reference[-EXTRAS] == 0
+
+
+def _places(column: Column, padded: int) -> NDArray[np.intp]:
+    bins = _bins(column)
+    return np.concatenate([np.arange(bins), padded + np.arange(len(column.reference) - bins)])
 
 
 def _plan(column: Column) -> NDArray[np.intp]:
