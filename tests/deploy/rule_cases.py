@@ -110,6 +110,10 @@ CASES: dict[str, Case] = {
             ({"sticky": {"source": "Feature", "salt": "a"}}, ["sticky.name"]),
         ],
     ),
+    "a feature stands twice in segments": Case(
+        [{"segments": []}, {"segments": ["carrier", "origin"]}],
+        [({"segments": ["carrier", "origin", "carrier"]}, ["segments[2]"])],
+    ),
     "step weights must not fall": Case(
         [
             {"rollout": {"steps": []}},

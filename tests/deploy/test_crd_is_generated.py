@@ -70,6 +70,7 @@ def test_lists_say_what_makes_an_item_one() -> None:
         ".spec.challengers": ["name"],
         ".spec.gates": ["name"],
         ".spec.rollout.steps": "atomic",
+        ".spec.segments": "set",
         ".status.conditions": ["type"],
         ".status.routing.variants": ["name"],
         # one name twice: a variant whose model was changed drains beside the new one

@@ -14,8 +14,12 @@ from tests.deploy.rule_cases import CASES, GBM, LR, MIN, NN, NO_WORSE, UNFIT
 from tests.fakes.fake_apiserver import rules, structural
 
 SCHEMA = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-IN_SCHEMA = {"two challengers carry this name", "two gates carry this name"}
-"""Rules that a list map keeps by itself, in an apiserver's own words: "Duplicate value"."""
+IN_SCHEMA = {
+    "two challengers carry this name",
+    "a feature stands twice in segments",
+    "two gates carry this name",
+}
+"""Rules that a list map or set keeps by itself, in an apiserver's own words: "Duplicate value"."""
 
 
 def resource(spec: dict[str, Any]) -> dict[str, Any]:

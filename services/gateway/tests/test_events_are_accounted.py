@@ -123,7 +123,7 @@ def check_account(batches: list[Any], ack: GatewayAck) -> None:
     account = ack.accounts["default/flights"]
     stored = {b.seq: b for b in batches}
     assert sorted(stored) == list(range(1, account.last_seq + 1))
-    assert sum(b.count for b in stored.values()) == account.sent - account.dropped
+    assert sum(b.count for b in stored.values()) == account.sent - account.dropped == account.written
     before = 0
     for _, batch in sorted(stored.items()):
         assert batch.sent - batch.dropped == before
@@ -202,3 +202,20 @@ async def test_a_batch_has_no_more_rows_than_allowed(valkey: Any, pair: Any, kit
         b.count <= 10 for b in kit.batches(valkey.client)
     )
     assert sum(b.count for b in kit.batches(valkey.client)) == 32
+
+
+async def test_the_next_life_keeps_the_last_words_of_a_killed_one(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+    async with kit.running(kit.settings(valkey.url), valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+        await bench.predict()
+        await rows_stored(bench, kit, 1)
+    stopped = read_ack(valkey.client)
+    assert stopped is not None
+    assert stopped.ended
+    killed = msgspec.structs.replace(stopped, producer="killed", ended=False)
+    valkey.client.set(keys.gateway("gw-test"), msgspec.json.encode(killed))
+    async with kit.running(kit.settings(valkey.url), valkey.client) as bench:
+        await kit.until(lambda: (ack := read_ack(bench.redis)) is not None and ack.producer != "killed")
+        kept = bench.redis.get(keys.former_gateway("gw-test", "killed"))
+        assert msgspec.json.decode(kept, type=GatewayAck) == msgspec.structs.replace(killed, ended=True)
+        assert 0 < bench.redis.ttl(keys.former_gateway("gw-test", "killed")) <= 3600

@@ -178,7 +178,7 @@ class Counting:
         self.world, self.path = world, path
         self.store = Store.open(path)
         self.book = Book(self.store, Profiles(time.monotonic))
-        self.book.follow({MODEL: plan or world.plan()})
+        self.book.follow({MODEL: plan or world.plan()}, {MODEL: 1})
         if profile:
             self.book.learn(world.schema, world.raw_profile)
 

@@ -71,7 +71,7 @@ def test_killed_between_any_two_statements(new_counting: Callable[..., Any], wor
             os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     survivor = new_counting("killed.db")
-    applied = survivor.state.offsets[world.event_stream.key] != offset(world, things[:20])
+    applied = survivor.state.positions[world.event_stream.key].offset != offset(world, things[:20])
     survivor.take(*things[50 if applied else 20 :], now_ms=now_ms)
     assert facts(survivor.evidence) == want
 

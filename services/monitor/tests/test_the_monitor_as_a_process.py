@@ -64,7 +64,7 @@ def test_the_api_is_documented_and_its_errors_have_a_body(monitor: Any, valkey: 
     monitor.until(lambda: monitor.get("/health/ready").status_code == 200)
     document = monitor.get("/openapi.json").json()
     answer = document["paths"]["/api/models/{model}"]["get"]["responses"]["200"]["content"]["application/json"]
-    assert answer["schema"] == {"$ref": "#/components/schemas/Evidence"}
+    assert answer["schema"] == {"$ref": "#/components/schemas/ModelReport"}
     assert "VariantEvidence" in document["components"]["schemas"]
     assert monitor.get("/docs").status_code == 200
     for path in ("/api/models/nobody", "/api/nothing"):

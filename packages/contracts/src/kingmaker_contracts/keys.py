@@ -43,6 +43,16 @@ def evidence(namespace: str, name: str) -> str:
     return f"{_base(namespace, name)}:evidence"
 
 
+def monitor_lease(namespace: str, name: str) -> str:
+    """`<state file's id>:<token>` of the monitor that counts this model, with a time to live."""
+    return f"{_base(namespace, name)}:monitor"
+
+
+def monitor_token(namespace: str, name: str) -> str:
+    """The highest token a monitor's lease ever had: it outlives the lease."""
+    return f"{_base(namespace, name)}:monitor:token"
+
+
 def events(namespace: str, name: str, partition: int) -> str:
     return f"{_base(namespace, name)}:events:{_checked(partition)}"
 
@@ -54,6 +64,11 @@ def feedback(namespace: str, name: str, partition: int) -> str:
 def gateway(gateway_id: str) -> str:
     """JSON of `kingmaker_contracts.acks.GatewayAck`, with a time to live."""
     return f"{PREFIX}gateways:{gateway_id}"
+
+
+def former_gateway(gateway_id: str, producer: str) -> str:
+    """The last ack of an earlier life, kept for an hour by the next one so that its accounts can be closed."""
+    return f"{gateway(gateway_id)}/{producer}"
 
 
 def gateway_pattern() -> str:

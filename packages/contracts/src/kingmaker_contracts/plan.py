@@ -22,7 +22,8 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to measure. rollout_id names the set of variants: evidence of another rollout is another story."""
+    """What to measure. rollout_id names the set of variants: evidence of another rollout is another story.
+    segments: features of few values; counts are kept for each value as well."""
 
     namespace: str
     name: str
@@ -31,5 +32,6 @@ class Plan(msgspec.Struct, frozen=True):
     rollout_id: str
     variants: list[PlannedVariant]
     step: int = 0
+    segments: list[str] = []
     retention: Retention = Retention()
     v: Literal[1] = 1

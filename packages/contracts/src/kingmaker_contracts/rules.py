@@ -132,6 +132,11 @@ RULES: Final[tuple[Rule, ...]] = (
         Cel("self.source == 'PredictionId' || has(self.name)", at="sticky", field=".name"),
     ),
     Rule(
+        "a feature stands twice in segments",
+        lambda s: [f"segments[{i}]" for i, name in enumerate(s.segments) if name in s.segments[:i]],
+        None,
+    ),
+    Rule(
         "step weights must not fall",
         lambda s: _at("rollout.steps", not _rising(s.rollout.steps)),
         Cel("self.map(s, has(s.weight) ? s.weight : 0).isSorted()", at="rollout.steps"),

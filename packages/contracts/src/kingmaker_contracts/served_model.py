@@ -244,6 +244,12 @@ class Spec(_Part):
     )
     sticky: StickySpec | None = Field(default=None, description="What keeps a caller with one variant.")
     limits: LimitsSpec = Field(default=LimitsSpec(), description="Bounds of one request and of the model.")
+    segments: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        default=[],
+        max_length=4,
+        description="Features of few values: the monitor keeps counts of each value as well.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
     rollout: Rollout = Field(default=Rollout(), description="How weights change.")
     analysis: Analysis | None = Field(default=None, description="How evidence is judged.")
     gates: list[Gate] = Field(

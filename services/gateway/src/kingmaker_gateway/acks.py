@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import logging
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -28,7 +29,9 @@ class Acknowledger:
         self, redis: Redis, *, gateway_id: str, partition: int, routes: Routes, recorder: Recorder, metrics: Metrics
     ) -> None:
         self._redis = redis
+        self._id = gateway_id
         self._key = keys.gateway(gateway_id)
+        self._kept_former = False
         self._partition = partition
         self._routes = routes
         self._recorder = recorder
@@ -46,9 +49,9 @@ class Acknowledger:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._write(LAST_LIFE_S)
+        await self._write(LAST_LIFE_S, ended=True)
 
-    def ack(self) -> GatewayAck:
+    def ack(self, ended: bool = False) -> GatewayAck:
         records = self._routes.records
         return GatewayAck(
             producer=self._recorder.producer,
@@ -58,6 +61,7 @@ class Acknowledger:
             revisions={model: record.revision for model, record in records.items()},
             epochs={model: record.epoch for model, record in records.items()},
             accounts=self._recorder.accounts,
+            ended=ended,
         )
 
     async def _run(self) -> None:
@@ -69,11 +73,25 @@ class Acknowledger:
                 logger.exception("the acknowledgement failed unexpectedly")
             await asyncio.sleep(INTERVAL_S)
 
-    async def _write(self, life_s: int) -> None:
+    async def _write(self, life_s: int, ended: bool = False) -> None:
         try:
-            await self._redis.set(self._key, wire.write_json(self.ack()), ex=life_s)
+            if not self._kept_former:
+                await self._keep_former()
+                self._kept_former = True
+            await self._redis.set(self._key, wire.write_json(self.ack(ended)), ex=life_s)
         except (RedisError, OSError) as error:
             logger.debug("acknowledgement not written", extra={"reason": str(error)})
+
+    async def _keep_former(self) -> None:
+        """What a killed life said last would be overwritten, and the rows it took along would never be counted."""
+        raw = await self._redis.get(self._key)
+        try:
+            former = None if raw is None else wire.read_json(raw, GatewayAck)
+        except wire.BadRecord:
+            return
+        if former is not None and former.producer != self._recorder.producer:
+            kept = wire.write_json(msgspec.structs.replace(former, ended=True))
+            await self._redis.set(keys.former_gateway(self._id, former.producer), kept, ex=LAST_LIFE_S)
 
 
 def _now() -> str:

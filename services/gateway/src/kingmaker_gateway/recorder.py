@@ -43,7 +43,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Stream:
-    """The accounts of one model's stream. encoded: rows that got a sequence number."""
+    """The accounts of one model's stream. encoded: rows that got a sequence number; written: rows Redis took."""
 
     offered: Counter
     sent: int = 0
@@ -51,6 +51,7 @@ class _Stream:
     encoded: int = 0
     seq: int = 0
     written_seq: int = 0
+    written: int = 0
     waiting: list[Run] = field(default_factory=list)
 
 
@@ -77,7 +78,7 @@ class Recorder:
 
     @property
     def accounts(self) -> dict[str, EventAccount]:
-        return {model: EventAccount(s.sent, s.dropped, s.written_seq) for model, s in self._streams.items()}
+        return {model: EventAccount(s.sent, s.dropped, s.written_seq, s.written) for model, s in self._streams.items()}
 
     def offer(self, run: Run) -> None:
         """Keep answered requests for writing, or drop and count their rows. Never waits."""
@@ -212,7 +213,9 @@ class Recorder:
                 self._told(failing=True, reason=str(result))
                 continue
             self._forget(entry)
-            self._streams[entry.model].written_seq = entry.seq
+            stream = self._streams[entry.model]
+            stream.written_seq = entry.seq
+            stream.written += entry.rows
         self._unsent.extendleft(reversed(refused))
         return not refused
 

@@ -3,7 +3,8 @@
 Every batch says how many rows its producer had offered and given up before it, so what should have
 arrived up to and with a batch is sent - dropped + count. The largest such number less what did arrive is
 lost; a batch that comes late after all takes its rows out of the loss again. A loss behind the last batch
-shows in the gateway's ack, and counts only once the stream was read to its end after that ack.
+shows in the gateway's ack, and counts only once the stream was read to its end after that ack. When a
+gateway's life is over, what it still had in its buffer is lost too: then lost = sent - dropped - stored.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ MAX_HOLES: Final = 1000
 
 @dataclass(slots=True)
 class Account:
-    """One producer on one stream, in rows. owed: what should have arrived up to the newest batch;
-    tail: what the ack says is missing behind it."""
+    """One producer on one stream, in rows. owed: what should have arrived up to the newest batch or ack;
+    tail: what an ack without `written` says is missing behind it; closed: this life is over."""
 
     last_seq: int = 0
     sent: int = 0
@@ -26,10 +27,12 @@ class Account:
     owed: int = 0
     tail: int = 0
     holes: set[int] = field(default_factory=set)
+    closed: bool = False
 
     @property
     def lost(self) -> int:
-        return max(0, self.owed - self.stored) + self.tail
+        missing = max(0, self.owed - self.stored) + self.tail
+        return max(missing, self.sent - self.dropped - self.stored) if self.closed else missing
 
     def accept(self, seq: int, sent: int, dropped: int, count: int) -> bool:
         """Enter a batch; False when it was seen before. sent, dropped: the producer's rows before the batch."""
@@ -49,14 +52,24 @@ class Account:
         self.tail = 0
         return True
 
-    def acknowledge(self, last_seq: int, sent: int, dropped: int) -> bool:
+    def acknowledge(self, last_seq: int, sent: int, dropped: int, written: int | None = None) -> bool:
         """Enter an ack; whether it was news. Call it only when everything written before the ack has been read."""
-        before = (self.sent, self.dropped, self.tail)
+        before = (self.sent, self.dropped, self.lost)
+        if sent > self.sent or dropped > self.dropped or (written or 0) > self.owed:
+            self.closed = False
         self.sent = max(self.sent, sent)
         self.dropped = max(self.dropped, dropped)
-        if last_seq > self.last_seq:
+        if written is not None:
+            self.owed = max(self.owed, written)
+            self.tail = 0
+        elif last_seq > self.last_seq:
             self.tail = max(0, self.sent - self.dropped - max(self.owed, self.stored))
-        return before != (self.sent, self.dropped, self.tail)
+        return before != (self.sent, self.dropped, self.lost)
+
+    def close(self) -> bool:
+        """The producer is gone; whether that was news. An ack after all opens the account again."""
+        was, self.closed = self.closed, True
+        return not was
 
 
 @dataclass(slots=True, frozen=True)

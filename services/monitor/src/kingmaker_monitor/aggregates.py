@@ -31,6 +31,14 @@ PAIRS: Final = ("n", "classed", "same", "scored", "labelled", "champion_only_rig
 """Positions of the array "pairs", kept with the challenger."""
 
 
+AS: Final = "as."
+
+
+def as_name(schema: str, column: str) -> str:
+    """Name of an array of the champion's rows in the bins of another profile."""
+    return f"{AS}{schema}/{column}"
+
+
 def new_rows() -> NDArray[np.int64]:
     return np.zeros(len(ROWS), np.int64)
 
@@ -40,8 +48,10 @@ class Aggregate:
     """Counts of one variant in one pane. arrays: int64 counts or float64 sums, by name.
 
     rows; latency.live, latency.shadow (log buckets); live/<column> and shadow/<column> (the profile's bins,
-    then its extras, see `binning`); score.live, score.shadow (sum, n); quality.* with losses.* (log loss,
-    Brier) and positives.*, negatives.* (score bins); pairs, pairs.difference (sum).
+    then its extras, see `binning`); score.live, score.shadow (sum, n); classes.live, classes.shadow
+    (predicted classes as the profile names them, then none); quality.* with losses.* (log loss,
+    Brier) and positives.*, negatives.* (score bins); pairs, pairs.difference (sum); as.<schema>/<column> (the
+    champion's live rows in the bins of a challenger's profile that cut that column otherwise).
     """
 
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -57,6 +67,11 @@ class Aggregate:
     def merge(self, other: "Aggregate") -> None:
         for name, values in other.arrays.items():
             self.add(name, values)
+
+    def subtract(self, other: "Aggregate") -> None:
+        """Take away what was merged before."""
+        for name, values in other.arrays.items():
+            self.add(name, -values)
 
     def get(self, name: str, size: int) -> NDArray[np.int64]:
         """An array of counts, zeros of that size when nothing was counted."""
@@ -84,7 +99,14 @@ def pack(aggregate: Aggregate) -> bytes:
 _decode: Final = msgspec.msgpack.Decoder(dict[str, tuple[str, bytes]]).decode
 
 
+class BadAggregate(ValueError):
+    """Bytes that are no aggregate."""
+
+
 def unpack(raw: bytes) -> Aggregate:
-    return Aggregate(
-        {name: np.frombuffer(data, kind).copy() for name, (kind, data) in _decode(zlib.decompress(raw)).items()}
-    )
+    """Raises BadAggregate: the bytes carry a checksum."""
+    try:
+        plain = _decode(zlib.decompress(raw))
+        return Aggregate({name: np.frombuffer(data, kind).copy() for name, (kind, data) in plain.items()})
+    except (zlib.error, msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise BadAggregate(str(error)) from None

@@ -10,8 +10,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from kingmaker_contracts.evidence import Evidence
 from kingmaker_contracts.problems import Code, Problem, body
+from kingmaker_contracts.report import ModelReport
 from kingmaker_monitor.snapshot import Board
 
 _JSON = "application/json"
@@ -48,7 +48,7 @@ def build(board: Board, metrics: Starlette) -> FastAPI:
         redoc_url=None,
     )
     schemas, components = msgspec.json.schema_components(
-        [ModelList, Evidence, ProblemBody], ref_template="#/components/schemas/{name}"
+        [ModelList, ModelReport, ProblemBody], ref_template="#/components/schemas/{name}"
     )
     listed, found, problem = ({"content": {_JSON: {"schema": schema}}} for schema in schemas)
     missing = {"description": "No such model, or nothing is planned for it yet.", **problem}
@@ -65,7 +65,7 @@ def build(board: Board, metrics: Starlette) -> FastAPI:
 
     @app.get(
         "/api/models/{model}",
-        summary="Evidence of one model",
+        summary="One model: evidence, windows, drift, segments and the health of the pipeline",
         responses={200: found, 404: missing},
         response_class=Response,
     )
@@ -77,7 +77,7 @@ def build(board: Board, metrics: Starlette) -> FastAPI:
             )
         if view.evidence is None:
             raise Problem(Code.MODEL_NOT_FOUND, f"model {model!r} has no plan yet, so there is nothing to measure")
-        return Response(view.body, media_type=_JSON)
+        return Response(msgspec.json.encode(view.report), media_type=_JSON)
 
     _answer_problems(app)
     _declare(app, components)

@@ -10,7 +10,8 @@ from kingmaker_monitor import api, metrics
 from kingmaker_monitor.errors import MonitorError
 from kingmaker_monitor.evaluate import Evaluator
 from kingmaker_monitor.ingest.discovery import Discovery
-from kingmaker_monitor.ingest.reader import Reader
+from kingmaker_monitor.ingest.ownership import Leases
+from kingmaker_monitor.ingest.reader import REDIS_ERRORS, Reader
 from kingmaker_monitor.ingest.rounds import Book
 from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.settings import Settings
@@ -30,10 +31,19 @@ async def run(settings: Settings, sock: socket.socket, store: Store) -> None:
     short, blocking = redis_client.connect(settings.redis), redis_client.connect_blocking(settings.redis)
     book = await loop.run_in_executor(executor, Book, store, Profiles(loop.time))
     board = Board()
+    leases = Leases(short, store.id, seconds=settings.lease_seconds, shard=settings.shard, shards=settings.shards)
     reader = Reader(
-        book, Discovery(short, settings.namespace), blocking, executor=executor, partitions=settings.partitions
+        book, Discovery(short, settings.namespace), leases, blocking, executor=executor, partitions=settings.partitions
     )
-    evaluator = Evaluator(book, reader, short, executor=executor, board=board, every_s=settings.evaluate_seconds)
+    evaluator = Evaluator(
+        book,
+        reader,
+        leases,
+        executor=executor,
+        board=board,
+        every_s=settings.evaluate_seconds,
+        drift_s=settings.drift_seconds,
+    )
     registry = metrics_endpoint.new_registry()
     metrics.register(registry, lambda: board.snapshot)
     endpoint = metrics_endpoint.build(registry, lambda: board.snapshot.evaluated_at > 0)
@@ -55,5 +65,7 @@ async def run(settings: Settings, sock: socket.socket, store: Store) -> None:
                 await task
         # a round in the thread is finished, not cut: it commits or rolls back as a whole
         executor.shutdown(wait=True)
+        with suppress(*REDIS_ERRORS):
+            await leases.release()
         await short.aclose()
         await blocking.aclose()

@@ -2,17 +2,23 @@
 
 Bins come from training and never move: bins cut from the live rows would hide every drift. Behind the
 profile's own bins a numeric column has three extras (missing, below the training minimum, above the
-maximum), a categorical one two (unseen, missing). "__score" is the score as one more numeric column.
+maximum), a categorical one two (new, missing). "__score" is the score as one more numeric column.
+
+Numbers are counted by sorting them and looking the edges up in them: numpy sorts float32 with vector
+instructions, which takes a third of the time that looking every number up among 200 edges takes.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.profile import CategoricalReference, NumericReference, Profile, Score
+from kingmaker_monitor.stats import layout as laying
+from kingmaker_monitor.stats.layout import Layout
 
 SCORE: Final = "__score"
 """Name of the score's array. A feature of that name would share it; publishing knows no such feature."""
@@ -22,13 +28,25 @@ GRID: Final = np.linspace(0.0, 1.0, 1001)
 
 @dataclass(slots=True, frozen=True)
 class Numeric:
-    """A numeric column. reference: shape (bins,), then missing is a slot of its own in counts."""
+    """A numeric column. reference: shape (bins,), then missing is a slot of its own in counts; mean, std: of training,
+    None when it had no number; cuts: what `count` looks up, made of the rest."""
 
     edges: NDArray[np.float64]
     reference: NDArray[np.int64]
     missing: int
     minimum: float
     maximum: float
+    mean: float | None = None
+    std: float | None = None
+    discrete: bool = False
+    cuts: NDArray[np.float32] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # live values travel as float32: the training minimum itself, rounded, is not below the minimum
+        low = _below(min(self.minimum, float(np.float32(self.minimum))))
+        high = _floor(max(self.maximum, float(np.float32(self.maximum))))
+        cuts = np.array([*map(_floor, self.edges.tolist()), low, high, np.inf], np.float32)
+        object.__setattr__(self, "cuts", cuts)
 
     @property
     def bins(self) -> int:
@@ -40,19 +58,33 @@ class Numeric:
 
     def count(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
         """Counts of shape (bins + 3,): the bins, missing, below the minimum, above the maximum."""
-        numbers = values[~np.isnan(values)].astype(np.float64)
-        counts = np.zeros(self.size, np.int64)
-        counts[: self.bins] = np.bincount(np.searchsorted(self.edges, numbers, side="left"), minlength=self.bins)
-        counts[self.bins] = len(values) - len(numbers)
-        counts[self.bins + 1] = np.count_nonzero(numbers < self.minimum)
-        counts[self.bins + 2] = np.count_nonzero(numbers > self.maximum)
+        return self.count_sorted(np.sort(values))
+
+    def count_sorted(self, ordered: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The same, of rising numbers with NaN behind them all."""
+        up_to = np.searchsorted(ordered, self.cuts, side="right")
+        bins, present = self.bins, up_to[-1]
+        counts = np.empty(self.size, np.int64)
+        counts[: bins - 1] = up_to[: bins - 1]
+        counts[bins - 1] = present
+        counts[1:bins] -= up_to[: bins - 1]
+        counts[bins] = len(ordered) - present
+        counts[bins + 1] = up_to[-3]
+        counts[bins + 2] = present - up_to[-2]
         return counts
+
+    def is_cut_like(self, other: "Column") -> bool:
+        """Whether counts of both columns may be compared bin by bin."""
+        return isinstance(other, Numeric) and np.array_equal(self.edges, other.edges)
 
 
 @dataclass(slots=True, frozen=True)
 class Categorical:
-    """A categorical column. reference: shape (categories + 1,), the last is the rarer training categories."""
+    """A categorical column. names: the codes' categories; reference: shape (categories + 1,), the last is the rarer
+    training categories. A profile that has such cannot tell them from new ones: what it does not name is
+    `other` then."""
 
+    names: tuple[str, ...]
     reference: NDArray[np.int64]
     missing: int
 
@@ -62,16 +94,26 @@ class Categorical:
 
     @property
     def size(self) -> int:
-        return self.bins + 1
+        return self.bins + 2
 
-    def count(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Counts of shape (categories + 2,): the categories, unseen, missing."""
-        codes = values[~np.isnan(values)]
+    def count(self, codes: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Counts of shape (categories + 3,): the categories, other, new, missing."""
+        present = codes[~np.isnan(codes)]
+        known = self.bins - 1
         counts = np.zeros(self.size, np.int64)
-        unseen = self.bins - 1
-        counts[: self.bins] = np.bincount(np.clip(codes, 0, unseen).astype(np.intp), minlength=self.bins)
-        counts[self.bins] = len(values) - len(codes)
+        found = np.bincount(np.clip(present, 0, known).astype(np.intp), minlength=self.bins)
+        counts[:known] = found[:known]
+        counts[known if self.reference[known] else known + 1] = found[known]
+        counts[-1] = len(codes) - len(present)
         return counts
+
+    def is_cut_like(self, other: "Column") -> bool:
+        """Whether counts of both columns may be compared slot by slot."""
+        return (
+            isinstance(other, Categorical)
+            and self.names == other.names
+            and bool(self.reference[-1]) == bool(other.reference[-1])
+        )
 
 
 Column = Numeric | Categorical
@@ -80,16 +122,55 @@ Column = Numeric | Categorical
 @dataclass(slots=True, frozen=True)
 class Binning:
     """columns: name and bins in the order of the feature block, None for a column without a reference;
-    score: its column, if the profile has one; score_meaning: the profile's; auc_edges: rising cut points."""
+    score: its column, if the profile has one; score_meaning: the profile's; auc_edges: rising cut points;
+    importance: by feature, as published; faults: where the profile contradicts itself, for people.
+    layout, score_layout: the columns that have a reference, and the score, as the statistics want them."""
 
     columns: list[tuple[str, Column | None]]
     score: Numeric | None
     score_meaning: Score | None
     auc_edges: NDArray[np.float64]
+    importance: dict[str, float] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    layout: Layout = field(init=False, compare=False)
+    score_layout: Layout | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", Layout([_laid_out(column) for _, column in self.known]))
+        score = None if self.score is None else Layout([_laid_out(self.score)])
+        object.__setattr__(self, "score_layout", score)
+
+    @property
+    def known(self) -> list[tuple[str, Column]]:
+        """Columns that have a reference."""
+        return [(name, column) for name, column in self.columns if column is not None]
 
     @property
     def width(self) -> int:
         return len(self.columns)
+
+    def column(self, name: str) -> Column | None:
+        return next((column for known, column in self.columns if known == name), None)
+
+    def count(
+        self, features: NDArray[np.float32], also: Mapping[str, list[tuple[str, Numeric]]]
+    ) -> dict[str, NDArray[np.int64]]:
+        """Counts by column of a block of shape (width, rows), sorted all at once.
+
+        also: by column, the names and bins of further counts of the same numbers.
+        """
+        numbers = [i for i, (_, column) in enumerate(self.columns) if isinstance(column, Numeric)]
+        block = features[numbers]
+        block.sort(axis=1)
+        ordered = dict(zip(numbers, block, strict=True))
+        found: dict[str, NDArray[np.int64]] = {}
+        for i, (name, column) in enumerate(self.columns):
+            if isinstance(column, Numeric):
+                found[name] = column.count_sorted(ordered[i])
+                found |= {other: bins.count_sorted(ordered[i]) for other, bins in also.get(name, ())}
+            elif column is not None:
+                found[name] = column.count(features[i])
+        return found
 
     def count_scores(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """AUC histogram of shape (auc_edges + 1,)."""
@@ -105,14 +186,25 @@ def of_profile(profile: Profile) -> Binning:
         width = math.prod(max(size, 1) for size in feature.shape[1:])
         for name in [feature.name] if width == 1 else [f"{feature.name}[{i}]" for i in range(width)]:
             column: Column | None = None
-            if reference is not None and name in reference.numeric:
+            if reference is not None and feature.kind == "numeric" and name in reference.numeric:
                 column = _numeric(reference.numeric[name])
-            elif reference is not None and name in reference.categorical:
+            elif reference is not None and feature.kind == "categorical" and name in reference.categorical:
                 column = _categorical(reference.categorical[name])
             columns.append((name, column))
     score = _numeric(reference.score) if reference is not None and reference.score is not None else None
     auc_edges = GRID if score is None else np.union1d(GRID, score.edges)
-    return Binning(columns, score, profile.score, auc_edges)
+    return Binning(columns, score, profile.score, auc_edges, dict(profile.importance), _faults(profile, columns))
+
+
+def _faults(profile: Profile, columns: list[tuple[str, Column | None]]) -> tuple[str, ...]:
+    """A profile that does not fit its model's inputs: such columns are left out, and named."""
+    if profile.reference is None:
+        return ("it has no reference: no drift against training",)
+    inputs = {name for name, _ in columns}
+    stray = sorted({*profile.reference.numeric, *profile.reference.categorical} - inputs)
+    bare = [name for name, column in columns if column is None]
+    said = [f"it describes {', '.join(stray)}, which the model does not take"] if stray else []
+    return (*said, *([f"it has no reference of its kind for {', '.join(bare)}"] if bare else []))
 
 
 def _numeric(reference: NumericReference) -> Numeric:
@@ -120,19 +212,40 @@ def _numeric(reference: NumericReference) -> Numeric:
         edges=np.asarray(reference.edges, np.float64),
         reference=np.asarray(reference.counts, np.int64),
         missing=reference.missing,
-        minimum=-np.inf if reference.minimum is None else _float32_below(reference.minimum),
-        maximum=np.inf if reference.maximum is None else _float32_above(reference.maximum),
+        minimum=-np.inf if reference.minimum is None else reference.minimum,
+        maximum=np.inf if reference.maximum is None else reference.maximum,
+        mean=reference.mean,
+        std=reference.std,
+        discrete=reference.discrete,
     )
 
 
 def _categorical(reference: CategoricalReference) -> Categorical:
-    return Categorical(np.asarray([*reference.counts, reference.other], np.int64), reference.missing)
+    counts = np.asarray([*reference.counts, reference.other], np.int64)
+    return Categorical(tuple(reference.categories), counts, reference.missing)
 
 
-def _float32_below(value: float) -> float:
-    """Live values travel as float32: the training minimum itself, rounded down, is not below the minimum."""
-    return min(value, float(np.float32(value)))
+def _laid_out(column: Column) -> laying.Column:
+    if isinstance(column, Numeric):
+        return laying.Numeric(
+            edges=column.edges,
+            reference=np.append(column.reference, [column.missing, 0, 0]),
+            minimum=column.minimum,
+            maximum=column.maximum,
+            std=np.nan if column.std is None else column.std,
+            discrete=column.discrete,
+        )
+    return laying.Categorical(np.append(column.reference, [0, column.missing]))
 
 
-def _float32_above(value: float) -> float:
-    return max(value, float(np.float32(value)))
+def _floor(value: float) -> np.float32:
+    """The largest float32 that is not above the value: for float32 x, x <= value and x <= floor say the same."""
+    with np.errstate(over="ignore"):
+        near = np.float32(value)
+    return near if float(near) <= value else np.nextafter(near, np.float32(-np.inf))
+
+
+def _below(value: float) -> np.float32:
+    """The largest float32 below the value."""
+    near = _floor(value)
+    return np.nextafter(near, np.float32(-np.inf)) if float(near) == value else near

@@ -17,3 +17,7 @@ class StateUnusable(MonitorError):
     """The state file cannot be created, opened or written."""
 
     exit_code = 3
+
+
+class Superseded(Exception):
+    """Another monitor counts this model now: what was read is not written. Nothing stops."""

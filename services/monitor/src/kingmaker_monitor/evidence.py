@@ -5,14 +5,17 @@ while a variant has seen nothing else; drift and quality count live rows and cop
 are the same clients' requests; quality leaves out override, fallback and ineligible rows.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.evidence import (
     Agreement,
     Events,
     Evidence,
-    FeatureDrift,
     Feedback,
     Latency,
     LiveQuality,
@@ -30,61 +33,81 @@ from kingmaker_monitor.stats import latency, quality
 def of_model(state: ModelState, plan: Plan, profiles: Profiles, as_of: str) -> Evidence:
     """Evidence of the planned rollout. as_of: RFC 3339."""
     namespace, name = keys.split_model_id(state.name)
-    totals = {variant.name: _of_variant(state, plan, variant) for variant in plan.variants}
-    variants = {}
-    for variant in plan.variants:
-        everything, profiled, schema = totals[variant.name]
-        variants[variant.name] = _variant(variant, everything, profiled, profiles.get(schema))
+    index = ArmIndex(state)
+    totals = {variant.name: index.sums(state.totals, variant, plan.rollout_id) for variant in plan.variants}
     return Evidence(
         namespace=namespace,
         name=name,
         rollout_id=plan.rollout_id,
         as_of=as_of,
-        variants=variants,
+        variants={variant.name: _variant(variant, totals[variant.name], profiles) for variant in plan.variants},
         agreement={
-            variant.name: _agreement(totals[variant.name][1])
+            variant.name: _agreement(totals[variant.name].profiled)
             for variant in plan.variants
-            if variant.role == "challenger" and "pairs" in totals[variant.name][1].arrays
+            if variant.role == "challenger" and "pairs" in totals[variant.name].profiled.arrays
         },
         events=_events(state),
         feedback=_feedback(state),
     )
 
 
-def _of_variant(state: ModelState, plan: Plan, variant: PlannedVariant) -> tuple[Aggregate, Aggregate, str]:
-    """Everything of a variant; the part counted with the planned profile (or, failing that, with the profile most
-    rows came with); and that profile's sha256. Histograms of two profiles have different bins and never add up."""
-    everything = Aggregate()
-    by_schema: dict[str, Aggregate] = {}
-    for arm, number in state.arms.items():
-        total = state.totals.get(number)
-        if total is None or not _belongs(arm, plan, variant):
-            continue
-        for name in ("rows", "latency.live", "latency.shadow"):
-            if name in total.arrays:
-                everything.add(name, total.arrays[name])
-        if arm.version:
-            by_schema.setdefault(arm.schema, Aggregate()).merge(total)
-    best = max(
-        by_schema,
-        key=lambda schema: (schema == variant.profile, by_schema[schema].rows("answered")),
-        default=variant.profile or "",
-    )
-    return everything, by_schema.get(best, Aggregate()), best
+@dataclass(slots=True, frozen=True)
+class Sums:
+    """Everything of a variant in one window; the part counted with the planned profile (or, failing that, with the
+    profile most rows came with); that profile's sha256. Histograms of two profiles have
+    different bins and never add up."""
+
+    everything: Aggregate
+    profiled: Aggregate
+    schema: str
 
 
-def _belongs(arm: Arm, plan: Plan, variant: PlannedVariant) -> bool:
-    is_same = arm.rollout == plan.rollout_id and arm.variant == variant.name
-    return is_same and arm.version in (variant.version, "")
+class ArmIndex:
+    """The arms of a model by variant and segment."""
+
+    def __init__(self, state: ModelState) -> None:
+        self._arms: dict[tuple[str, str], list[tuple[Arm, int]]] = {}
+        for arm, number in state.arms.items():
+            self._arms.setdefault((arm.variant, arm.segment), []).append((arm, number))
+
+    @property
+    def segments(self) -> list[str]:
+        return sorted({segment for _, segment in self._arms if segment})
+
+    def sums(
+        self, counted: Mapping[int, Aggregate], variant: PlannedVariant, rollout: str | None, segment: str = ""
+    ) -> Sums:
+        """counted: by arm; rollout: only rows of this one, None for all: an hour is an hour whatever was rolled out."""
+        everything = Aggregate()
+        by_schema: dict[str, Aggregate] = {}
+        for arm, number in self._arms.get((variant.name, segment), ()):
+            total = counted.get(number)
+            if total is None or rollout not in (None, arm.rollout) or arm.version not in (variant.version, ""):
+                continue
+            for name in ("rows", "latency.live", "latency.shadow"):
+                if name in total.arrays:
+                    everything.add(name, total.arrays[name])
+            if arm.version:
+                by_schema.setdefault(arm.schema, Aggregate()).merge(total)
+        best = max(
+            by_schema,
+            key=lambda schema: (schema == variant.profile, by_schema[schema].rows("answered")),
+            default=variant.profile or "",
+        )
+        return Sums(everything, by_schema.get(best, Aggregate()), best)
+
+    def all_rows(self, counted: Mapping[int, Aggregate], variant: PlannedVariant, rollout: str) -> dict[str, Aggregate]:
+        """What a variant answered, by the profile it came with."""
+        found: dict[str, Aggregate] = {}
+        for arm, number in self._arms.get((variant.name, ""), ()):
+            total = counted.get(number)
+            if total is not None and arm.version == variant.version and arm.rollout == rollout:
+                found.setdefault(arm.schema, Aggregate()).merge(total)
+        return found
 
 
-def _variant(
-    variant: PlannedVariant, everything: Aggregate, profiled: Aggregate, binning: Binning | None
-) -> VariantEvidence:
-    times = everything.get("latency.live", latency.BUCKETS)
-    if not times.any():
-        times = everything.get("latency.shadow", latency.BUCKETS)
-    scores = profiled.sums("score.live", 2) + profiled.sums("score.shadow", 2)
+def _variant(variant: PlannedVariant, sums: Sums, profiles: Profiles) -> VariantEvidence:
+    everything, profiled, binning = sums.everything, sums.profiled, profiles.get(sums.schema)
     return VariantEvidence(
         role=variant.role,
         version=variant.version,
@@ -95,32 +118,44 @@ def _variant(
         ineligible=everything.rows("ineligible"),
         shadowed=everything.rows("shadowed"),
         shadow_errors=everything.rows("shadow_errors"),
-        latency=Latency(*(latency.quantile_ms(times, q) for q in (0.5, 0.95, 0.99))),
-        quality=_quality(profiled, binning),
-        drift=_drift(profiled, binning),
-        score_drift=_score_drift(profiled, binning),
-        mean_score=quality.mean(float(scores[0]), int(scores[1])),
+        latency=latency_of(everything),
+        quality=quality_of(profiled, binning),
+        drift={} if binning is None else drift.of_features(binning, features_block(profiled, binning)),
+        score_drift=drift.NO_DATA if binning is None else drift.of_score(binning, score_block(profiled, binning)),
+        mean_score=mean_score(profiled),
     )
 
 
-def _both(aggregate: Aggregate, column: str, size: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def latency_of(everything: Aggregate) -> Latency:
+    """Of live answers, or of the copies while there are no others."""
+    times = everything.get("latency.live", latency.BUCKETS)
+    if not times.any():
+        times = everything.get("latency.shadow", latency.BUCKETS)
+    return Latency(*(latency.quantile_ms(times, q) for q in (0.5, 0.95, 0.99)))
+
+
+def mean_score(profiled: Aggregate) -> float | None:
+    total, n = (profiled.sums("score.live", 2) + profiled.sums("score.shadow", 2)).tolist()
+    return quality.mean(total, int(n))
+
+
+def both(aggregate: Aggregate, column: str, size: int) -> NDArray[np.int64]:
+    """Live rows and copies of a column: both are the same clients' requests."""
     return aggregate.get(f"live/{column}", size) + aggregate.get(f"shadow/{column}", size)
 
 
-def _drift(aggregate: Aggregate, binning: Binning | None) -> dict[str, FeatureDrift]:
-    if binning is None:
-        return {}
-    counts = {name: _both(aggregate, name, column.size) for name, column in binning.columns if column is not None}
-    return drift.of_columns(binning.columns, counts)
+def features_block(aggregate: Aggregate, binning: Binning) -> NDArray[np.int64]:
+    """Shape as binning.layout says."""
+    return binning.layout.block([both(aggregate, name, column.size) for name, column in binning.known])
 
 
-def _score_drift(aggregate: Aggregate, binning: Binning | None) -> FeatureDrift:
-    if binning is None or binning.score is None:
-        return drift.NO_DATA
-    return drift.of_column(binning.score, _both(aggregate, SCORE, binning.score.size))
+def score_block(aggregate: Aggregate, binning: Binning) -> NDArray[np.int64] | None:
+    if binning.score is None or binning.score_layout is None:
+        return None
+    return binning.score_layout.block([both(aggregate, SCORE, binning.score.size)])
 
 
-def _quality(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:
+def quality_of(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:
     size = len(QUALITY)
     counts = aggregate.get("quality.live", size) + aggregate.get("quality.shadow", size)
     count = dict(zip(QUALITY, counts.tolist(), strict=True))

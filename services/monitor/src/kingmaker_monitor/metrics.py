@@ -14,10 +14,14 @@ from prometheus_client.registry import Collector
 
 from kingmaker_contracts.evidence import Evidence, VariantEvidence
 from kingmaker_contracts.labels import FEATURE, MODEL, VARIANT
+from kingmaker_contracts.report import Pipeline
 from kingmaker_monitor.snapshot import ModelView, Snapshot
 
 _PREFIX: Final = "kingmaker_monitor_"
 _OUTCOME: Final = "outcome"
+_STREAM: Final = "stream"
+_WINDOW: Final = "window"
+_AGAINST: Final = "against"
 
 _COUNTS: Final[dict[str, tuple[str, Callable[[VariantEvidence], int]]]] = {
     "requests": ("Rows a variant answered live.", lambda v: v.answered),
@@ -70,6 +74,7 @@ class EvidenceCollector(Collector):
             "Evaluations or writes of evidence that failed.",
             snapshot.evidence_failures,
         )
+        yield CounterMetricFamily(f"{_PREFIX}clock_jumps", "Jumps of this machine's clock.", snapshot.clock_jumps)
         planned = {name: view.evidence for name, view in snapshot.models.items() if view.evidence is not None}
         yield from _of_variants(planned)
         yield from _of_columns(planned)
@@ -155,6 +160,55 @@ def _of_views(models: dict[str, ModelView]) -> Iterator[Metric]:
         unusable.add_metric([model], view.unusable)
         unlabelled.add_metric([model], view.unlabelled)
     yield from (age, unusable, unlabelled)
+    yield from _of_health({name: view.pipeline for name, view in models.items() if view.pipeline is not None})
+    yield from _of_windows(models)
+
+
+def _of_health(models: dict[str, Pipeline]) -> Iterator[Metric]:
+    """Where the streams stand, and what could not be counted as it should."""
+    labels = [MODEL, _STREAM]
+    waiting = GaugeMetricFamily(f"{_PREFIX}entries_waiting", "Stream entries that are not read yet.", labels=labels)
+    behind = GaugeMetricFamily(
+        f"{_PREFIX}stream_lag_seconds", "How much older the last entry read is than the newest.", labels=labels
+    )
+    trimmed = CounterMetricFamily(
+        f"{_PREFIX}entries_trimmed", "Entries that left their stream before they were read.", labels=labels
+    )
+    misdated = CounterMetricFamily(
+        f"{_PREFIX}events_misdated", "Rows whose time no window holds; counted for the rollout.", labels=[MODEL]
+    )
+    unprofiled = GaugeMetricFamily(
+        f"{_PREFIX}events_unprofiled", "Rows of this rollout that no profile describes.", labels=[MODEL]
+    )
+    for model, found in models.items():
+        for kind, lost in (("events", found.trimmed_events), ("feedback", found.trimmed_feedback)):
+            streams = [stream for stream in found.streams if f":{kind}:" in stream.key]
+            waiting.add_metric([model, kind], sum(stream.waiting for stream in streams))
+            behind.add_metric([model, kind], max((stream.behind_seconds for stream in streams), default=0.0))
+            trimmed.add_metric([model, kind], lost)
+        misdated.add_metric([model], found.misdated)
+        unprofiled.add_metric([model], sum(profile.unprofiled for profile in found.profiles.values()))
+    yield from (waiting, behind, trimmed, misdated, unprofiled)
+
+
+def _of_windows(models: dict[str, ModelView]) -> Iterator[Metric]:
+    """Drift of whole variants, by window and reference. Columns are in the API: their number is the user's."""
+    labels = [MODEL, VARIANT, _WINDOW, _AGAINST]
+    share = GaugeMetricFamily(
+        f"{_PREFIX}features_drifted_ratio", "Share of judged features that drifted.", labels=labels
+    )
+    headline = GaugeMetricFamily(
+        f"{_PREFIX}drift_headline", "Corrected PSI averaged by importance, nats.", labels=labels
+    )
+    rows = GaugeMetricFamily(f"{_PREFIX}window_rows", "Rows in the window.", labels=[MODEL, VARIANT, _WINDOW])
+    for model, view in models.items():
+        for variant, windows in (view.report.windows if view.report is not None else {}).items():
+            for window, found in windows.items():
+                rows.add_metric([model, variant, window], found.answered + found.shadowed)
+                for against, table in found.drift.items():
+                    _add(share, [model, variant, window, against], table.drifted_share)
+                    _add(headline, [model, variant, window, against], table.headline)
+    yield from (share, headline, rows)
 
 
 def _variants(models: dict[str, Evidence]) -> Iterator[tuple[str, str, VariantEvidence]]:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, RedisDsn, field_validator
+from pydantic import Field, RedisDsn, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kingmaker_servicekit.logs import LogFormat
@@ -27,8 +27,16 @@ class Settings(BaseSettings):
     """SQLite file that holds offsets, aggregates, pending predictions and labels. One monitor at a time."""
     evaluate_seconds: float = Field(default=1.0, ge=0.05, le=30)
     """How often evidence is computed. Costs a few milliseconds a model."""
+    drift_seconds: float = Field(default=5.0, ge=0.05, le=600)
+    """How often windows and segments are looked at. Costs tens of milliseconds a model."""
     partitions: int = Field(default=1, ge=1, le=256)
     """Event streams of each model that are read: partitions 0 to this less one."""
+    lease_seconds: float = Field(default=10.0, ge=2, le=300)
+    """How long a model stays ours when this monitor falls silent. Another one that waits for it takes over then."""
+    shards: int = Field(default=1, ge=1, le=1000)
+    """Monitors that share the models of a namespace by the hash of their names, each with a state file of its own."""
+    shard: int = Field(default=0, ge=0)
+    """Which of them this is, from 0."""
     log_level: str = "INFO"
     log_format: LogFormat = "json"
     drain_seconds: float = Field(default=5.0, ge=0, le=300)
@@ -40,6 +48,12 @@ class Settings(BaseSettings):
         if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
             raise ValueError(f"{value!r} is not DEBUG, INFO, WARNING, ERROR or CRITICAL")
         return value.upper()
+
+    @model_validator(mode="after")
+    def _one_of_the_shards(self) -> "Settings":
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} is not one of {self.shards}, they count from 0")
+        return self
 
     @property
     def redis(self) -> str:

@@ -7,17 +7,21 @@ from kingmaker_contracts.labels import Role
 from kingmaker_contracts.plan import Plan
 from kingmaker_monitor.accounts import Account
 from kingmaker_monitor.aggregates import Aggregate
+from kingmaker_monitor.positions import Position
+from kingmaker_monitor.windows import Sliding, Window, new_windows
 
 
 class Arm(NamedTuple):
     """One variant of one rollout, as events name it. version and schema are "" where an event only says that
-    the split meant this variant; role: what it was then, "" likewise."""
+    the split meant this variant; role: what it was then, "" likewise; segment: "" for all rows, else
+    `feature=value`: the rows of one segment are counted again under an arm of their own."""
 
     rollout: str
     variant: str
     version: str
     schema: str
     role: Role | str
+    segment: str = ""
 
 
 class Producer(NamedTuple):
@@ -32,7 +36,9 @@ class Tally:
     """Counts of one model that belong to no variant. See `kingmaker_contracts.evidence` for most.
 
     unusable: joined labels that are none of the model's classes; unlabelled: predictions whose time was up
-    before a label came; late_ms: age of the newest event when it was read, -1 before the first.
+    before a label came; late_ms: age of the newest event when it was read, -1 before the first; misdated: rows whose
+    time no window holds; trimmed_events, trimmed_feedback: entries that were trimmed before they were read;
+    replaced: streams that were read again from their beginning; damaged_panes: panes that could not be read back.
     """
 
     duplicates: int = 0
@@ -48,6 +54,11 @@ class Tally:
     unusable: int = 0
     unlabelled: int = 0
     late_ms: int = -1
+    misdated: int = 0
+    trimmed_events: int = 0
+    trimmed_feedback: int = 0
+    replaced: int = 0
+    damaged_panes: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return {one.name: getattr(self, one.name) for one in fields(self)}
@@ -55,21 +66,25 @@ class Tally:
 
 @dataclass(slots=True)
 class ModelState:
-    """number: the key of the model in the store; arms: their numbers; totals: by arm, since its rollout began;
-    offsets: last entry read, by stream key; version: rises with every change."""
+    """number: the key of the model in the store; token: of the lease it is counted under; arms: their numbers;
+    totals: by arm, since its rollout began, of the planned rollout; windows: the same over sliding times;
+    positions: how far each stream was read, by its key; version: rises with every change."""
 
     number: int
     name: str
     plan: Plan | None = None
+    token: int = 0
     arms: dict[Arm, int] = field(default_factory=dict)
     totals: dict[int, Aggregate] = field(default_factory=dict)
+    windows: dict[Sliding, Window] = field(default_factory=new_windows)
     accounts: dict[Producer, Account] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
-    offsets: dict[str, bytes] = field(default_factory=dict)
+    positions: dict[str, Position] = field(default_factory=dict)
     version: int = 0
 
-    def arm(self, number: int) -> Arm:
-        return next(arm for arm, found in self.arms.items() if found == number)
+    def is_current(self, arm: Arm) -> bool:
+        """Whether an arm belongs to the planned rollout, whose totals are kept in memory. Without a plan all do."""
+        return self.plan is None or arm.rollout == self.plan.rollout_id
 
     @property
     def has_shadows(self) -> bool:

@@ -1,69 +1,67 @@
-"""One SQLite file: offsets, producers, aggregates, pending predictions and labels, committed together.
+"""What lies in the state file: offsets, producers, aggregates, pending predictions and labels, committed together.
 
 A round of reading is one transaction, so a monitor killed at any point neither loses nor counts twice: what
 was not committed is read again from the offset that was. WAL with synchronous=NORMAL: a power cut may undo
-the newest commits, and the stream still has them. A damaged file is set aside and the streams are read
-from their beginning, which restores everything they still hold.
+the newest commits, and the stream still has them.
 """
 
-import fcntl
 import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.wire import BadRecord, read_json, write_json
+from kingmaker_monitor import state_file
 from kingmaker_monitor.accounts import Account
-from kingmaker_monitor.aggregates import Aggregate, pack, unpack
-from kingmaker_monitor.errors import StateLocked, StateUnusable
+from kingmaker_monitor.aggregates import Aggregate, BadAggregate, pack, unpack
+from kingmaker_monitor.errors import StateUnusable, Superseded
+from kingmaker_monitor.positions import Position
 from kingmaker_monitor.state import Arm, ModelState, Producer, Tally
-from kingmaker_monitor.windows import TOTAL
+from kingmaker_monitor.state_file import Damaged
+from kingmaker_monitor.windows import TOTAL, Window, new_windows
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE models(number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, plan BLOB, tally BLOB NOT NULL);
-CREATE TABLE offsets(model INTEGER, stream TEXT, last BLOB NOT NULL, PRIMARY KEY(model, stream)) WITHOUT ROWID;
-CREATE TABLE producers(model INTEGER, partition INTEGER, producer TEXT, account BLOB NOT NULL,
-    PRIMARY KEY(model, partition, producer)) WITHOUT ROWID;
-CREATE TABLE profiles(sha256 TEXT PRIMARY KEY, raw BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE arms(arm INTEGER PRIMARY KEY, model INTEGER, rollout TEXT, variant TEXT, version TEXT, schema TEXT,
-    role TEXT, UNIQUE(model, rollout, variant, version, schema, role));
-CREATE TABLE aggregates(arm INTEGER, pane INTEGER, raw BLOB NOT NULL, PRIMARY KEY(arm, pane)) WITHOUT ROWID;
-CREATE TABLE predictions(number INTEGER PRIMARY KEY, model INTEGER, id BLOB, row INTEGER, arm INTEGER,
-    kind INTEGER, score REAL, code INTEGER, at INTEGER, labelled INTEGER NOT NULL DEFAULT 0);
-CREATE UNIQUE INDEX prediction_names ON predictions(model, id, row, arm);
-CREATE TABLE labels(model INTEGER, id BLOB, row INTEGER, source TEXT, label TEXT, observed INTEGER,
-    arrived INTEGER, parked INTEGER, PRIMARY KEY(model, id, row, source)) WITHOUT ROWID;
-CREATE INDEX parked_labels ON labels(arrived) WHERE parked = 1;
-"""
-
 
 class Store:
-    """The open state file. Everything but `open` runs in one thread."""
+    """The open state file. Everything but `open` runs in one thread. id: made with the file."""
 
     def __init__(self, connection: sqlite3.Connection, lock: int) -> None:
         self.sql = connection
         self._lock = lock
+        self.id: str = connection.execute("SELECT value FROM about WHERE name = 'id'").fetchone()[0]
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open or make the file. Raises StateLocked, StateUnusable."""
-        lock = _take_lock(path)
+        """Open or make the file, and read it once. Raises StateLocked, StateUnusable."""
+        lock = state_file.take_lock(path)
         try:
-            return cls(_connect(path), lock)
-        except _Damaged as damage:
-            _set_aside(path, str(damage))
-            return cls(_connect(path), lock)
-        except sqlite3.OperationalError as error:
+            try:
+                return cls._checked(path, lock)
+            except Damaged as damage:
+                said = state_file.set_aside(path, str(damage))
+                connection = state_file.connect(path)
+                state_file.remember(connection, said)
+                return cls(connection, lock)
+        except (sqlite3.Error, OSError, Damaged) as error:
+            os.close(lock)
             raise StateUnusable(f"state file {path} cannot be used: {error}") from None
+
+    @classmethod
+    def _checked(cls, path: Path, lock: int) -> "Store":
+        """SQLite has no checksums: a page that was overwritten may still look like one, and shows when it is read."""
+        store = cls(state_file.connect(path), lock)
+        try:
+            store.load()
+        except (msgspec.MsgspecError, BadAggregate, LookupError, TypeError, sqlite3.DatabaseError) as error:
+            store.sql.close()
+            raise Damaged(f"what it holds cannot be read: {error}") from None
+        return store
 
     def close(self) -> None:
         """Give up the file and its lock. Again does nothing."""
@@ -84,33 +82,88 @@ class Store:
         self.sql.execute("COMMIT")
 
     def load(self) -> dict[str, ModelState]:
-        """Every model, by `namespace/name`."""
+        """Every model, by `namespace/name`. Windows are empty until they are first slid."""
         models: dict[int, ModelState] = {}
-        for number, name, plan, tally in self.sql.execute("SELECT number, name, plan, tally FROM models"):
-            models[number] = ModelState(number, name, plan=_plan(plan), tally=msgspec.msgpack.decode(tally, type=Tally))
-        for model, stream, last in self.sql.execute("SELECT model, stream, last FROM offsets"):
-            models[model].offsets[stream] = last
+        for number, name, plan, tally, token in self.sql.execute("SELECT number, name, plan, tally, token FROM models"):
+            read = msgspec.msgpack.decode(tally, type=Tally)
+            models[number] = ModelState(number, name, plan=_plan(plan), token=token, tally=read)
+        for model, stream, last, read_so_far in self.sql.execute("SELECT model, stream, last, read FROM offsets"):
+            models[model].positions[stream] = Position(last, read_so_far)
         for model, partition, producer, raw in self.sql.execute("SELECT * FROM producers"):
             models[model].accounts[Producer(partition, producer)] = msgspec.msgpack.decode(raw, type=Account)
-        owner = {}
         for arm, model, *key in self.sql.execute("SELECT * FROM arms"):
             models[model].arms[Arm(*key)] = arm
-            owner[arm] = model
-        for arm, raw in self.sql.execute("SELECT arm, raw FROM aggregates WHERE pane = ?", (TOTAL,)):
-            models[owner[arm]].totals[arm] = unpack(raw)
+        for state in models.values():
+            self.load_totals(state)
         return {state.name: state for state in models.values()}
+
+    def load_totals(self, state: ModelState) -> None:
+        """Into memory the totals of the planned rollout, and no others. Raises BadAggregate."""
+        wanted = {number for arm, number in state.arms.items() if state.is_current(arm)}
+        state.totals = {arm: total for arm, total in state.totals.items() if arm in wanted}
+        for arm in sorted(wanted - set(state.totals)):
+            found = self.sql.execute("SELECT raw FROM aggregates WHERE arm = ? AND pane = ?", (arm, TOTAL)).fetchone()
+            if found is not None:
+                state.totals[arm] = unpack(found[0])
+
+    def slide(self, state: ModelState, now_ms: int) -> None:
+        """Move the windows to now: panes that left are subtracted, panes that a clock set back brings in are added."""
+        damaged = state.tally.damaged_panes
+        for window in state.windows.values():
+            self._slide(state, window, window.at(now_ms))
+        if state.tally.damaged_panes != damaged:  # its counts may be in the sums already: sum anew without it
+            self.slide(state, now_ms)
+
+    def _slide(self, state: ModelState, window: Window, to: tuple[int, int]) -> None:
+        was, (window.first, window.end) = (window.first, window.end), to
+        for first, end in _less(to, was):
+            for arm, pane in self._panes(state, first, end):
+                window.sums.setdefault(arm, Aggregate()).merge(pane)
+        for first, end in _less(was, to):
+            for arm, pane in self._panes(state, first, end):
+                window.subtract(arm, pane)
+
+    def _panes(self, state: ModelState, first: int, end: int) -> Iterator[tuple[int, Aggregate]]:
+        """Panes from `first` up to and without `end` that can be read."""
+        found = self.sql.execute(
+            "SELECT arm, pane, raw FROM aggregates WHERE pane >= ? AND pane < ? AND arm IN"
+            " (SELECT arm FROM arms WHERE model = ?)",
+            (first, end, state.number),
+        ).fetchall()
+        for arm, pane, raw in found:
+            try:
+                yield arm, unpack(raw)
+            except BadAggregate as error:
+                self._drop_pane(state, arm, pane, error)
 
     def new_model(self, name: str) -> ModelState:
         tally = msgspec.msgpack.encode(Tally())
         cursor = self.sql.execute("INSERT INTO models(name, tally) VALUES(?, ?)", (name, tally))
         return ModelState(int(cursor.lastrowid or 0), name)
 
+    def take_over(self, state: ModelState, token: int) -> None:
+        """Count under this token from now on. Raises Superseded when a higher one was here."""
+        self.check_token(state)
+        if token < state.token:
+            raise Superseded(f"{state.name}: the file knows token {state.token}, ours is {token}")
+        if token > state.token:
+            self.sql.execute("UPDATE models SET token = ? WHERE number = ?", (token, state.number))
+            state.token = token
+
+    def check_token(self, state: ModelState) -> None:
+        """In a transaction: that nobody with a newer lease has written here meanwhile. Raises Superseded."""
+        (token,) = self.sql.execute("SELECT token FROM models WHERE number = ?", (state.number,)).fetchone()
+        if token > state.token:
+            raise Superseded(
+                f"{state.name}: another monitor with token {token} writes this file, ours is {state.token}"
+            )
+
     def arm_number(self, state: ModelState, arm: Arm) -> int:
         """The number of an arm, a new one when it was never seen."""
         number = state.arms.get(arm)
         if number is None:
             cursor = self.sql.execute(
-                "INSERT INTO arms(model, rollout, variant, version, schema, role) VALUES(?, ?, ?, ?, ?, ?)",
+                "INSERT INTO arms(model, rollout, variant, version, schema, role, segment) VALUES(?, ?, ?, ?, ?, ?, ?)",
                 (state.number, *arm),
             )
             number = state.arms[arm] = int(cursor.lastrowid or 0)
@@ -121,12 +174,12 @@ class Store:
         self.sql.execute("UPDATE models SET plan = ? WHERE number = ?", (raw, state.number))
 
     def save_progress(self, state: ModelState, producers: Iterable[Producer]) -> None:
-        """Tally, offsets, and the accounts that changed."""
+        """Tally, positions, and the accounts that changed."""
         tally = msgspec.msgpack.encode(state.tally)
         self.sql.execute("UPDATE models SET tally = ? WHERE number = ?", (tally, state.number))
         self.sql.executemany(
-            "INSERT OR REPLACE INTO offsets VALUES(?, ?, ?)",
-            [(state.number, stream, last) for stream, last in state.offsets.items()],
+            "INSERT OR REPLACE INTO offsets VALUES(?, ?, ?, ?)",
+            [(state.number, stream, at.offset, at.read) for stream, at in state.positions.items()],
         )
         self.sql.executemany(
             "INSERT OR REPLACE INTO producers VALUES(?, ?, ?, ?)",
@@ -136,9 +189,23 @@ class Store:
     def save_aggregate(self, arm: int, pane: int, aggregate: Aggregate) -> None:
         self.sql.execute("INSERT OR REPLACE INTO aggregates VALUES(?, ?, ?)", (arm, pane, pack(aggregate)))
 
-    def aggregate(self, arm: int, pane: int) -> Aggregate:
+    def aggregate(self, state: ModelState, arm: int, pane: int) -> Aggregate:
+        """A pane, empty when there is none or what is there cannot be read, which is counted."""
         found = self.sql.execute("SELECT raw FROM aggregates WHERE arm = ? AND pane = ?", (arm, pane)).fetchone()
-        return Aggregate() if found is None else unpack(found[0])
+        try:
+            return Aggregate() if found is None else unpack(found[0])
+        except BadAggregate as error:
+            self._drop_pane(state, arm, pane, error)
+            return Aggregate()
+
+    def _drop_pane(self, state: ModelState, arm: int, pane: int, error: BadAggregate) -> None:
+        self.sql.execute("DELETE FROM aggregates WHERE arm = ? AND pane = ?", (arm, pane))
+        state.tally.damaged_panes += 1
+        state.windows = new_windows()
+        logger.error(
+            "a pane cannot be read back, its counts are gone from the windows; totals are kept apart and whole",
+            extra={"model": state.name, "pane": pane, "error": str(error)},
+        )
 
     def save_profile(self, sha256: str, raw: bytes) -> None:
         self.sql.execute("INSERT OR REPLACE INTO profiles VALUES(?, ?)", (sha256, raw))
@@ -146,66 +213,15 @@ class Store:
     def profiles(self) -> list[tuple[str, bytes]]:
         return list(self.sql.execute("SELECT sha256, raw FROM profiles"))
 
-
-class _Damaged(Exception):
-    pass
-
-
-def _take_lock(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateUnusable(f"state file {path} cannot be used: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise StateLocked(f"state file {path} is in use by another monitor; give this one a file of its own") from None
-    return lock
+    def mishaps(self) -> list[tuple[int, str]]:
+        """What happened to this file, oldest first: unix milliseconds, and words for people."""
+        return list(self.sql.execute("SELECT at, what FROM mishaps ORDER BY at DESC LIMIT 10"))[::-1]
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -65536")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version != VERSION:
-            raise _Damaged(f"layout {version}, expected {VERSION}")
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise _Damaged(verdict)
-    except sqlite3.OperationalError:
-        connection.close()
-        raise
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _Damaged(str(error)) from None
-    except _Damaged:
-        connection.close()
-        raise
-    return connection
-
-
-def _set_aside(path: Path, reason: str) -> None:
-    number = 1
-    while Path(f"{path}.damaged-{number}").exists():
-        number += 1
-    aside = Path(f"{path}.damaged-{number}")
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        companion = Path(f"{path}{suffix}")
-        if companion.exists():
-            companion.rename(f"{aside}{suffix}")
-    logger.error(
-        "state file damaged, set aside; counts, pending predictions and labels older than the streams are lost, "
-        "everything the streams still hold is read again",
-        extra={"state_file": str(path), "set_aside_as": str(aside), "reason": reason},
-    )
+def _less(one: tuple[int, int], other: tuple[int, int]) -> list[tuple[int, int]]:
+    """What of a span lies outside another, as spans."""
+    before, behind = (one[0], min(one[1], other[0])), (max(one[0], other[1]), one[1])
+    return [span for span in dict.fromkeys((before, behind)) if span[0] < span[1]]
 
 
 def _plan(raw: bytes | None) -> Plan | None:

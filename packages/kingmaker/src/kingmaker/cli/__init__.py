@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from kingmaker.cli.drift import drift
 from kingmaker.cli.failures import Failure
 from kingmaker.cli.get import get
 from kingmaker.cli.place import Defaults
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(get)
+app.command()(drift)
 app.command("set-weight")(set_weight)
 app.command()(publish)
 

@@ -169,7 +169,8 @@ def acknowledged(routing: RoutingRecord, redis: RedisView, now: datetime) -> tup
     return len(from_live), sum((g.epoch, g.revision) < routing.order for g in from_live)
 
 
-def plan_of(routing: RoutingRecord) -> Plan:
+def plan_of(routing: RoutingRecord, segments: list[str]) -> Plan:
+    """segments: spec.segments, which changes nothing about traffic and so is no part of the record."""
     return Plan(
         namespace=routing.namespace,
         name=routing.name,
@@ -177,6 +178,7 @@ def plan_of(routing: RoutingRecord) -> Plan:
         epoch=routing.epoch,
         rollout_id=routing.rollout_id,
         variants=[PlannedVariant(v.name, v.role, v.version, v.profile) for v in routing.variants],
+        segments=segments,
     )
 
 

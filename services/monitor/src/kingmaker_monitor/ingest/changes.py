@@ -1,4 +1,4 @@
-"""What one round adds to the aggregates, collected before it is merged into totals and panes."""
+"""What one round adds to the aggregates, collected before it is merged into totals, windows and panes."""
 
 from kingmaker_monitor.aggregates import Aggregate
 from kingmaker_monitor.state import ModelState
@@ -17,14 +17,24 @@ class Changes:
         return self._added.setdefault((arm, pane), Aggregate())
 
     def save(self, state: ModelState, store: Store, now_ms: int) -> None:
-        """Merge into totals, which stay in memory, and into panes, which live in the store alone."""
-        touched: set[int] = set()
-        for (arm, pane), added in self._added.items():
-            state.totals.setdefault(arm, Aggregate()).merge(added)
-            touched.add(arm)
+        """Merge into totals and windows, which stay in memory, and into panes, which lie in the store alone.
+
+        What no window can hold (see `windows.is_kept`) goes into the total and nowhere else.
+        """
+        arms = {number: arm for arm, number in state.arms.items()}
+        for (number, pane), added in self._added.items():
+            total = self._total(state, store, number, is_current=state.is_current(arms[number]))
+            total.merge(added)
+            store.save_aggregate(number, TOTAL, total)
             if is_kept(pane, now_ms):
-                kept = store.aggregate(arm, pane)
+                kept = store.aggregate(state, number, pane)
                 kept.merge(added)
-                store.save_aggregate(arm, pane, kept)
-        for arm in touched:
-            store.save_aggregate(arm, TOTAL, state.totals[arm])
+                store.save_aggregate(number, pane, kept)
+                for window in state.windows.values():
+                    window.add(number, pane, added)
+
+    @staticmethod
+    def _total(state: ModelState, store: Store, arm: int, *, is_current: bool) -> Aggregate:
+        if not is_current:
+            return store.aggregate(state, arm, TOTAL)
+        return state.totals.setdefault(arm, Aggregate())

@@ -28,20 +28,25 @@ class Stream:
 @dataclass(slots=True, frozen=True)
 class Read:
     """What one read of one stream gave. entries: (entry id, fields), oldest first; acks: by producer, known before
-    this read began and to be applied because it reached the end of the stream."""
+    this read began and to be applied because it reached the end of the stream; ended: producers whose life is over,
+    likewise."""
 
     stream: Stream
     entries: list[tuple[bytes, dict[bytes, bytes]]]
     acks: dict[str, EventAccount] = field(default_factory=dict)
+    ended: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
 class Decoded:
-    """A read, decoded. last: id of its last entry, None when there was none; malformed: entries given up."""
+    """A read, decoded. last: id of its last entry, None when there was none; entries: how many it had; malformed: of
+    them, those given up."""
 
     stream: Stream
     last: bytes | None
-    acks: dict[str, EventAccount]
+    acks: dict[str, EventAccount] = field(default_factory=dict)
+    ended: frozenset[str] = frozenset()
+    entries: int = 0
     batches: list[events.EventBatch] = field(default_factory=list)
     labels: list[feedback.FeedbackBatch] = field(default_factory=list)
     malformed: int = 0
@@ -53,7 +58,8 @@ class Decoded:
 
 def decode(read: Read) -> Decoded:
     """Never raises: what cannot be read is counted, and the first of a read is logged."""
-    found = Decoded(read.stream, read.entries[-1][0] if read.entries else None, read.acks)
+    last = read.entries[-1][0] if read.entries else None
+    found = Decoded(read.stream, last, read.acks, read.ended, len(read.entries))
     for entry_id, fields in read.entries:
         try:
             raw = fields.get(keys.ENTRY_FIELD)

@@ -1,15 +1,19 @@
 """What there is to read: the models of the namespace, their plans, and what gateways say they have sent."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.acks import EventAccount, GatewayAck
 from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.wire import BadRecord, read_json
+from kingmaker_monitor.ingest.decoding import Stream
+from kingmaker_monitor.positions import Extent, of_info
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +24,12 @@ Acks = dict[tuple[str, int], dict[str, EventAccount]]
 
 @dataclass(slots=True)
 class Found:
-    """plans: every model with a routing record or a plan of its own, None while it has no readable plan."""
+    """plans: every model with a routing record or a plan of its own, None while it has no readable plan;
+    ended: producers that have said their last words."""
 
     plans: dict[str, Plan | None] = field(default_factory=dict)
     acks: Acks = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
 
 
 class Discovery:
@@ -47,7 +53,7 @@ class Discovery:
             if namespace == self._namespace:
                 found.plans[model] = await self._plan(model, namespace, name)
         if found.plans:
-            found.acks = await self._acks(found.plans)
+            await self._read_acks(found)
         return found
 
     async def profile(self, model: str, sha256: str) -> bytes | None:
@@ -55,21 +61,44 @@ class Discovery:
         raw = await self._redis.get(keys.profile(*keys.split_model_id(model), sha256))
         return cast(bytes | None, raw)
 
+    async def extents(self, streams: Iterable[Stream]) -> dict[Stream, Extent]:
+        """How far the streams reach that exist. Raises redis.RedisError."""
+        asked = list(streams)
+        if not asked:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream in asked:
+            pipeline.xinfo_stream(stream.key)
+        answers = await pipeline.execute(raise_on_error=False)
+        found: dict[Stream, Extent] = {}
+        for stream, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, ResponseError):
+                if "no such key" not in str(answer):
+                    self._complain(stream.key, str(answer))
+            elif isinstance(answer, Exception):
+                raise answer
+            else:
+                try:
+                    found[stream] = of_info(answer)
+                except (KeyError, ValueError, TypeError) as error:
+                    self._complain(stream.key, f"XINFO STREAM tells too little, needs Redis 7 or Valkey: {error!r}")
+        return found
+
     async def _plan(self, model: str, namespace: str, name: str) -> Plan | None:
         raw = await self._redis.get(keys.plan(namespace, name))
         return None if raw is None else self._read(f"plan of {model}", raw, Plan)
 
-    async def _acks(self, plans: dict[str, Plan | None]) -> Acks:
+    async def _read_acks(self, found: Found) -> None:
         names = [key async for key in self._redis.scan_iter(match=keys.gateway_pattern(), count=500)]
-        acks: Acks = {}
         for name, raw in zip(names, await self._redis.mget(names) if names else [], strict=True):
             ack = None if raw is None else self._read(name.decode(errors="replace"), raw, GatewayAck)
             if ack is None:
                 continue
+            if ack.ended:
+                found.ended.add(ack.producer)
             for model, account in ack.accounts.items():
-                if model in plans:
-                    acks.setdefault((model, ack.partition), {})[ack.producer] = account
-        return acks
+                if model in found.plans:
+                    found.acks.setdefault((model, ack.partition), {})[ack.producer] = account
 
     def _read(self, name: str, raw: bytes | str, kind: type[T]) -> T | None:
         try:

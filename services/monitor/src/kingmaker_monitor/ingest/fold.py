@@ -4,7 +4,8 @@ Who gets a row counted: `assigned`, `fallbacks` and `ineligible` belong to the v
 else to the variant that answered. An override was not the split's doing and is assigned to nobody.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from kingmaker_contracts.events import BadEnvelope, EventBatch
 from kingmaker_contracts.labels import ASSIGNED_BY_SPLIT, REASONS
-from kingmaker_monitor.aggregates import ROWS, Aggregate, new_rows
-from kingmaker_monitor.binning import SCORE, Binning
+from kingmaker_monitor import segments
+from kingmaker_monitor.aggregates import AS, ROWS, Aggregate, as_name, new_rows
+from kingmaker_monitor.binning import SCORE, Binning, Numeric
 from kingmaker_monitor.stats import latency
 
 SHADOW: Final = REASONS.index("shadow")
@@ -34,6 +36,11 @@ class Rows:
     columns: dict[str, NDArray[Any]]
     features: NDArray[np.float32]
 
+    def of(self, chosen: NDArray[np.bool_]) -> "Rows":
+        """Some of the rows."""
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return Rows(self.variants, columns, self.features[:, chosen])
+
     @property
     def shadow(self) -> NDArray[np.bool_]:
         return np.asarray(self.columns["reason"] == SHADOW)
@@ -41,6 +48,31 @@ class Rows:
     @property
     def failed(self) -> NDArray[np.bool_]:
         return np.asarray(self.columns["status"] >= FAILED)
+
+
+@dataclass(slots=True)
+class Also:
+    """A champion's live rows in the bins of its challengers, where those cut a column otherwise: only so can a
+    challenger be held against concurrent champion traffic, bin by bin.
+
+    columns: by feature, the arrays to count beside its own; scores: likewise.
+    """
+
+    columns: dict[str, list[tuple[str, Numeric]]] = field(default_factory=dict)
+    scores: list[tuple[str, Numeric]] = field(default_factory=list)
+
+
+def also_for(champion: Binning, challengers: dict[str, Binning]) -> Also:
+    """challengers: their profiles by sha256."""
+    found = Also()
+    for schema, challenger in challengers.items():
+        for name, column in challenger.columns:
+            own = champion.column(name)
+            if isinstance(column, Numeric) and isinstance(own, Numeric) and not own.is_cut_like(column):
+                found.columns.setdefault(name, []).append((as_name(schema, name), column))
+        if champion.score and challenger.score and not champion.score.is_cut_like(challenger.score):
+            found.scores.append((as_name(schema, SCORE), challenger.score))
+    return found
 
 
 def check(batch: EventBatch) -> None:
@@ -65,8 +97,8 @@ def join(batches: list[EventBatch]) -> Rows:
     return Rows(first.variants, columns, np.concatenate([batch.features for batch in batches], axis=1))
 
 
-def of_answering(rows: Rows, binning: Binning | None) -> Aggregate:
-    """What the variant that answered gets. binning: None when its profile is not known."""
+def of_answering(rows: Rows, binning: Binning | None, also: Also | None = None) -> Aggregate:
+    """What the variant that answered gets. binning: None when its profile is not known; also: see `Also`."""
     result = Aggregate()
     shadow, failed = rows.shadow, rows.failed
     live = ~shadow
@@ -75,18 +107,34 @@ def of_answering(rows: Rows, binning: Binning | None) -> Aggregate:
     counts[ROWS.index("errors")] = np.count_nonzero(live & failed)
     counts[ROWS.index("shadowed")] = np.count_nonzero(shadow)
     counts[ROWS.index("shadow_errors")] = np.count_nonzero(shadow & failed)
-    fits = binning is not None and rows.features.shape[0] == binning.width and binning.width > 0
-    if not fits:
+    if not fits(rows, binning):
         counts[ROWS.index("unprofiled")] = len(shadow)
     result.add("rows", counts)
     for kind, chosen in (("live", live), ("shadow", shadow)):
         if not chosen.any():
             continue
         result.add(f"latency.{kind}", latency.histogram(rows.columns["latency"][chosen]))
-        if binning is not None and fits:
-            _features(result, kind, rows.features[:, chosen], binning)
-        _scores(result, kind, rows.columns["score"][chosen & ~failed], binning)
+        if binning is not None and fits(rows, binning):
+            features = rows.features if chosen.all() else rows.features[:, chosen]
+            _features(result, kind, features, binning, also)
+        _scores(result, kind, rows.columns["score"][chosen & ~failed], binning, also)
+        _classes(result, kind, rows.columns["label"][chosen & ~failed], binning)
     return result
+
+
+def fits(rows: Rows, binning: Binning | None) -> bool:
+    """Whether the profile describes these features."""
+    return binning is not None and rows.features.shape[0] == binning.width and binning.width > 0
+
+
+def of_segments(rows: Rows, binning: Binning, features: Sequence[str]) -> list[list[tuple[str, NDArray[np.bool_]]]]:
+    """By feature, its segments that occur and which rows are theirs. A feature that cannot segment (see
+    `segments.fault`) is left out."""
+    found = []
+    for i, (name, _) in enumerate(binning.columns):
+        if name in features and segments.fault(binning, name) is None:
+            found.append(segments.split(binning, name, rows.features[i]))
+    return found
 
 
 def of_assigned(rows: Rows) -> dict[str, Aggregate]:
@@ -101,16 +149,31 @@ def of_assigned(rows: Rows) -> dict[str, Aggregate]:
     return {name: Aggregate({"rows": table[i]}) for i, name in enumerate(rows.variants) if table[i].any()}
 
 
-def _features(result: Aggregate, kind: str, features: NDArray[np.float32], binning: Binning) -> None:
-    for (name, column), values in zip(binning.columns, features, strict=True):
-        if column is not None:
-            result.add(f"{kind}/{name}", column.count(values))
+def _features(result: Aggregate, kind: str, features: NDArray[np.float32], binning: Binning, also: Also | None) -> None:
+    extra = also.columns if also is not None and kind == "live" else {}
+    for name, counts in binning.count(features, extra).items():
+        result.add(name if name.startswith(AS) else f"{kind}/{name}", counts)
 
 
-def _scores(result: Aggregate, kind: str, scores: NDArray[np.float32], binning: Binning | None) -> None:
+def _scores(
+    result: Aggregate, kind: str, scores: NDArray[np.float32], binning: Binning | None, also: Also | None
+) -> None:
     known = scores[np.isfinite(scores)]
     if not len(known):
         return
     result.add(f"score.{kind}", np.array([known.sum(dtype=np.float64), len(known)]))
-    if binning is not None and binning.score is not None:
-        result.add(f"{kind}/{SCORE}", binning.score.count(known))
+    if binning is None or binning.score is None:
+        return
+    known.sort()
+    result.add(f"{kind}/{SCORE}", binning.score.count_sorted(known))
+    if also is not None and kind == "live":
+        for name, column in also.scores:
+            result.add(name, column.count_sorted(known))
+
+
+def _classes(result: Aggregate, kind: str, codes: NDArray[np.uint8], binning: Binning | None) -> None:
+    """Rows by predicted class; the last count is of those that name none."""
+    labels = len(binning.score_meaning.labels) if binning is not None and binning.score_meaning else 0
+    if labels and len(codes):
+        counted = np.bincount(np.minimum(codes, labels), minlength=labels + 1).astype(np.int64)
+        result.add(f"classes.{kind}", counted)

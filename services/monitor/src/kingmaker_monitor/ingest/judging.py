@@ -26,7 +26,8 @@ SHADOW: Final = 2
 
 @dataclass(slots=True, frozen=True)
 class Stored:
-    """A row of the predictions table. number: rises in the order of arrival; at: unix milliseconds."""
+    """A row of the predictions table. number: rises in the order of arrival; at: unix milliseconds;
+    segments: the arms of its segments."""
 
     number: int
     arm: int
@@ -34,6 +35,7 @@ class Stored:
     score: float
     code: int
     at: int
+    segments: tuple[int, ...] = ()
 
     @property
     def answer(self) -> Answer:
@@ -57,8 +59,9 @@ class Judging:
         for answer in answers:
             if answer.kind != OTHER:
                 kind = "shadow" if answer.kind == SHADOW else "live"
-                key = (answer.arm, pane_of(answer.at), kind)
-                self._labels[key].append(Judged(answer.score, answer.code, label, sign))
+                judged = Judged(answer.score, answer.code, label, sign)
+                for arm in (answer.arm, *answer.segments):
+                    self._labels[arm, pane_of(answer.at), kind].append(judged)
         for one in answers:
             for other in answers:
                 if self._is_pair(one, other):

@@ -10,14 +10,23 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kingmaker_monitor.ingest import fold
 from kingmaker_monitor.ingest.judging import FAIR, OTHER, SHADOW, Judging, Stored
 from kingmaker_monitor.state import ModelState
 from kingmaker_monitor.store import Store
 
-_INSERT = "INSERT OR IGNORE INTO predictions(model, id, row, arm, kind, score, code, at) VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
-_ANSWER = "number, arm, kind, score, code, at"
+_INSERT = (
+    "INSERT OR IGNORE INTO predictions(model, id, row, arm, kind, score, code, at, segments)"
+    " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_ANSWER = "number, arm, kind, score, code, at, segments"
+_PAIR = ", ".join(f"{side}.{name}" for side in "no" for name in _ANSWER.split(", "))
+
+
+SEGMENT = np.dtype("<u4")
+"""How the numbers of a row's segment arms are kept."""
 
 
 def newest(store: Store) -> int:
@@ -25,8 +34,17 @@ def newest(store: Store) -> int:
     return int(store.sql.execute("SELECT coalesce(max(number), 0) FROM predictions").fetchone()[0])
 
 
-def insert(store: Store, state: ModelState, arm: int, rows: fold.Rows, t0: int) -> None:
-    """Keep the answered rows of a batch. t0: unix milliseconds that column dt counts from."""
+def insert(
+    store: Store,
+    state: ModelState,
+    arm: int,
+    rows: fold.Rows,
+    *,
+    at_ms: NDArray[np.int64],
+    segments: NDArray[Any] | None,
+) -> None:
+    """Keep answered rows. at_ms: their times, unix milliseconds; segments: shape (rows, k), numbers of the arms of
+    their segments."""
     shadow = rows.shadow
     kinds = np.where(shadow, SHADOW, np.where(fold.FAIR[rows.columns["reason"]], FAIR, OTHER))
     for chosen in (~shadow & ~rows.failed, shadow & ~rows.failed):
@@ -44,7 +62,8 @@ def insert(store: Store, state: ModelState, arm: int, rows: fold.Rows, t0: int) 
                 kinds[chosen].tolist(),
                 [None if math.isnan(score) else score for score in scores.tolist()],
                 columns["label"][chosen].tolist(),
-                (t0 + columns["dt"][chosen].astype(np.int64) // 1000).tolist(),
+                at_ms[chosen].tolist(),
+                repeat(None) if segments is None else [row.tobytes() for row in segments[chosen]],
                 strict=False,  # the repeated ones have no end
             ),
         )
@@ -64,14 +83,14 @@ def answers(store: Store, state: ModelState, id: bytes, row: int) -> list[Stored
 def pair_up(store: Store, state: ModelState, after: int, judging: Judging) -> None:
     """Enter every pair of answers that this round completed. after: from `newest`."""
     pairs = store.sql.execute(
-        "SELECT n.number, n.arm, n.kind, n.score, n.code, n.at, o.number, o.arm, o.kind, o.score, o.code, o.at"
+        f"SELECT {_PAIR}"  # noqa: S608 - fixed columns
         " FROM predictions n CROSS JOIN predictions o"
         " ON o.model = n.model AND o.id = n.id AND o.row = n.row AND o.number < n.number"
         " WHERE n.number > ? AND n.model = ?",
         (after, state.number),
     )
     for values in pairs:
-        judging.meet(_stored(values[:6]), _stored(values[6:]))
+        judging.meet(_stored(values[:7]), _stored(values[7:]))
 
 
 def expire(store: Store, state: ModelState, now_ms: int, pending_s: int, at_most: int = 5000) -> int:
@@ -97,5 +116,6 @@ def id_floor(unix_ms: int) -> bytes:
 
 def _stored(values: Sequence[Any]) -> Stored:
     """Values of _ANSWER."""
-    number, arm, kind, score, code, at = values
-    return Stored(number, arm, kind, math.nan if score is None else score, code, at)
+    number, arm, kind, score, code, at, segments = values
+    arms = () if segments is None else tuple(np.frombuffer(segments, SEGMENT).tolist())
+    return Stored(number, arm, kind, math.nan if score is None else score, code, at, arms)

@@ -1,6 +1,6 @@
 """The loop that follows the streams: look what there is, read, commit, again.
 
-Plain XREAD from offsets of our own instead of a consumer group: the offset lives in the transaction of the
+Plain XREAD from positions of our own instead of a consumer group: the position lies in the transaction of the
 counts, so there is no second truth to reconcile. One client for blocking reads, one for short commands.
 """
 
@@ -16,9 +16,14 @@ from typing import Any, Final, Literal, TypeVar, cast
 import redis
 from redis.asyncio import Redis
 
+from kingmaker_contracts.plan import Plan
+from kingmaker_monitor.errors import Superseded
 from kingmaker_monitor.ingest.decoding import Decoded, Read, Stream, decode
 from kingmaker_monitor.ingest.discovery import Acks, Discovery
+from kingmaker_monitor.ingest.lives import Lives
+from kingmaker_monitor.ingest.ownership import Leases
 from kingmaker_monitor.ingest.rounds import Book
+from kingmaker_monitor.positions import START, Standing
 from kingmaker_servicekit.redis_client import BLOCK_MS
 
 logger = logging.getLogger(__name__)
@@ -27,7 +32,7 @@ T = TypeVar("T")
 COUNT: Final = 200
 """Entries of one stream in a round, at most. A round is held in memory and is one transaction."""
 LOOK_S: Final = 1.0
-"""How often models, plans and acks are asked for."""
+"""How often models, plans, leases, acks and the streams' ends are asked for."""
 _BLOCK_MS: Final = min(BLOCK_MS, 300)
 _BACK_OFF_S: Final = (0.1, 2.0)
 _KINDS: Final[tuple[Literal["events", "feedback"], ...]] = ("events", "feedback")
@@ -35,13 +40,14 @@ REDIS_ERRORS: Final = (redis.RedisError, OSError, TimeoutError)
 
 
 class Reader:
-    """Owns the offsets' progress. run() ends only by cancellation, or with sqlite3.DatabaseError when the state
+    """Owns the positions' progress. run() ends only by cancellation, or with sqlite3.DatabaseError when the state
     file is beyond use."""
 
     def __init__(
         self,
         book: Book,
         discovery: Discovery,
+        leases: Leases,
         blocking: Redis,
         *,
         executor: Executor,
@@ -50,18 +56,22 @@ class Reader:
     ) -> None:
         self._book = book
         self._discovery = discovery
+        self._leases = leases
         self._blocking = blocking
         self._executor = executor
         self._partitions = partitions
         self._clock = clock
         self._streams: dict[bytes, Stream] = {}
         self._acks: Acks = {}
+        self._lives = Lives()
         self._looked = -LOOK_S
         self._followed: tuple[str, ...] | None = None
         self.redis_up: bool | None = None
         """None before the first answer or failure."""
         self.models: tuple[str, ...] = tuple(sorted(book.models))
         """Models that are followed now; before Redis was reached, those the state file knows."""
+        self.standings: dict[Stream, Standing] = {}
+        """Of the followed streams that exist, when last asked."""
 
     async def run(self) -> None:
         wait = _BACK_OFF_S[0]
@@ -75,6 +85,10 @@ class Reader:
                 self._looked = -LOOK_S
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _BACK_OFF_S[1])
+            except Superseded as error:
+                logger.warning("a round is given up", extra={"reason": str(error)})
+                self._looked = -LOOK_S
+                await asyncio.sleep(LOOK_S)
             except sqlite3.OperationalError as error:  # a full disk, say: nothing was committed, so try again
                 logger.error("state file not written, reading waits", extra={"error": str(error)})
                 await asyncio.sleep(wait)
@@ -86,7 +100,7 @@ class Reader:
         if not self._streams:
             await asyncio.sleep(_BLOCK_MS / 1000)
             return
-        offsets = {key: self._offset(key.decode(), stream.model) for key, stream in self._streams.items()}
+        offsets = {key: self._offset(stream) for key, stream in self._streams.items()}
         answer: Any = await self._blocking.xread(cast(Any, offsets), count=COUNT, block=_BLOCK_MS)
         reads = self._reads(answer)
         if reads:
@@ -94,42 +108,51 @@ class Reader:
 
     async def _look(self) -> None:
         found = await self._discovery.look()
-        await self._off_loop(lambda: self._book.follow(found.plans))
-        if tuple(found.plans) != self._followed:
-            logger.info("following models", extra={"models": list(found.plans)})
-            self.models = self._followed = tuple(found.plans)
-            streams = [
-                Stream(model, kind, partition)
-                for model in found.plans
-                for kind in _KINDS
-                for partition in range(self._partitions)
-            ]
-            self._streams = {stream.key.encode(): stream for stream in streams}
-        await self._fetch_profiles(
-            (model, variant.profile)
-            for model, plan in found.plans.items()
-            if plan is not None
-            for variant in plan.variants
-            if variant.profile is not None
+        tokens = await self._leases.hold(await self._off_loop(lambda: self._book.tokens(found.plans)))
+        await self._off_loop(lambda: self._book.follow(found.plans, tokens))
+        self._follow(tuple(tokens))
+        extents = await self._discovery.extents(self._streams.values())
+        self.standings = await self._off_loop(
+            lambda: {stream: self._book.place(stream, extent) for stream, extent in extents.items()}
         )
-        self._acks = found.acks
+        await self._fetch_profiles(_profiles({model: found.plans[model] for model in tokens}))
+        self._acks = {key: acks for key, acks in found.acks.items() if key[0] in tokens}
+        accounts = {model: self._book.models[model].accounts for model in tokens}
+        self._lives.look(self._acks, found.ended, accounts, time.monotonic())
         self._looked = time.monotonic()
 
+    def _follow(self, models: tuple[str, ...]) -> None:
+        if models == self._followed:
+            return
+        logger.info("following models", extra={"models": list(models)})
+        self.models = self._followed = models
+        streams = [
+            Stream(model, kind, partition)
+            for model in models
+            for kind in _KINDS
+            for partition in range(self._partitions)
+        ]
+        self._streams = {stream.key.encode(): stream for stream in streams}
+
     def _reads(self, answer: dict[bytes, list[list[tuple[bytes, dict[bytes, bytes]]]]]) -> list[Read]:
-        """Entries by stream, and the acks of each stream that was read to its end."""
+        """Entries by stream, with acks and ends of lives where a stream was read to its end after they were known."""
         reads = []
         for key, stream in self._streams.items():
             entries = [entry for chunk in answer.get(key, ()) for entry in chunk]
-            acks = {}
+            read = Read(stream, entries)
             if stream.kind == "events" and len(entries) < COUNT:
-                acks = self._acks.pop((stream.model, stream.partition), {})
-            if entries or acks:
-                reads.append(Read(stream, entries, acks))
+                at = stream.model, stream.partition
+                read = Read(stream, entries, self._acks.pop(at, {}), self._lives.take_ended(*at))
+            if read.entries or read.acks or read.ended:
+                reads.append(read)
         return reads
 
     async def _commit(self, reads: list[Read]) -> None:
         decoded: list[Decoded] = await self._off_loop(lambda: [decode(read) for read in reads])
         await self._fetch_profiles((read.stream.model, schema) for read in decoded for schema in read.schemas)
+        lapsed = sorted({read.stream.model for read in reads if not self._leases.is_held(read.stream.model)})
+        if lapsed:  # this process stood still for longer than its lease: somebody else may count by now
+            raise Superseded(f"the lease of {', '.join(lapsed)} ran out before what was read could be written")
         now_ms = round(self._clock() * 1000)
         await self._off_loop(lambda: self._book.apply(decoded, now_ms))
 
@@ -139,8 +162,9 @@ class Reader:
                 raw = await self._discovery.profile(model, sha256)
                 await self._off_loop(partial(self._book.learn, sha256, raw))
 
-    def _offset(self, key: str, model: str) -> bytes:
-        return self._book.models[model].offsets.get(key, b"0-0")
+    def _offset(self, stream: Stream) -> bytes:
+        at = self._book.models[stream.model].positions.get(stream.key)
+        return START if at is None else at.offset
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -152,3 +176,13 @@ class Reader:
             else:
                 logger.warning("redis away, keeping what was counted", extra={"error": error})
         self.redis_up = is_up
+
+
+def _profiles(plans: dict[str, Plan | None]) -> list[tuple[str, str]]:
+    return [
+        (model, variant.profile)
+        for model, plan in plans.items()
+        if plan is not None
+        for variant in plan.variants
+        if variant.profile is not None
+    ]

@@ -1,4 +1,4 @@
-"""One round: everything that was read at once becomes counts, rows and offsets in one transaction.
+"""Everything the monitor has counted, in memory and on disk, and the only way to change it: transactions.
 
 Memory is changed along the way, so a round that fails leaves it untrustworthy; the owner then loads it
 anew from the file. `Book.apply` does that, and gives up an entry that fails alone, so that no entry can
@@ -7,21 +7,20 @@ stop the monitor.
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 
-from kingmaker_contracts.events import EventBatch
 from kingmaker_contracts.plan import Plan, Retention
-from kingmaker_monitor.accounts import Account
-from kingmaker_monitor.ingest import fold, labels, predictions
-from kingmaker_monitor.ingest.changes import Changes
-from kingmaker_monitor.ingest.decoding import Decoded, Read, decode
-from kingmaker_monitor.ingest.judging import Judging
+from kingmaker_monitor.errors import Superseded
+from kingmaker_monitor.ingest import labels, predictions
+from kingmaker_monitor.ingest.decoding import Decoded, Read, Stream, decode
+from kingmaker_monitor.ingest.round import Round
+from kingmaker_monitor.positions import Extent, Position, Standing, standing
 from kingmaker_monitor.profiles import Profiles
-from kingmaker_monitor.state import Arm, ModelState, Producer
+from kingmaker_monitor.state import ModelState
 from kingmaker_monitor.store import Store
-from kingmaker_monitor.windows import KEEP_MS, TOTAL, pane_of
+from kingmaker_monitor.windows import PANE_MS, TOTAL, oldest_kept
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +32,8 @@ class Book:
         self._store = store
         self.profiles = profiles
         self.models: dict[str, ModelState] = {}
+        self.mishaps = store.mishaps()
+        """Of the state file, until now: it is only set aside when it is opened."""
         self.load()
 
     def load(self) -> None:
@@ -48,24 +49,61 @@ class Book:
             for state in self.models.values():
                 state.version += 1  # what was counted can be judged now
 
-    def follow(self, plans: dict[str, Plan | None]) -> None:
-        """Know these models and what is planned for them. A plan of None keeps the last good one."""
+    def follow(self, plans: Mapping[str, Plan | None], tokens: Mapping[str, int]) -> None:
+        """Know these models and what is planned for them. A plan of None keeps the last good one.
+
+        tokens: of our leases; raises Superseded when the file knows a higher one.
+        """
         with self._guarded():
-            for name, plan in plans.items():
+            for name, token in tokens.items():
                 state = self.models.get(name)
                 if state is None:
                     state = self.models[name] = self._store.new_model(name)
+                self._store.take_over(state, token)
+                plan = plans.get(name)
                 if plan is not None and plan != state.plan:
                     state.plan = plan
                     state.version += 1
                     self._store.save_plan(state, plan)
+                    self._store.load_totals(state)
+
+    def tokens(self, names: Iterable[str]) -> dict[str, int]:
+        """What the file knows of the leases of these models."""
+        return {name: self.models[name].token if name in self.models else 0 for name in names}
+
+    def place(self, stream: Stream, extent: Extent) -> Standing:
+        """Look where a stream stands beside us: count what was trimmed unread, start anew when it is another."""
+        state = self.models[stream.model]
+        found = standing(state.positions.get(stream.key, Position()), extent)
+        if found.trimmed or found.replaced:
+            with self._guarded():
+                self._store.check_token(state)
+                state.positions[stream.key] = found.position
+                state.tally.replaced += found.replaced
+                if stream.kind == "events":
+                    state.tally.trimmed_events += found.trimmed
+                else:
+                    state.tally.trimmed_feedback += found.trimmed
+                state.version += 1
+                self._store.save_progress(state, ())
+            logger.warning(
+                "stream replaced, reading it from its beginning" if found.replaced else "entries trimmed unread",
+                extra={"stream": stream.key, "trimmed": found.trimmed},
+            )
+        return found
+
+    def slide(self, now_ms: int) -> None:
+        """Move every window to now."""
+        with self._guarded():
+            for state in self.models.values():
+                self._store.slide(state, now_ms)
 
     def apply(self, reads: Iterable[Decoded], now_ms: int) -> None:
-        """Commit a round. Raises sqlite3.Error, after which memory is as before the round."""
+        """Commit a round. Raises Superseded and sqlite3.Error, after which memory is as before the round."""
         reads = list(reads)
         try:
             self._commit(reads, now_ms)
-        except sqlite3.Error:
+        except (sqlite3.Error, Superseded):
             self.load()
             raise
         except Exception:  # a fault of ours must not stop the reading: find the entry that has it
@@ -84,8 +122,9 @@ class Book:
                 if gone:
                     state.version += 1
                     self._store.save_progress(state, ())
+                self._store.slide(state, now_ms)  # what is deleted must have left the windows
             self._store.sql.execute(
-                "DELETE FROM aggregates WHERE pane <> ? AND pane < ?", (TOTAL, pane_of(now_ms - KEEP_MS))
+                "DELETE FROM aggregates WHERE pane <> ? AND pane < ?", (TOTAL, oldest_kept(now_ms) - PANE_MS)
             )
 
     @contextmanager
@@ -93,7 +132,7 @@ class Book:
         try:
             with self._store.transaction():
                 yield
-        except sqlite3.Error:
+        except (sqlite3.Error, Superseded):
             self.load()
             raise
 
@@ -102,23 +141,25 @@ class Book:
             for model, its_reads in groupby(sorted(reads, key=_model), key=_model):
                 state = self.models.get(model)
                 if state is not None:
-                    _Round(self._store, self.profiles, state, now_ms).run(list(its_reads))
+                    self._store.check_token(state)
+                    Round(self._store, self.profiles, state, now_ms).run(list(its_reads))
 
     def _salvage(self, read: Decoded, now_ms: int) -> None:
-        parts = [Decoded(read.stream, None, {}, batches=[batch]) for batch in read.batches]
-        parts += [Decoded(read.stream, None, {}, labels=[batch]) for batch in read.labels]
+        parts = [Decoded(read.stream, None, batches=[batch]) for batch in read.batches]
+        parts += [Decoded(read.stream, None, labels=[batch]) for batch in read.labels]
         failed = 0
         for part in parts:
             try:
                 self._commit([part], now_ms)
-            except sqlite3.Error:
+            except (sqlite3.Error, Superseded):
                 self.load()
                 raise
             except Exception:  # as above: this is the entry
                 logger.exception("stream entry given up", extra={"stream": read.stream.key})
                 failed += 1
                 self.load()
-        self._commit([Decoded(read.stream, read.last, read.acks, malformed=read.malformed + failed)], now_ms)
+        rest = Decoded(read.stream, read.last, read.acks, read.ended, read.entries, malformed=read.malformed + failed)
+        self._commit([rest], now_ms)
 
 
 def read_and_apply(book: Book, reads: list[Read], now_ms: int) -> None:
@@ -128,88 +169,3 @@ def read_and_apply(book: Book, reads: list[Read], now_ms: int) -> None:
 
 def _model(read: Decoded) -> str:
     return read.stream.model
-
-
-class _Round:
-    """A round of one model, inside the transaction."""
-
-    def __init__(self, store: Store, profiles: Profiles, state: ModelState, now_ms: int) -> None:
-        self._store = store
-        self._profiles = profiles
-        self._state = state
-        self._now_ms = now_ms
-        self._changes = Changes()
-        self._touched: set[Producer] = set()
-        self._has_shadows = state.has_shadows
-        self._has_news = False
-
-    def run(self, reads: list[Decoded]) -> None:
-        state, store = self._state, self._store
-        before = predictions.newest(store)
-        for read in reads:
-            self._take_events(read)
-            state.tally.malformed += read.malformed
-            if read.last is not None:
-                state.offsets[read.stream.key] = read.last
-        judging = Judging({number: arm for arm, number in state.arms.items()}, self._profiles)
-        if self._has_shadows:
-            predictions.pair_up(store, state, before, judging)
-        retention = state.plan.retention if state.plan else Retention()
-        desk = labels.Desk(store, state, judging, retention, self._now_ms)
-        desk.match(before)
-        for read in reads:
-            for batch in read.labels:
-                desk.take(batch)
-        judging.count(self._changes)
-        self._changes.save(state, store, self._now_ms)
-        store.save_progress(state, self._touched)
-        if self._has_news or any(read.last is not None for read in reads):
-            state.version += 1
-
-    def _take_events(self, read: Decoded) -> None:
-        fresh = [batch for batch in read.batches if self._is_new(read.stream.partition, batch)]
-        for _, batches in groupby(sorted(fresh, key=_header), key=_header):
-            self._count(list(batches))
-        if fresh:
-            last = max(batch.t0 + int(batch.columns["dt"].max()) // 1000 for batch in fresh)
-            self._state.tally.late_ms = max(0, self._now_ms - last)
-        for producer, ack in read.acks.items():
-            account = self._account(Producer(read.stream.partition, producer), is_new=ack.sent > 0)
-            if account is not None:
-                self._has_news |= account.acknowledge(ack.last_seq, ack.sent, ack.dropped)
-
-    def _is_new(self, partition: int, batch: EventBatch) -> bool:
-        account = self._account(Producer(partition, batch.producer), is_new=True)
-        if account is not None and account.accept(batch.seq, batch.sent, batch.dropped, batch.count):
-            return True
-        self._state.tally.duplicates += batch.count
-        return False
-
-    def _account(self, producer: Producer, *, is_new: bool) -> Account | None:
-        account = self._state.accounts.get(producer)
-        if account is None and is_new:
-            account = self._state.accounts[producer] = Account()
-        if account is not None:
-            self._touched.add(producer)
-        return account
-
-    def _count(self, batches: list[EventBatch]) -> None:
-        """Count batches that have one header and one pane."""
-        first = batches[0]
-        state, store, pane = self._state, self._store, pane_of(first.t0)
-        arm = store.arm_number(state, Arm(first.rollout, first.variant, first.version, first.schema, first.role))
-        rows = fold.join(batches)
-        self._has_shadows |= bool(rows.shadow.any())
-        self._changes.of(arm, pane).merge(fold.of_answering(rows, self._profiles.get(first.schema)))
-        for name, added in fold.of_assigned(rows).items():
-            meant = store.arm_number(state, Arm(first.rollout, name, "", "", ""))
-            self._changes.of(meant, pane).merge(added)
-        for batch in batches:
-            part = fold.Rows(batch.variants, batch.columns, batch.features)
-            predictions.insert(store, state, arm, part, batch.t0)
-
-
-def _header(batch: EventBatch) -> tuple[str | int, ...]:
-    """What batches must share to be counted as one."""
-    header = (batch.rollout, batch.variant, batch.version, batch.schema, batch.role, *batch.variants)
-    return (pane_of(batch.t0), batch.features.shape[0], *header)

@@ -1,0 +1,103 @@
+"""What cannot be right is counted, reported and left out: never a crash loop, never mixed in silently."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from kingmaker_contracts import keys
+from kingmaker_contracts.profile import Feature, sha256_of
+from kingmaker_contracts.report import ModelReport, Pipeline
+from kingmaker_contracts.wire import write_json
+from kingmaker_monitor import health
+
+
+def pipeline(counting: Any) -> Pipeline:
+    return health.of_model(
+        counting.state, counting.book.profiles, {}, counting.book.mishaps, redis_up=True, clock_jumps=0
+    )
+
+
+def test_rows_of_an_unknown_profile_are_counted_as_such(counting: Any, world: Any) -> None:
+    evidence = counting.take(world.batch(1), world.batch(2, schema="e" * 64))
+    assert evidence.variants["lr"].answered == 20
+    assert evidence.variants["lr"].drift["distance"].n == 10
+    found = pipeline(counting).profiles["lr"]
+    assert (found.state, found.unprofiled, found.foreign) == ("usable", 10, 10)
+
+
+def test_features_that_do_not_fit_the_profile_stay_out_of_its_bins(counting: Any, world: Any) -> None:
+    wide = world.batch(1, features=np.zeros((3, 10), np.float32))
+    evidence = counting.take(wide, world.batch(2))
+    assert evidence.variants["lr"].answered == 20
+    assert evidence.variants["lr"].drift["distance"].n == 10
+    assert pipeline(counting).profiles["lr"].unprofiled == 10
+
+
+def test_a_profile_that_does_not_fit_its_model_is_named(new_counting: Any, world: Any) -> None:
+    inputs = [world.profile.inputs[0], Feature("gain", "FP32", [-1, 1], "numeric")]
+    raw = write_json(msgspec.structs.replace(world.profile, inputs=inputs))
+    schema = sha256_of(raw)
+    plan = world.plan()
+    plan = msgspec.structs.replace(plan, variants=[msgspec.structs.replace(plan.variants[0], profile=schema)])
+    counting = new_counting(plan=plan, profile=False)
+    assert pipeline(counting).profiles["lr"].state == "missing"
+    counting.book.learn(schema, raw)
+    counting.take(world.batch(1, schema=schema))
+    faults = pipeline(counting).profiles["lr"].faults
+    assert faults == [
+        "it describes carrier, which the model does not take",
+        "it has no reference of its kind for gain",
+    ]
+    assert counting.evidence.variants["lr"].drift["gain"].verdict == "NoData"
+    assert counting.evidence.variants["lr"].drift["distance"].n == 10
+
+
+def test_a_profile_under_another_ones_name_is_not_used(counting: Any, world: Any) -> None:
+    assert not counting.book.profiles.learn("f" * 64, world.raw_profile)
+    assert counting.book.profiles.get("f" * 64) is None
+
+
+def test_a_segment_that_cannot_be_is_said(new_counting: Any, world: Any) -> None:
+    counting = new_counting(plan=msgspec.structs.replace(world.plan(), segments=["distance", "nothing", "carrier"]))
+    assert pipeline(counting).segment_faults == [
+        f"{variant}: segment {text}"
+        for text in (
+            "distance is a number with many values; a category or at most 20 distinct numbers can segment",
+            "nothing is no feature with a reference in its profile",
+        )
+        for variant in ("lr", "gbm")
+    ]
+
+
+@pytest.mark.parametrize("column", ["latency", "score", "dt", "label", "key_hash"])
+def test_any_values_of_a_column_are_counted_once(counting: Any, world: Any, column: str) -> None:
+    batch = world.batch(1)
+    kind = batch.columns[column].dtype
+    worst = np.array([np.inf, -np.inf, np.nan] if kind.kind == "f" else [0, np.iinfo(kind).max, 1], kind)
+    batch.columns[column] = np.resize(worst, 10)
+    counting.book.slide(world.t0)
+    evidence = counting.take(batch, world.batch(2))
+    assert (evidence.events.stored, evidence.events.malformed) == (20, 0)
+    assert b"NaN" not in msgspec.json.encode(evidence)
+
+
+def test_a_file_that_is_set_aside_says_so_in_the_api(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+    publish(valkey.client, world.plan(), *[world.batch(seq, 100) for seq in range(1, 31)])
+    monitor = new_process(valkey.url)
+    monitor.start()
+    monitor.until(lambda: monitor.evidence().events.stored == 3000)
+    assert monitor.stop() == 0
+    valkey.client.xtrim(world.event_stream.key, maxlen=20, approximate=False)
+    raw = bytearray(monitor.state_file.read_bytes())
+    raw[8192:-8192] = b"\xa5" * (len(raw) - 16384)
+    monitor.state_file.write_bytes(raw)
+    monitor.start()
+    monitor.until(lambda: monitor.evidence().events.stored == 2000)
+    assert monitor.evidence().events.lost == 1000
+    told = msgspec.json.decode(monitor.get("/api/models/flights").content, type=ModelReport).pipeline
+    assert "set aside as monitor.db.damaged-1" in told.mishaps[0].what
+    assert "pending predictions and labels are lost" in told.mishaps[0].what
+    assert told.trimmed_events == 10
+    assert valkey.client.get(keys.evidence("default", "flights")) is not None
