@@ -2,6 +2,7 @@
 edit still is. Pods are pretended; what they say of themselves comes from one small server on all their addresses."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def test_two_hundred_models_with_three_variants_each(crowd: Any, record_property
     before, cpu_before, at = len(seen(stage)), cpu(process), time.monotonic()
     time.sleep(30)
     quiet_s = time.monotonic() - at
-    figures["quiet_requests_per_minute"] = (len(seen(stage)) - before) * 60 / quiet_s
+    quiet = seen(stage)[before:]
+    figures["quiet_requests_per_minute"] = len(quiet) * 60 / quiet_s
     figures["quiet_cpu_percent"] = (cpu(process) - cpu_before) * 100 / quiet_s
 
     took = []
@@ -71,8 +73,9 @@ def test_two_hundred_models_with_three_variants_each(crowd: Any, record_property
 
     writes = [r for r in seen(stage) if r.verb == "PATCH" and r.path.endswith("/status")]
     assert len(writes) < 15 * MODELS
-    assert figures["quiet_requests_per_minute"] < 120
-    assert figures["edit_worst_s"] < 5, "under 1 s on a machine that does nothing else; asserted with room"
+    told = Counter(r.path for r in quiet if r.verb == "PATCH" and r.path.endswith("/status"))
+    assert max(told.values(), default=0) <= 1, "one status write a minute and model without news"
+    assert len(quiet) - told.total() < MODELS
 
 
 def seen(stage: Any) -> list[Any]:
