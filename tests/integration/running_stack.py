@@ -99,9 +99,16 @@ class RunningStack:
 
 
 def eventually(probe: Callable[[], Any], patience_s: float = 30) -> Any:
-    """The first true value of probe; its last one fails the test."""
+    """The first true value of probe; its last one fails the test. A service that does not answer yet is none."""
     deadline = time.monotonic() + patience_s
-    while not (value := probe()):
-        assert time.monotonic() < deadline, f"still {value!r} after {patience_s} s"
+    while True:
+        try:
+            value = probe()
+        except httpx.HTTPError as error:
+            value, shown = None, repr(error)
+        else:
+            shown = repr(value)
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"still {shown} after {patience_s} s"
         time.sleep(0.05)
-    return value
