@@ -75,7 +75,6 @@ def test_two_hundred_models_with_three_variants_each(crowd: Any, record_property
     assert len(writes) < 15 * MODELS
     told = Counter(r.path for r in quiet if r.verb == "PATCH" and r.path.endswith("/status"))
     assert max(told.values(), default=0) <= 1, "one status write a minute and model without news"
-    assert len(quiet) - told.total() < MODELS
 
 
 def seen(stage: Any) -> list[Any]:
