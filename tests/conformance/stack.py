@@ -143,10 +143,12 @@ def publish(
     client.publish(keys.ROUTING_CHANNEL, keys.model_id("default", name))
 
 
-def start_gateway(folder: Path, redis_url: str, models: list[str]) -> tuple[Process, str]:
+def start_gateway(
+    folder: Path, redis_url: str, models: list[str], body_read_ms: int = BODY_READ_MS
+) -> tuple[Process, str]:
     """A gateway that can answer for every model, and where it listens."""
     settings = {"PORT": "0", "ADMIN_PORT": "0", "REDIS_URL": redis_url, "GATEWAY_ID": "gw-conformance"}
-    settings["LIMITS__BODY_READ_MS"] = str(BODY_READ_MS)
+    settings["LIMITS__BODY_READ_MS"] = str(body_read_ms)
     process = Process("kingmaker_gateway", folder / "gateway.log", settings)
     address = process.address("public")
     for model in models:
