@@ -91,7 +91,12 @@ class HotPath:
                 answer = router.refuse(problem, self._models.get(name))
                 call.answer(answer.status, answer.headers, answer.body)
                 return
-            router.start(model, variant, _headers(call, model.state.sticky_header), call.body, read, call.answer)
+            sticky, notes = model.state.sticky_header, call.notes
+            if notes is None:
+                headers = _headers(call, sticky)
+            elif (headers := notes.get(sticky)) is None:
+                headers = notes[sticky] = _headers(call, sticky)
+            router.start(model, variant, headers, call.body, read, call.answer)
 
         return handle
 
