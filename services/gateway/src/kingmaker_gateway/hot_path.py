@@ -91,12 +91,7 @@ class HotPath:
                 answer = router.refuse(problem, self._models.get(name))
                 call.answer(answer.status, answer.headers, answer.body)
                 return
-            sticky, notes = model.state.sticky_header, call.notes
-            if notes is None:
-                headers = _headers(call, sticky)
-            elif (headers := notes.get(sticky)) is None:
-                headers = notes[sticky] = _headers(call, sticky)
-            router.start(model, variant, headers, call.body, read, call.answer)
+            router.start(model, variant, _headers(call, model.state.sticky_header), call.body, read, call.answer)
 
         return handle
 
@@ -108,6 +103,16 @@ class HotPath:
 
 def _headers(call: Call, sticky: bytes | None) -> dict[str, str]:
     """Those a prediction looks at, by lower-case name; of a repeated one the first."""
+    notes = call.notes
+    if notes is None:
+        return _found(call, sticky)
+    known: dict[str, str] | None = notes.get(sticky)
+    if known is None:
+        known = notes[sticky] = _found(call, sticky)
+    return known
+
+
+def _found(call: Call, sticky: bytes | None) -> dict[str, str]:
     found: dict[str, str] | None = None
     for name, value in call.headers:
         if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY)):
