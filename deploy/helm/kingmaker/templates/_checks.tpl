@@ -38,6 +38,9 @@ value alone may be stands in values.schema.json.
 {{- $found = append $found (printf "externalRedis.usernames.%s is set without a password: set externalRedis.passwordSecret to a Secret with the keys gateway, monitor and controller." $service) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $external.url $external.caSecret (not (hasPrefix "rediss" $external.url)) -}}
+{{- $found = append $found "externalRedis.caSecret means nothing without TLS: begin externalRedis.url with rediss://, or leave it empty." -}}
+{{- end -}}
 {{- if and .redis.acl.enabled (not .redis.enabled) -}}
 {{- $found = append $found "redis.acl is for the chart's own Redis: set redis.enabled=true, or make the users yourself and set externalRedis.usernames and externalRedis.passwordSecret." -}}
 {{- else if and .redis.acl.enabled (not .redis.acl.existingSecret) -}}
