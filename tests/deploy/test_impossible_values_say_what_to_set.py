@@ -27,8 +27,8 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
     ),
     "a user without a password": (
         {**OUTSIDE, "externalRedis": {"url": "redis://r", "usernames": {"gateway": "g"}}},
-        "externalRedis.usernames.gateway is set without a password: set externalRedis.passwordSecret to a Secret with the "
-        "keys gateway, monitor and controller.",
+        "externalRedis.usernames.gateway is set without a password: set externalRedis.passwordSecret to a Secret with "
+        "the keys gateway, monitor and controller.",
     ),
     "a password for nobody": (
         {"externalRedis": {"passwordSecret": "x"}},
@@ -37,7 +37,17 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
     ),
     "a CA for a connection without TLS": (
         {**OUTSIDE, "externalRedis": {"url": "redis://r", "caSecret": "ca"}},
-        "externalRedis.caSecret means nothing without TLS: begin externalRedis.url with rediss://, or leave it empty.",
+        "externalRedis.caSecret means nothing without TLS: begin externalRedis.url with rediss, or leave it empty.",
+    ),
+    "a password for no Sentinels": (
+        {**OUTSIDE, "externalRedis": {"url": "redis://r", "sentinelPasswordSecret": "s"}},
+        "externalRedis.sentinelPasswordSecret means nothing without Sentinels: begin externalRedis.url with "
+        "redis+sentinel://, or leave it empty.",
+    ),
+    "a user at the Sentinels without a password": (
+        {**OUTSIDE, "externalRedis": {"url": "redis+sentinel://s/main/0", "sentinelUsername": "s"}},
+        "externalRedis.sentinelUsername is set without a password: set externalRedis.sentinelPasswordSecret to a "
+        "Secret with the key sentinel.",
     ),
     "users without passwords": (
         {"redis": {"acl": {"enabled": True}}},
@@ -46,8 +56,8 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
     ),
     "passwords without users": (
         {"redis": {"acl": {"existingSecret": "x"}}},
-        "redis.acl.existingSecret means nothing while redis.acl.enabled is false: set redis.acl.enabled=true, or leave it "
-        "empty.",
+        "redis.acl.existingSecret means nothing while redis.acl.enabled is false: set redis.acl.enabled=true, or leave "
+        "it empty.",
     ),
     "users of another house's Redis": (
         {**OUTSIDE, "redis": {"enabled": False, "acl": {"enabled": True, "existingSecret": "x"}}},
@@ -81,7 +91,8 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
     ),
     "fewest above most": (
         {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 20}}},
-        "gateway.autoscaling.minReplicas is 20, more than maxReplicas, which is 10. Set maxReplicas to at least as many.",
+        "gateway.autoscaling.minReplicas is 20, more than maxReplicas, which is 10. Set maxReplicas to at least as "
+        "many.",
     ),
     "CPU in percent of nothing": (
         {"gateway": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}},
@@ -100,13 +111,13 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
     ),
     "a budget for all gateways": (
         {"gateway": {"podDisruptionBudget": {"maxUnavailable": 2}}},
-        "gateway.podDisruptionBudget.maxUnavailable is 2 and there may be only 2 gateways: a drain could take them all. "
-        "Set it lower.",
+        "gateway.podDisruptionBudget.maxUnavailable is 2 and there may be only 2 gateways: a drain could take them "
+        "all. Set it lower.",
     ),
     "a route without the Gateway API": (
         {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
-        "httpRoute.enabled is true, and this cluster does not know gateway.networking.k8s.io/v1: install the Gateway API "
-        "or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1).",
+        "httpRoute.enabled is true, and this cluster does not know gateway.networking.k8s.io/v1: install the Gateway "
+        "API or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1).",
     ),
     "a route of no Gateway": (
         {"httpRoute": {"enabled": True}},

@@ -185,6 +185,7 @@ def test_only_the_kubernetes_api_is_reached_wherever_it_is_unless_named() -> Non
         ("redis://r", [6379]),
         ("rediss://r.example.com:6380/1", [6380]),
         ("redis+sentinel://s1:26379,s2:26380/main/0", [26379, 26380, 6379]),
+        ("rediss+sentinel://s1,s2/main/0", [26379, 6379]),
         ("redis+cluster://r1:6379,r2:7000", [6379, 7000]),
         ("redis://[fd00::1]:7000/0", [7000]),
     ],

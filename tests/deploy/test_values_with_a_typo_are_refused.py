@@ -15,7 +15,7 @@ from deploy.helm.definition import schema
 from kingmaker_contracts import crd, served_model
 from tests.deploy import chart
 from tests.deploy.chart import CHART, ROOT, Refused, Values, render
-from tests.deploy.chart_cases import CASES
+from tests.deploy.chart_cases import CASES, CHAMPION
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 HELMS = ("helm 3", "helm 4")
@@ -25,6 +25,8 @@ def nodes(part: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str,
     yield path, part
     for name, below in part.get("properties", {}).items():
         yield from nodes(below, f"{path}.{name}")
+    for below in part.get("patternProperties", {}).values():
+        yield from nodes(below, f"{path}[]")
     for key in ("items", "additionalProperties"):
         if isinstance(part.get(key), dict):
             yield from nodes(part[key], f"{path}[]")
@@ -67,7 +69,7 @@ def test_the_values_of_the_chart_are_the_definition_s_defaults() -> None:
 
 
 def test_a_served_model_s_part_is_the_crd_s_own_schema() -> None:
-    part = SCHEMA["properties"]["models"]["additionalProperties"]
+    part = SCHEMA["properties"]["models"]["patternProperties"].popitem()[1]
     assert part == schema.served_model_spec()
     assert part["properties"].keys() == crd.spec_schema()["properties"].keys()
 
@@ -82,15 +84,16 @@ def test_models_a_cluster_takes_are_taken(case: str) -> None:
 TYPOS: dict[str, tuple[Values, str, str]] = {
     "a part": ({"gatway": {}}, "gatway", ""),
     "a field": ({"redis": {"acl": {"enabeld": True}}}, "enabeld", "redis/acl"),
-    "a setting of a service": ({"gateway": {"settings": {"RECORDER__FLUSHMS": 1}}}, "RECORDER__FLUSHMS", "gateway/settings"),
-    "a setting the chart decides": ({"gateway": {"settings": {"REDIS_URL": "redis://x"}}}, "REDIS_URL", "gateway/settings"),
+    "a setting of a service": ({"gateway": {"settings": {"FLUSHMS": 1}}}, "FLUSHMS", "gateway/settings"),
+    "a setting the chart decides": ({"gateway": {"settings": {"PORT": 1}}}, "PORT", "gateway/settings"),
     "a field of a model": (
         {"models": {"m": {"champion": {"name": "a", "model": "models:/m/1"}, "wieghts": {}}}}, "wieghts", "models/m"),
     "a toleration": ({"monitor": {"tolerations": [{"keey": "x"}]}}, "keey", "monitor/tolerations/0"),
     "an affinity": ({"redis": {"affinity": {"podAffinty": {}}}}, "podAffinty", "redis/affinity"),
-    "a peer": ({"networkPolicy": {"clients": [{"ipblock": {"cidr": "10.0.0.0/8"}}]}}, "ipblock", "networkPolicy/clients/0"),
+    "a peer": ({"networkPolicy": {"clients": [{"ipblock": {}}]}}, "ipblock", "networkPolicy/clients/0"),
     "a resource": ({"gateway": {"resources": {"limit": {}}}}, "limit", "gateway/resources"),
-    "an HTTPRoute's Gateway": ({"httpRoute": {"parentRefs": [{"nmae": "x", "name": "y"}]}}, "nmae", "httpRoute/parentRefs/0"),
+    "a route's Gateway": (
+        {"httpRoute": {"parentRefs": [{"nmae": "x", "name": "y"}]}}, "nmae", "httpRoute/parentRefs/0"),
 }  # fmt: skip
 
 
@@ -120,7 +123,8 @@ WRONG: dict[str, tuple[Values, str]] = {
     "a weight over 100": (
         {"models": {"m": {"champion": {"name": "a", "model": "models:/m/1"}, "weights": {"b": 101}}}}, "weights"),
     "a model without a champion": ({"models": {"m": {}}}, "champion"),
-    "a model's name no Kubernetes takes": ({"models": {"M_1": {"champion": {"name": "a", "model": "models:/m/1"}}}}, "models"),
+    "a model's name no Kubernetes takes": ({"models": {"M_1": {"champion": CHAMPION}}}, "models"),
+    "a model's name that is too long": ({"models": {"m" * 64: {"champion": CHAMPION}}}, "models"),
 }  # fmt: skip
 
 
