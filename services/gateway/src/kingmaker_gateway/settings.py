@@ -96,6 +96,9 @@ class RoutesSettings(_Section):
 
     poll_ms: int = Field(default=1000, ge=10)
     """Besides the announcement over pub/sub, records are read this often."""
+    settle_ms: int = Field(default=15_000, ge=0)
+    """A gateway to which Redis has named no model for so long is ready at its admin port. Longer than a controller
+    takes to fill an emptied Redis again."""
 
 
 class LimitSettings(_Section):
