@@ -23,21 +23,20 @@ NOTES: dict[str, Values] = {
 }  # fmt: skip
 
 
-def notes(values: Values, version: str = "helm 4") -> str:
+def notes(values: Values) -> str:
     """As an installation prints them; nothing is asked of a cluster."""
 
     said = helm(
         "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", "--values", "-",
-        version=version, stdin=json.dumps(values),
+ stdin=json.dumps(values),
     )  # fmt: skip
     return said[said.index("\nNOTES:\n") + len("\nNOTES:\n") :].strip() + "\n"
 
 
-@pytest.mark.parametrize("version", ["helm 3", "helm 4"])
 @pytest.mark.parametrize("name", NOTES)
-def test_notes_are_these(name: str, version: str) -> None:
+def test_notes_are_these(name: str) -> None:
     """To write them anew: python -m tests.deploy.test_notes_say_what_to_type_next"""
-    assert notes(NOTES[name], version) == (GOLDEN / f"notes-{name}.txt").read_text()
+    assert notes(NOTES[name]) == (GOLDEN / f"notes-{name}.txt").read_text()
 
 
 @pytest.mark.parametrize("name", NOTES)
