@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd chart lock clean
+.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd chart dashboard lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
 	@$(PY) -m deploy.helm.definition
 
 chart: .venv/.ready ## Write the chart's values, their schema and its copies of CRD, alerts and dashboard anew
+	@$(PY) -m deploy.helm.definition
+
+dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
+	@$(PY) scripts/dashboard
 	@$(PY) -m deploy.helm.definition
 
 lock: ## Resolve dependencies anew and export requirements/*.txt
