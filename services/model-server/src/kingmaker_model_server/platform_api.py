@@ -38,9 +38,9 @@ def router(predictor: Predictor, health_route: str | None, predict_route: str | 
         routes.get(health_route, include_in_schema=False)(ping)
     if predict_route is not None:
         routes.post(predict_route, include_in_schema=False)(invoke)
-    said = openapi.PING
-    routes.get("/ping", openapi_extra=said, summary="The model is loaded and warmed up")(ping)
-    routes.get("/health", openapi_extra=said, summary="The same, under MLflow's other name")(ping)
-    routes.get("/version", openapi_extra=openapi.VERSION, summary="The server's version")(version)
+    said, bare = openapi.PING, Response  # without a class of its own the document would promise JSON
+    routes.get("/ping", openapi_extra=said, response_class=bare, summary="The model is loaded and warmed up")(ping)
+    routes.get("/health", openapi_extra=said, response_class=bare, summary="The same, MLflow's other name")(ping)
+    routes.get("/version", openapi_extra=openapi.VERSION, response_class=bare, summary="The server's version")(version)
     routes.post(INVOCATIONS, openapi_extra=openapi.INVOKE, summary="Predict rows in other forms")(invoke)
     return routes
