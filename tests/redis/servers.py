@@ -28,6 +28,9 @@ from kingmaker_servicekit import child
 
 MASTER = "crown"
 SLOTS = 16384
+_LINES = (Path(__file__).parents[2] / "docs" / "operating.md").read_text().splitlines()
+RIGHTS = {line.split()[1]: line.split()[4:] for line in _LINES if line.startswith("    user ")}
+"""By service, as the documentation gives them."""
 
 
 def until(holds: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

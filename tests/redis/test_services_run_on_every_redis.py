@@ -9,20 +9,8 @@ from typing import Any
 import pytest
 
 from kingmaker_contracts import keys
-from tests.redis.servers import Authority, Cluster, Server, Watched, tls_door, until
+from tests.redis.servers import RIGHTS, Authority, Cluster, Server, Watched, tls_door, until
 from tests.redis.services import MODELS, Services
-
-RIGHTS = {
-    # what docs/operating.md gives each service
-    "gateway": "~km:gateways:* ~km:{*}:events:* ~km:{*}:feedback:* %R~km:models %R~km:{*}:routing %R~km:{*}:profile:* "
-    "&km:routing +get +set +smembers +xadd +eval +subscribe +unsubscribe +ping +client|setinfo +client|setname",
-    "monitor": "%R~km:models %R~km:{*}:plan %R~km:{*}:profile:* %R~km:{*}:events:* %R~km:{*}:feedback:* "
-    "%R~km:gateways:* ~km:{*}:monitor ~km:{*}:monitor:token ~km:{*}:evidence "
-    "+get +mget +set +del +pexpire +smembers +scan +xread +xinfo|stream +eval +ping +client|setinfo +client|setname",
-    "controller": "~km:models ~km:{*}:routing ~km:{*}:plan ~km:{*}:profile:* %R~km:gateways:* &km:routing "
-    "+get +mget +set +del +exists +scan +sadd +srem +smembers +sismember +eval +publish +ping "
-    "+client|setinfo +client|setname",
-}
 
 
 @pytest.fixture
@@ -88,7 +76,7 @@ def test_the_rights_of_gateway_and_monitor_end_at_routing_and_plan(tmp_path: Pat
     server = Server(tmp_path / "redis")
     until(server.answers, "a server")
     for name, rights in RIGHTS.items():
-        server.client.execute_command("ACL", "SETUSER", name, "on", "nopass", *rights.split())
+        server.client.execute_command("ACL", "SETUSER", name, "on", "nopass", *rights)
     for name in ("gateway", "monitor"):
         for key in (keys.routing("default", "flights"), keys.plan("default", "flights"), keys.MODELS):
             said = server.client.execute_command("ACL", "DRYRUN", name, "SET", key, "x")
