@@ -40,9 +40,9 @@ class Gateway:
 def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     """Everything, wired; nothing runs until the public app's lifespan starts. Call it inside the event loop."""
     metrics = Metrics(registry)
-    redis = redis_client.connect(settings.redis_url)
-    events_redis = redis_client.connect(settings.redis_url, timeout_s=2.0)
-    blocking = redis_client.connect_blocking(settings.redis_url)
+    redis = redis_client.connect(settings.redis)
+    events_redis = redis_client.connect(settings.redis, timeout_s=2.0)
+    blocking = redis_client.connect_blocking(settings.redis)
     recorder = Recorder(events_redis, settings.recorder, settings.partition, metrics)
     models = Models(
         settings,
