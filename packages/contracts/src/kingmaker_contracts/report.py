@@ -146,13 +146,15 @@ class ProfileHealth(msgspec.Struct, frozen=True):
     """What a variant is held against. state: none (it has no profile), missing (not in Redis, or not what its name
     says),
     usable; faults: where it does not fit its model, for people; unprofiled: rows that could not be binned;
-    foreign: rows that came with another profile and are not mixed in."""
+    foreign: rows that came with another profile and are not mixed in; new_unknown: features whose rare categories it
+    does not know, so that new ones count as rare."""
 
     sha256: str | None
     state: Literal["none", "missing", "usable"]
     faults: list[str]
     unprofiled: int
     foreign: int
+    new_unknown: list[str] = []
 
 
 class Mishap(msgspec.Struct, frozen=True):
@@ -166,8 +168,9 @@ class Pipeline(msgspec.Struct, frozen=True):
     """How far the numbers can be trusted. trimmed_*: entries that left a stream unread; misdated: rows whose time no
     window
     holds (they count for the rollout); replaced: streams that were read anew from their beginning; damaged_panes:
-    panes that could not be read back; producers: the newest 50 lives; lease: its token; segment_faults: declared
-    segments that cannot be, and why."""
+    panes that could not be read back; producers: the newest 50 lives; folded_lives: older ones that are over, of which
+    the sum in `events` is all that is kept; lease: its token; segment_faults: declared segments that cannot be, and
+    why."""
 
     redis_up: bool
     lease: int
@@ -182,6 +185,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     profiles: dict[str, ProfileHealth]
     segment_faults: list[str]
     mishaps: list[Mishap]
+    folded_lives: int = 0
 
 
 class ModelReport(Evidence, frozen=True, kw_only=True):
