@@ -19,6 +19,7 @@ from kingmaker_contracts import (
     plan,
     prediction_ids,
     profile,
+    rare_categories,
     report,
     routing,
     status,
@@ -73,7 +74,7 @@ PROFILE = profile.Profile(
     reference=profile.Reference(
         rows=10,
         numeric={"distance": profile.NumericReference([100.0, 200.5], [3, 4, 2], 1, 50.0, 900.0, 180.25, 70.5)},
-        categorical={"carrier": profile.CategoricalReference(["AA", "UA"], [6, 3], 1, 0)},
+        categorical={"carrier": profile.CategoricalReference(["AA", "UA"], [6, 3], 1, 0, rare_categories.of(["HA"]))},
         score=profile.NumericReference([0.5], [7, 3], 0, 0.01, 0.99, 0.2, 0.1),
     ),
     quality=profile.Quality(5, {"auc": 0.94, "accuracy": 0.9}),
@@ -109,8 +110,9 @@ EVENTS = events.EventBatch(
         "score": np.array([0.25, 0.75, np.nan], "<f4"),
         "label": np.array([0, 1, events.NO_LABEL], "<u1"),
     },
-    features=np.array([[100.0, np.nan, 300.0], [0.0, 1.0, 2.0]], "<f4"),
+    features=np.array([[100.0, np.nan, 300.0], [0.0, 2.0, 3.0]], "<f4"),
     unseen={"carrier": ["ZZ"]},
+    rare=["carrier"],
 )
 FEEDBACK = feedback.FeedbackBatch(
     1_790_000_100_000,

@@ -146,13 +146,15 @@ class ProfileHealth(msgspec.Struct, frozen=True):
     """What a variant is held against. state: none (it has no profile), missing (not in Redis, or not what its name
     says),
     usable; faults: where it does not fit its model, for people; unprofiled: rows that could not be binned;
-    foreign: rows that came with another profile and are not mixed in."""
+    foreign: rows that came with another profile and are not mixed in; new_unknown: features whose rare categories it
+    does not know, so that new ones count as rare."""
 
     sha256: str | None
     state: Literal["none", "missing", "usable"]
     faults: list[str]
     unprofiled: int
     foreign: int
+    new_unknown: list[str] = []
 
 
 class Mishap(msgspec.Struct, frozen=True):

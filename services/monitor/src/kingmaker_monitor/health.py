@@ -82,6 +82,7 @@ def _profile(variant: PlannedVariant, profiles: Profiles, by_schema: dict[str, A
         faults=list(binning.faults) if binning is not None else [],
         unprofiled=sum(total.rows("unprofiled") for total in by_schema.values()),
         foreign=sum(total.rows("answered") + total.rows("shadowed") for total in foreign) if variant.profile else 0,
+        new_unknown=binning.new_unknown if binning is not None else [],
     )
 
 

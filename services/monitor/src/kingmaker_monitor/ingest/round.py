@@ -95,7 +95,8 @@ class Round:
         first = batches[0]
         state, pane = self._state, pane_of(first.t0)
         arm = Arm(first.rollout, first.variant, first.version, first.schema, first.role)
-        rows, binning = fold.join(batches), self._profiles.get(first.schema)
+        binning = self._profiles.get(first.schema)
+        rows = fold.without_rare(fold.join(batches), binning, first.rare)
         self._has_shadows |= bool(rows.shadow.any())
         if not is_kept(pane, self._now_ms):
             state.tally.misdated += len(rows.columns["id"])
@@ -143,5 +144,5 @@ class Round:
 
 def _header(batch: EventBatch) -> tuple[str | int, ...]:
     """What batches must share to be counted as one."""
-    header = (batch.rollout, batch.variant, batch.version, batch.schema, batch.role, *batch.variants)
+    header = (batch.rollout, batch.variant, batch.version, batch.schema, batch.role, *batch.variants, "", *batch.rare)
     return (pane_of(batch.t0), batch.features.shape[0], *header)
