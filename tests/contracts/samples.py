@@ -225,9 +225,10 @@ REPORT = report.ModelReport(
         replaced=0,
         damaged_panes=0,
         clock_jumps=0,
-        profiles={"lr": report.ProfileHealth(SHA, "usable", [], 0, 0)},
+        profiles={"lr": report.ProfileHealth(SHA, "usable", [], 0, 0, ["carrier"])},
         segment_faults=["gbm: segment carrier is no feature with a reference in its profile"],
         mishaps=[report.Mishap("2026-11-20T00:00:00Z", "set aside as monitor.db.damaged-1")],
+        folded_lives=3,
     ),
 )
 STATUS = status.Status(

@@ -168,8 +168,9 @@ class Pipeline(msgspec.Struct, frozen=True):
     """How far the numbers can be trusted. trimmed_*: entries that left a stream unread; misdated: rows whose time no
     window
     holds (they count for the rollout); replaced: streams that were read anew from their beginning; damaged_panes:
-    panes that could not be read back; producers: the newest 50 lives; lease: its token; segment_faults: declared
-    segments that cannot be, and why."""
+    panes that could not be read back; producers: the newest 50 lives; folded_lives: older ones that are over, of which
+    the sum in `events` is all that is kept; lease: its token; segment_faults: declared segments that cannot be, and
+    why."""
 
     redis_up: bool
     lease: int
@@ -184,6 +185,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     profiles: dict[str, ProfileHealth]
     segment_faults: list[str]
     mishaps: list[Mishap]
+    folded_lives: int = 0
 
 
 class ModelReport(Evidence, frozen=True, kw_only=True):

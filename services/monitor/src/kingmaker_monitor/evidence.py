@@ -195,10 +195,10 @@ def _events(state: ModelState) -> Events:
     total = accounts.total(state.accounts.values())
     tally = state.tally
     return Events(
-        sent=total.sent,
-        stored=total.stored,
-        dropped=total.dropped,
-        lost=total.lost,
+        sent=total.sent + tally.folded_sent,
+        stored=total.stored + tally.folded_stored,
+        dropped=total.dropped + tally.folded_dropped,
+        lost=total.lost + tally.folded_lost,
         duplicates=tally.duplicates,
         malformed=tally.malformed,
         late_seconds=None if tally.late_ms < 0 else tally.late_ms / 1000,

@@ -45,6 +45,7 @@ def of_model(
         profiles={} if state.plan is None else _profiles(state, state.plan, profiles),
         segment_faults=[] if state.plan is None else _segment_faults(state.plan, profiles),
         mishaps=[Mishap(_text(at), what) for at, what in mishaps],
+        folded_lives=tally.folded_lives,
     )
 
 
