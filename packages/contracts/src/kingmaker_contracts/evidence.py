@@ -41,7 +41,8 @@ class FeatureDrift(msgspec.Struct, frozen=True):
 
 
 class LiveQuality(msgspec.Struct, frozen=True):
-    """Quality from joined labels. n: labelled rows; positives: of them with the positive label."""
+    """Quality from joined labels. n: labelled rows; positives: of them with the positive label; mae, rmse, mean_error:
+    of a regression, in the target's unit, the last one above 0 when the model says too much."""
 
     n: int
     positives: int
@@ -49,6 +50,9 @@ class LiveQuality(msgspec.Struct, frozen=True):
     accuracy: float | None
     log_loss: float | None
     brier: float | None
+    mae: float | None = None
+    rmse: float | None = None
+    mean_error: float | None = None
 
 
 class VariantEvidence(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from kingmaker_monitor.aggregates import PAIRS, QUALITY, Aggregate
 from kingmaker_monitor.binning import SCORE, Binning
 from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.state import Arm, ModelState
-from kingmaker_monitor.stats import latency, quality
+from kingmaker_monitor.stats import errors, latency, quality
 
 
 def of_model(state: ModelState, plan: Plan, profiles: Profiles, as_of: str) -> Evidence:
@@ -161,6 +161,8 @@ def quality_of(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:
     count = dict(zip(QUALITY, counts.tolist(), strict=True))
     losses = aggregate.sums("losses.live", 2) + aggregate.sums("losses.shadow", 2)
     auc = None
+    mistakes = aggregate.get("errors.live", errors.BUCKETS) + aggregate.get("errors.shadow", errors.BUCKETS)
+    deviation = binning.score.std if binning is not None and binning.score is not None else None
     if binning is not None:
         bins = len(binning.auc_edges) + 1
         positives, negatives = (
@@ -175,6 +177,9 @@ def quality_of(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:
         accuracy=quality.mean(count["right"], count["judged"]),
         log_loss=quality.mean(float(losses[0]), count["probabilities"]),
         brier=quality.mean(float(losses[1]), count["probabilities"]),
+        mae=errors.mean_absolute(mistakes, deviation),
+        rmse=errors.root_mean_square(mistakes, deviation),
+        mean_error=errors.mean(mistakes, deviation),
     )
 
 
