@@ -100,7 +100,7 @@ class _Comparison:
                 continue
             rows = fitting(wanted, took, self.clock.left_s)
             if rows < wanted:
-                why = f"by the smaller ones it would take longer than the {max(0.0, self.clock.left_s):.0f} s that were left"
+                why = f"by the smaller ones there is no time for it in the {_BUDGET_S} s of this part"
                 self.section.not_run[f"Evidently, {wanted:,} rows"] = why
             if rows <= max(took, default=0):
                 continue
