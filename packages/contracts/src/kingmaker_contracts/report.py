@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from kingmaker_contracts.evidence import DriftVerdict, Evidence, Latency, LiveQuality
+from kingmaker_contracts.evidence import DriftVerdict, Evidence, Routed, Served
 
 WindowName = Literal["1h", "24h", "rollout"]
 Against = Literal["training", "champion"]
@@ -80,39 +80,22 @@ class DriftTable(msgspec.Struct, frozen=True):
     classes: dict[str, ClassShare] | None = None
 
 
-class WindowReport(msgspec.Struct, frozen=True):
-    """One variant in one window. since: its first moment, null for the rollout's. Counts as in
-    `evidence.VariantEvidence`."""
+class WindowReport(Routed, frozen=True, kw_only=True):
+    """One variant in one window. since: its first moment, null for the rollout's."""
 
     since: str | None
-    assigned: int
-    answered: int
-    errors: int
-    fallbacks: int
-    ineligible: int
-    shadowed: int
-    shadow_errors: int
-    latency: Latency
-    quality: LiveQuality
-    mean_score: float | None
     drift: dict[Against, DriftTable]
 
 
-class SegmentReport(msgspec.Struct, frozen=True):
+class SegmentReport(Served, frozen=True, kw_only=True):
     """One variant's rows of one segment in one window.
 
     share: of the variant's rows; reference_share: of its training rows, null where the profile cannot say. verdict,
     drifted, headline, prediction: a challenger against the champion's rows of the same segment; null for the champion.
     """
 
-    answered: int
-    errors: int
-    shadowed: int
     share: float | None
     reference_share: float | None
-    latency: Latency
-    quality: LiveQuality
-    mean_score: float | None
     verdict: DriftVerdict | None = None
     drifted: list[str] | None = None
     headline: float | None = None
