@@ -45,7 +45,7 @@ def test_challengers_come_and_go_and_weights_follow_a_patch(serving: Any) -> Non
         stage.patch({"weights": {"gbm": 60}})
         stage.until(lambda: stage.record().ranges == "gbm:0-5999", "the weight is in Redis", 10)
         took = time.monotonic() - patched
-        stage.until(lambda: stage.get()["status"]["summary"]["weights"] == "lr=40 gbm=60", "the column shows it")
+        stage.until(lambda: stage.get()["status"]["summary"]["weights"] == "lr=40,gbm=60", "the column shows it")
         stage.until(lambda: set(load.answers[-100:]) == {"lr", "gbm"}, "both answer")
         assert {p["metadata"]["name"] for p in stage.all("pods")} == pods, "a weight moves no pod"
 

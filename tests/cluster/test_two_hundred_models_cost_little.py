@@ -41,7 +41,7 @@ def test_two_hundred_models_with_three_variants_each(crowd: Any, record_property
     def settled() -> bool:
         items = stage.all("servedmodels.kingmaker.dev")
         told = [item["status"]["summary"]["weights"] for item in items if item.get("status", {}).get("summary")]
-        return told == ["lr=85 c0=10 c1=5"] * MODELS
+        return told == ["lr=85,c0=10,c1=5"] * MODELS
 
     stage.until(settled, "every challenger has its weight", 400)
     figures = {"settled_s": time.monotonic() - began, "settle_cpu_s": cpu(process)}

@@ -235,7 +235,7 @@ STATUS = status.Status(
     rollout_id="flights-3f2a91c0",
     champion=status.ChampionStatus("lr", "1", "2026-11-21T01:00:00Z", "flights-3f2a91c0"),
     spec_champion=status.SpecChampion("lr", "models:/flights@champion"),
-    summary=status.Summary("lr=80 gbm=20", ""),
+    summary=status.Summary("lr=80,gbm=20", ""),
     routing=status.RoutingStatus(57, 3, 80, "gbm:0-1999", [status.RoutedWeight("gbm", 20, 50)]),
     variants=[status.VariantStatus("lr", "models:/flights@champion", "1", "Ready", SHA, SHA)],
     conditions=[
