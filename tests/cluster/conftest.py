@@ -164,7 +164,7 @@ class Stage:
                 last = holds()
                 if last:
                     return last
-            except (wire.BadRecord, httpx.HTTPError, KeyError, TypeError, AttributeError, StopIteration) as error:
+            except (wire.BadRecord, httpx.HTTPError, LookupError, TypeError, AttributeError, StopIteration) as error:
                 last = error
             time.sleep(0.03)
         raise AssertionError(f"{what} did not come true; last: {last!r}\n{self.logs()}")

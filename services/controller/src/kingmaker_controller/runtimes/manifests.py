@@ -109,11 +109,16 @@ def objects(owner: Owner, wanted: WantedVariant, pin: Pin, template: Template) -
     """Everything a variant needs, in the order to apply it; the Deployment without its replicas."""
     asked = wanted.asked
     deployment = _deployment(owner, wanted, pin, template)
-    found = [_service(owner, wanted), _disruption_budget(owner, wanted)]
+    found = surroundings(owner, wanted)
     if asked is not None and asked.autoscaling is not None and asked.replicas:
         found.append(_autoscaler(owner, wanted))
     deployment["metadata"]["annotations"][APPLIED] = mark_of([*found, deployment])
     return [*found, deployment]
+
+
+def surroundings(owner: Owner, wanted: WantedVariant) -> list[Object]:
+    """What pods need around them, whatever the spec says of the pods themselves."""
+    return [_service(owner, wanted), _disruption_budget(owner, wanted)]
 
 
 def replicas(owner: Owner, wanted: WantedVariant) -> Object:
