@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd lock clean
+.PHONY: help setup demo test test-slow e2e bench bench-quick stats-report check format crd lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ test: .venv/.ready ## The fast tests (under 12 minutes on 2 cores)
 
 test-slow: .venv/.ready ## The rest: the whole demo, kill loops
 	@$(PY) -m pytest -m slow --timeout 900 $(ARGS)
+
+e2e: .venv/.ready ## The cluster scenarios on a real one: KUBECONFIG=FILE [IMAGE_REGISTRY=... TAG=dev REACH=port-forward|pods]
+	@test -n "$(KUBECONFIG)" || { echo "make e2e KUBECONFIG=FILE: which cluster? See docs/kubectl.md" >&2; exit 2; }
+	@KINGMAKER_E2E_KUBECONFIG="$(KUBECONFIG)" IMAGE_REGISTRY="$(IMAGE_REGISTRY)" TAG="$(or $(TAG),dev)" REACH="$(or $(REACH),port-forward)" \
+		$(PY) -m pytest tests/cluster --timeout 900 $(ARGS)
 
 bench: .venv/.ready ## Beside Envoy, nginx, MLServer, KServe and BentoML: benchmarks/results/ and docs/performance.md (under 15 minutes)
 	@$(PY) -m benchmarks $(ARGS)

@@ -23,6 +23,8 @@ from kingmaker_controller.runtimes.registry import Registry
 from tests.cluster.test_copies_of_the_cluster_stay_true import until
 from tests.fakes.fake_apiserver import FakeApiserver, load_yaml
 
+pytestmark = pytest.mark.fake_only("the registry answers when the test says so")
+
 CRD = Path(__file__).parents[2] / "deploy" / "k8s" / "crd"
 
 

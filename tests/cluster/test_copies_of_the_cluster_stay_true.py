@@ -25,6 +25,8 @@ from kingmaker_controller.state import StoredModel
 from tests.fakes.fake_apiserver import FakeApiserver, load_yaml
 from tests.fakes.fake_apiserver.cluster import Write
 
+pytestmark = pytest.mark.fake_only("watches break off, hang and are refused when the test says so")
+
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 CRD = Path(__file__).parents[2] / "deploy" / "k8s" / "crd"
 DEFINITION = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")

@@ -27,6 +27,7 @@ def crowd(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.fake_only("pods are pretended, and requests are counted")
 @pytest.mark.timeout(560)
 def test_two_hundred_models_with_three_variants_each(crowd: Any, record_property: Any) -> None:
     stage = crowd
@@ -39,15 +40,16 @@ def test_two_hundred_models_with_three_variants_each(crowd: Any, record_property
         assert stage.create(spec, f"m{i:03}").status_code == 201
     began = time.monotonic()
     process = psutil.Process(stage.controller().pid)
+    store = stage.fake.server.cluster.store
 
     def settled() -> bool:
-        items = stage.all("servedmodels.kingmaker.dev")
+        items = store.all("servedmodels.kingmaker.dev")
         told = [item["status"]["summary"]["weights"] for item in items if item.get("status", {}).get("summary")]
         return told == ["lr=85,c0=10,c1=5"] * MODELS
 
     stage.until(settled, "every challenger has its weight", 400)
     figures = {"settled_s": time.monotonic() - began, "settle_cpu_s": cpu(process)}
-    figures["settle_requests"] = len(stage.server.faults.requests)
+    figures["settle_requests"] = len(stage.fake.server.faults.requests)
 
     # Events are sent one after another, some ten a model: what comes before the last of them is not quiet yet
     stage.until(lambda: is_told(stage), "every Event was sent", 180)
@@ -91,7 +93,7 @@ def is_told(stage: Any) -> bool:
 
 
 def seen(stage: Any) -> list[Any]:
-    return [request for request in stage.server.faults.requests if "httpx" not in request.agent]
+    return [request for request in stage.fake.server.faults.requests if "httpx" not in request.agent]
 
 
 def cpu(process: psutil.Process) -> float:
