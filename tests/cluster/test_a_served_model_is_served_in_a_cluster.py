@@ -84,12 +84,27 @@ def test_a_champion_is_deposed_under_load_and_put_back_without_a_failed_request(
     assert stage.condition("SpecCurrent")["status"] == "True"
 
 
-@pytest.mark.parametrize("edit", ["weight", "challenger", "champion", "removal"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "weight",
+        "challenger",
+        "champion",
+        "removal",
+        pytest.param("return", marks=pytest.mark.slow),
+        pytest.param("creation", marks=pytest.mark.slow),
+    ],
+)
 def test_a_leader_that_is_killed_in_the_middle_is_followed_by_another(serving: Any, edit: str) -> None:
     stage = serving
     second = stage.controller()
     if edit in ("weight", "removal"):
         add_challenger(stage, 20)
+    if edit == "return":
+        stage.patch({"champion": {"name": "gbm", "model": "models:/flights/2"}})
+        stage.until(lambda: stage.get()["status"]["champion"]["name"] == "gbm", "another reigns", 60)
+        stage.until(lambda: set(stage.deployments()) == {"gbm"}, "the old one is gone", 60)
+        stage.until(lambda: stage.answered_by() == "gbm", "it answers")
     epoch = stage.record().epoch
     with stage.load() as load:
         match edit:
@@ -104,6 +119,12 @@ def test_a_leader_that_is_killed_in_the_middle_is_followed_by_another(serving: A
             case "removal":
                 stage.patch({"challengers": [], "weights": None})
                 stage.until(lambda: stage.record().ranges == "", "it has left the record")
+            case "return":
+                stage.patch({"champion": LR})
+                stage.until(lambda: "lr" in stage.deployments(), "the old champion's Deployment is made again")
+            case "creation":
+                assert stage.create({"champion": GBM}, "trains").status_code == 201
+                stage.until(lambda: "gbm" in stage.deployments(), "its Deployment is made")
         stage.leader.kill()
         stage.until(lambda: stage.record().epoch > epoch, "the second controller leads", 60)
         match edit:
@@ -114,6 +135,11 @@ def test_a_leader_that_is_killed_in_the_middle_is_followed_by_another(serving: A
                 stage.until(lambda: set(stage.deployments()) == {"gbm"}, "the old one is gone", 60)
             case "removal":
                 stage.until(lambda: set(stage.deployments()) == {"lr"}, "the removed one is gone", 60)
+            case "return":
+                stage.until(lambda: stage.get()["status"]["champion"]["name"] == "lr", "the old one is back", 60)
+                stage.until(lambda: set(stage.deployments()) == {"lr"}, "the other is gone", 60)
+            case "creation":
+                stage.until(lambda: stage.answered_by("trains") == "gbm", "the new model answers", 60)
         stage.until(lambda: is_programmed(stage), "the gateways have it")
     assert load.failures == []
     assert second.is_running()
