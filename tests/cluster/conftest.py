@@ -13,7 +13,6 @@ from tests.cluster.real_cluster import Target, real_cluster
 from tests.cluster.stage import Stage
 
 HERE = Path(__file__).parent
-FAKE_ONLY = pytest.StashKey[list[tuple[str, str]]]()
 
 
 @contextlib.contextmanager
@@ -44,19 +43,12 @@ def one_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield built
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a real cluster, leave out what only a fake one can do, and remember it."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On a real cluster, what only a fake one can do is not run, and listed at the end with the reason."""
     if not os.environ.get("KINGMAKER_E2E_KUBECONFIG"):
         return
-    left_out = []
-    for item in list(items):
+    for item in items:
         marker = item.get_closest_marker("fake_only")
         if marker is not None and HERE in item.path.parents:
-            left_out.append((item.nodeid, str(marker.args[0])))
-            items.remove(item)
-    config.stash[FAKE_ONLY] = left_out
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for name, reason in config.stash.get(FAKE_ONLY, []):
-        terminalreporter.write_line(f"NOT RUN on a real cluster: {name}: {reason}")
+            why = f"NOT RUN: {marker.args[0]}, which takes the fake cluster; to run it: make test ARGS=tests/cluster"
+            item.add_marker(pytest.mark.skip(reason=why))

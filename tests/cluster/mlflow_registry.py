@@ -1,4 +1,6 @@
-"""The real MLflow: a server on SQLite as a process, and what tests do with one, wherever it runs."""
+"""The real MLflow: a server on SQLite as a process, and what tests do with one, wherever it runs.
+
+Its client is imported when it is needed: that takes seconds, and most tests of this folder do without."""
 
 import contextlib
 import hashlib
@@ -10,9 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import mlflow
-import onnx
-from mlflow import MlflowClient
 
 from conftest import take_free_port
 from tests.cluster.registry import tiny_model
@@ -30,12 +29,17 @@ class MlflowRegistry:
     """None: pods run the fetch step of their manifests."""
 
     def __init__(self, uri: str, reached: str) -> None:
+        from mlflow import MlflowClient
+
         self.uri, self._reached = uri, reached
         self.client = MlflowClient(reached, reached)
         self._tags: dict[str, str] = {}
 
     def publish_tiny(self, versions: int = 4) -> None:
         """Version N of `flights` adds N to what it gets; the alias `champion` is on 1."""
+        import mlflow
+        import onnx
+
         mlflow.set_tracking_uri(self._reached)
         mlflow.set_registry_uri(self._reached)
         self.client.create_registered_model(NAME)

@@ -5,12 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
 
-from kingmaker.publishing.publisher import Published, publish
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.profile import Profile
 from tests.cluster.conftest import a_stage
@@ -26,10 +22,16 @@ SLOW_S = 120.0
 """A fetch step imports MLflow, which takes seconds of a whole core."""
 
 
-def published(uri: str, seed: int, alias: str | None) -> Published:
+def published(uri: str, seed: int, alias: str | None) -> Any:
+    import numpy as np
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+
+    from kingmaker import publish
+
     rng = np.random.default_rng(seed)
 
-    def rows(count: int) -> tuple[pd.DataFrame, Any]:
+    def rows(count: int) -> tuple[Any, Any]:
         frame = pd.DataFrame({name: rng.normal(size=count).astype(np.float32) for name in ("delay", "distance")})
         return frame, (frame["delay"] + rng.normal(size=count) > 0).astype(int).to_numpy()
 
@@ -45,13 +47,13 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture(scope="module")
-def versions(mlflow: MlflowServer) -> list[Published]:
+def versions(mlflow: MlflowServer) -> list[Any]:
     """Of `flights`, by the product's own publish; the alias `champion` is on the first."""
     return [published(mlflow.uri, 1, "champion"), published(mlflow.uri, 2, None)]
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, mlflow: MlflowServer, versions: list[Published]) -> Iterator[Any]:
+def serving(tmp_path_factory: pytest.TempPathFactory, mlflow: MlflowServer, versions: list[Any]) -> Iterator[Any]:
     with a_stage(tmp_path_factory.mktemp("stage"), registry=mlflow) as stage:
         stage.leader = stage.controller()
         stage.start_gateway()
@@ -83,7 +85,7 @@ def reset(stage: Any) -> None:
 
 
 def test_an_alias_becomes_a_pinned_version_whose_bytes_are_those_that_were_published(
-    serving: Any, versions: list[Published]
+    serving: Any, versions: list[Any]
 ) -> None:
     stage, first = serving, versions[0]
     pinned = variant(stage, "lr")
@@ -97,7 +99,7 @@ def test_an_alias_becomes_a_pinned_version_whose_bytes_are_those_that_were_publi
 
 
 def test_an_alias_that_moves_changes_nothing_that_serves(
-    serving: Any, mlflow: MlflowServer, versions: list[Published]
+    serving: Any, mlflow: MlflowServer, versions: list[Any]
 ) -> None:
     stage = serving
     mlflow.client.set_registered_model_alias("flights", "champion", "2")
@@ -128,7 +130,7 @@ def test_what_mlflow_does_not_have_is_a_condition_in_words(serving: Any, model: 
 
 
 def test_a_tag_that_is_not_the_models_stops_the_fetch_step(
-    serving: Any, mlflow: MlflowServer, versions: list[Published]
+    serving: Any, mlflow: MlflowServer, versions: list[Any]
 ) -> None:
     stage = serving
     mlflow.mistag("2")

@@ -4,6 +4,9 @@ What a kubeconfig, kubectl, the CRD, rights, manifests, Redis, MLflow and the fe
 not: images, a kubelet, a network, and `kubectl port-forward`.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +24,7 @@ from tests.fakes.fake_apiserver.kubelet import Kubelet
 
 pytestmark = pytest.mark.fake_only("it is about this suite")
 IMAGES = Images("registry.example/team", "1.2", "valkey", "mlflow")
+ROOT = Path(__file__).parents[2]
 NO_STAND_IN = SimpleNamespace(fetch_command=())
 
 
@@ -93,3 +97,17 @@ def test_a_kubeconfig_is_copied_with_its_paths_and_another_namespace(tmp_path: P
     assert told["clusters"][0]["cluster"]["certificate-authority"] == str(tmp_path / "home" / "ca.crt")
     assert told["users"][0]["user"]["client-key"] == "/abs/key"
     assert copy.stat().st_mode & 0o077 == 0, "it may hold a password"
+
+
+def test_what_needs_a_fake_cluster_is_listed_as_not_run_on_a_real_one(tmp_path: Path) -> None:
+    environment = {**os.environ, "KINGMAKER_E2E_KUBECONFIG": str(tmp_path / "nowhere")}
+    files = ["test_copies_of_the_cluster_stay_true.py", "test_a_served_model_is_served_in_a_cluster.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "two_leaders or dropped"]
+    command += [f"tests/cluster/{file}" for file in files]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    listed = done.stdout.partition("NOT RUN")[2]
+    assert "watches break off, hang and are refused when the test says so" in listed
+    assert "a process is frozen in the middle" in listed
+    assert "test_of_two_leaders_at_once_the_older_one_changes_nothing" in listed
+    assert "passed" not in done.stdout
