@@ -17,8 +17,9 @@ from kingmaker_controller.kube.reflector import Reflector
 from kingmaker_controller.rollout.facts import Identity, WantedVariant
 from kingmaker_controller.runtimes import applying, children
 from kingmaker_controller.runtimes.kubernetes import KubernetesRuntime
-from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner, Pin, Template
+from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner
 from kingmaker_controller.runtimes.packages import Packages
+from kingmaker_controller.runtimes.podspec import Pin, Template
 from kingmaker_controller.runtimes.registry import Registry
 from tests.cluster.test_copies_of_the_cluster_stay_true import until
 from tests.fakes.fake_apiserver import FakeApiserver, load_yaml

@@ -28,8 +28,9 @@ from kingmaker_controller.leader import Leader
 from kingmaker_controller.loop import Loop, Pace
 from kingmaker_controller.runtimes import applying, children, pods
 from kingmaker_controller.runtimes.kubernetes import KubernetesRuntime
-from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner, Template
+from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner
 from kingmaker_controller.runtimes.packages import Packages
+from kingmaker_controller.runtimes.podspec import Template
 from kingmaker_controller.runtimes.registry import Registry
 from kingmaker_controller.settings import KubernetesSettings
 from kingmaker_controller.sources.kubernetes import KubernetesSource

@@ -20,7 +20,8 @@ from kingmaker_controller.kube.api import (
 from kingmaker_controller.rollout.facts import WantedVariant
 from kingmaker_controller.runtimes import manifests
 from kingmaker_controller.runtimes.children import Children
-from kingmaker_controller.runtimes.manifests import Owner, Pin, Template
+from kingmaker_controller.runtimes.manifests import Owner
+from kingmaker_controller.runtimes.podspec import Pin, Template
 
 TOUCHED: Final = "kingmaker.dev/touched"
 """Not of the cluster: a mark in the copy of a Deployment whose spec others have had their hands in."""

@@ -18,9 +18,10 @@ from kingmaker_controller.rollout.facts import Identity, Observed, WantedVariant
 from kingmaker_controller.runtimes import manifests, pods
 from kingmaker_controller.runtimes.applying import Applier
 from kingmaker_controller.runtimes.children import Children, model_of
-from kingmaker_controller.runtimes.manifests import Owner, Pin, Template
+from kingmaker_controller.runtimes.manifests import Owner
 from kingmaker_controller.runtimes.packages import Packages
 from kingmaker_controller.runtimes.pins import Pins
+from kingmaker_controller.runtimes.podspec import Pin, Template
 from kingmaker_controller.runtimes.registry import Registry
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Final
 from kingmaker_controller.errors import FetchFailed
 from kingmaker_controller.queue import FIRST_WAIT_S, LONGEST_WAIT_S
 from kingmaker_controller.rollout.facts import Identity
-from kingmaker_controller.runtimes.manifests import Pin
+from kingmaker_controller.runtimes.podspec import Pin
 from kingmaker_controller.runtimes.registry import Registry
 
 logger = logging.getLogger(__name__)
