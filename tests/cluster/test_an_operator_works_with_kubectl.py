@@ -22,6 +22,7 @@ spec:
   - {name: gbm, model: models:/flights/2}
   weights: {gbm: 5}
 """
+OWN = "app.kubernetes.io/managed-by=kingmaker"
 PROGRAMMED = ("wait", "--for=condition=Programmed", "sm/flights", "--timeout=60s")
 
 
@@ -34,7 +35,7 @@ def kubectl(stage: Any) -> Kubectl:
     folder.mkdir()
     (folder / "kubectl").symlink_to(binary)
     (folder / "kubectl-kingmaker").symlink_to(Path(sys.executable).parent / "kubectl-kingmaker")
-    made = Kubectl(binary, stage.kubeconfig)
+    made = Kubectl(binary, stage.cluster.kubeconfig)
     made.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
     return made
 
@@ -72,5 +73,7 @@ def test_from_apply_to_delete(stage: Any, kubectl: Kubectl) -> None:
     kubectl.says("delete", "sm", "flights", "--timeout=60s")
     stage.until(lambda: stage.record() is None, "the routing record is gone", 30)
     stage.until(
-        lambda: not json.loads(kubectl.says("get", "deploy,svc,pods", "-o", "json"))["items"], "so is the rest", 60
+        lambda: not json.loads(kubectl.says("get", "deploy,svc,pods", "-l", OWN, "-o", "json"))["items"],
+        "so is the rest",
+        60,
     )
