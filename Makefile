@@ -3,7 +3,8 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd chart dashboard lock clean
+.PHONY: help setup demo test test-slow images test-images e2e bench stats-report bench-quick check format crd chart dashboard \
+	lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,10 +18,21 @@ demo: .venv/.ready ## Serve real flights: champion and challenger share live tra
 	@$(PY) -m examples.flights.demo $(ARGS)
 
 test: .venv/.ready ## The fast tests (under 12 minutes on 2 cores)
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow and not images" $(ARGS)
 
 test-slow: .venv/.ready ## The rest: the whole demo, kill loops
 	@$(PY) -m pytest -m slow --timeout 900 $(ARGS)
+
+images: ## Build the images with docker, podman or buildah (ARGS="gateway" for one; PREFIX, TAG, BASE)
+	@scripts/images $(ARGS)
+
+test-images: .venv/.ready ## Build the images on a Debian made here and start them; as root, needs Debian's podman (4 minutes)
+	@$(PY) -m pytest tests/images -m images --timeout 1800 $(ARGS)
+
+e2e: .venv/.ready ## The cluster scenarios on a real one: KUBECONFIG=FILE [IMAGE_REGISTRY=... TAG=dev REACH=port-forward|pods]
+	@test -n "$(KUBECONFIG)" || { echo "make e2e KUBECONFIG=FILE: which cluster? See docs/kubectl.md" >&2; exit 2; }
+	@KINGMAKER_E2E_KUBECONFIG="$(KUBECONFIG)" IMAGE_REGISTRY="$(IMAGE_REGISTRY)" TAG="$(or $(TAG),dev)" REACH="$(or $(REACH),port-forward)" \
+		$(PY) -m pytest tests/cluster --timeout 900 $(ARGS)
 
 bench: .venv/.ready ## Beside Envoy, nginx, MLServer, KServe and BentoML: benchmarks/results/ and docs/performance.md (under 15 minutes)
 	@$(PY) -m benchmarks $(ARGS)

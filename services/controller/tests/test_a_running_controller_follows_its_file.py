@@ -108,7 +108,7 @@ def test_a_model_that_does_not_start_says_its_last_words(stack: Any) -> None:
     stack.start()
     stack.until(lambda: "the model is damaged" in stack.status()["message"], "the server's last line is shown")
     stack.until(lambda: "flights has no version 99" in stack.condition("ResolvedRefs")["message"], "the fetch's error")
-    assert stack.status()["summary"]["weights"] == "lr=100 gbm=0"
+    assert stack.status()["summary"]["weights"] == "lr=100,gbm=0"
     assert stack.condition("Ready")["status"] == "True"
 
 
@@ -166,3 +166,10 @@ def test_the_api_needs_its_token_and_metrics_do_not(stack: Any) -> None:
     assert (listed["name"], listed["mode"], listed["spec"]["champion"]) == ("flights", "Canary", "lr")
     champion = stack.model()["spec"]["champion"]
     assert (champion["name"], champion["model"], champion["replicas"]) == ("lr", "models:/flights/1", 1)
+
+
+def test_gateways_on_another_machine_are_told_a_name_they_can_reach(stack: Any, valkey: Any, routing: Any) -> None:
+    stack.write(spec())
+    stack.start(RUNTIME__HOST="localhost")
+    record = stack.until(lambda: (r := routing(valkey.client)) and r.champion.endpoints and r, "the champion serves")
+    assert [endpoint.partition(":")[0] for endpoint in record.champion.endpoints] == ["localhost"]
