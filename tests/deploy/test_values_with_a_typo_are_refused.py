@@ -14,11 +14,10 @@ from deploy.helm.definition import __main__ as definition
 from deploy.helm.definition import schema
 from kingmaker_contracts import crd, served_model
 from tests.deploy import chart
-from tests.deploy.chart import CHART, ROOT, Refused, Values, render
+from tests.deploy.chart import CHART, HELMS, ROOT, Refused, Values, render
 from tests.deploy.chart_cases import CASES, CHAMPION
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-HELMS = ("helm 3", "helm 4")
 
 
 def nodes(part: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
