@@ -99,7 +99,8 @@ class Stage:
     def allow_no_more_pods(self) -> None:
         """A quota that is used up already."""
         pods = self._http.get(self.url("pods")).raise_for_status().json()["items"]
-        quota = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": str(len(pods))}}}
+        staying = sum(not pod["metadata"].get("deletionTimestamp") for pod in pods)
+        quota = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": str(staying)}}}
         self._http.post(self.url("resourcequotas"), json=quota).raise_for_status()
 
     def allow_pods(self) -> None:
