@@ -141,6 +141,8 @@ class RealCluster:
 
     registry: ClusterRegistry
     redis: redis.Redis
+    patience = 4.0
+    """Images are pulled, and fetch steps import MLflow."""
 
     def __init__(self, target: Target, folder: Path, namespace: str) -> None:
         self.namespace, self._target = namespace, target

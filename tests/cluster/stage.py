@@ -133,7 +133,7 @@ class Stage:
 
     def until(self, holds: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
         """Poll until something holds; its value. What is not there yet counts as not yet."""
-        return patience.until(holds, what, seconds, self._told)
+        return patience.until(holds, what, seconds * self.cluster.patience, self._told)
 
     def _told(self) -> str:
         statuses = [f"{item['metadata']['name']}: {item.get('status')}" for item in self.all("servedmodels")]
