@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kingmaker_contracts import keys
-from tests.redis.servers import RIGHTS, Authority, Cluster, Server, Watched, tls_door, until
+from tests.fakes.authority import Authority
+from tests.redis.servers import RIGHTS, Cluster, Server, Watched, tls_door, until
 from tests.redis.services import MODELS, Services
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from kingmaker_contracts.labels import CODE, MODEL, REASON, VARIANT
+from kingmaker_contracts.labels import CODE, MODEL, REASON, USE, VARIANT
 from kingmaker_gateway.tally import Tallies
 
 _WHO = (MODEL, VARIANT)
@@ -48,6 +48,9 @@ class Metrics:
         self.tallies = Tallies("kingmaker_gateway_")
         registry.register(self.tallies)
         self.rejected = counter("rejected_total", "Requests refused before routing, by problem code.", CODE)
+        self.token_file_good = gauge(
+            "token_file_good", "1: the file of tokens was read as it is now, 0: an earlier reading holds.", USE
+        )
         self.in_flight = gauge("in_flight", "Prediction requests being worked on.", MODEL)
         self.fallbacks = counter(
             "fallbacks_total", "Requests meant for this challenger that the champion answered for its sickness.", *_WHO
