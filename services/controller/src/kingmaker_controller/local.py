@@ -87,6 +87,6 @@ def _runtime(ground: Ground, programs: Programs, environ: Mapping[str, str], wak
     commands = Commands(programs.server, env, settings.log_format, folder / "logs", chosen.stop_grace_s, backoff)
 
     def on_death(model: str, variant: str) -> None:
-        ground.metrics.restarts.labels(model, variant).inc()
+        ground.metrics.restarted(model, variant)
 
     return ProcessRuntime(fetcher, commands, wake.set, on_death)
