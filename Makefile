@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd lock clean
+.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd dashboard lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: .venv/.ready ## Format the code
 
 crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
 	@$(PY) scripts/crd
+
+dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
+	@$(PY) scripts/dashboard
 
 lock: ## Resolve dependencies anew and export requirements/*.txt
 	@scripts/lock $(ARGS)
