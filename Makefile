@@ -3,7 +3,8 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow test-programs bench bench-quick stats-report check format crd dashboard model-train model-publish model-pipeline lock clean
+.PHONY: help setup demo test test-slow test-images test-programs images bench bench-quick stats-report check format crd chart \
+    kustomize dashboard model-train model-publish model-pipeline lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,10 +18,16 @@ demo: .venv/.ready ## Serve real flights: champion and challenger share live tra
 	@$(PY) -m examples.flights.demo $(ARGS)
 
 test: .venv/.ready ## The fast tests (under 12 minutes on 2 cores)
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow and not images" $(ARGS)
 
 test-slow: .venv/.ready ## The rest: the whole demo, kill loops
 	@$(PY) -m pytest -m slow --timeout 900 $(ARGS)
+
+images: ## Build the images with docker, podman or buildah (ARGS="gateway" for one; PREFIX, TAG, BASE)
+	@scripts/images $(ARGS)
+
+test-images: .venv/.ready ## Build the images on a Debian made here and start them; as root, needs Debian's podman (4 minutes)
+	@$(PY) -m pytest tests/images -m images --timeout 1800 $(ARGS)
 
 test-programs: ## Install what tests call beyond Python: Prometheus, wrk, actionlint (Debian or Ubuntu)
 	@scripts/test-programs
@@ -55,7 +62,7 @@ bench-quick: .venv/.ready ## The core ratios into build/bench-quick.json (about 
 check: .venv/.ready ## What a change must pass before tests: ruff, mypy --strict, import-linter
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy packages/*/src services/*/src examples benchmarks
+	@.venv/bin/mypy packages/*/src services/*/src examples benchmarks deploy
 	@.venv/bin/lint-imports --no-cache
 
 format: .venv/.ready ## Format the code
@@ -63,6 +70,13 @@ format: .venv/.ready ## Format the code
 
 crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
 	@$(PY) scripts/crd
+	@$(PY) -m deploy.helm.definition
+
+chart: .venv/.ready ## Write the chart's values, their schema and its copies of CRD, alerts and dashboard anew
+	@$(PY) -m deploy.helm.definition
+
+kustomize: .venv/.ready ## Write deploy/k8s/base anew from the chart
+	@scripts/kustomize
 
 dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
 	@$(PY) scripts/dashboard

@@ -166,3 +166,10 @@ def test_the_api_needs_its_token_and_metrics_do_not(stack: Any) -> None:
     assert (listed["name"], listed["mode"], listed["spec"]["champion"]) == ("flights", "Canary", "lr")
     champion = stack.model()["spec"]["champion"]
     assert (champion["name"], champion["model"], champion["replicas"]) == ("lr", "models:/flights/1", 1)
+
+
+def test_gateways_on_another_machine_are_told_a_name_they_can_reach(stack: Any, valkey: Any, routing: Any) -> None:
+    stack.write(spec())
+    stack.start(RUNTIME__HOST="localhost")
+    record = stack.until(lambda: (r := routing(valkey.client)) and r.champion.endpoints and r, "the champion serves")
+    assert [endpoint.partition(":")[0] for endpoint in record.champion.endpoints] == ["localhost"]

@@ -10,8 +10,10 @@ PREFIX = "KINGMAKER_CONTROLLER_"
 
 
 class RuntimeSettings(BaseModel, frozen=True, extra="forbid"):
-    """How child processes are kept alive."""
+    """Model servers as child processes: where they are, and how they are kept alive."""
 
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Where they listen, and what gateways call it: an address or name of this machine, for gateways on another."""
     fetch_timeout_s: float = Field(default=600.0, gt=0)
     """A fetch that takes longer is stopped and tried again."""
     stop_grace_s: float = Field(default=3.0, ge=0)
