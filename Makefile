@@ -87,6 +87,7 @@ dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts
 
 dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
 	@$(PY) scripts/dashboard
+	@$(PY) -m deploy.helm.definition
 
 lock: ## Resolve dependencies anew and export requirements/*.txt
 	@scripts/lock $(ARGS)

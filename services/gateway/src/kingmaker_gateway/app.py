@@ -59,6 +59,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         blocking,
         namespace=settings.namespace,
         poll_s=poll_s,
+        settle_s=settings.routes.settle_ms / 1000,
         snapshot=snapshot,
         metrics=metrics,
         adopt=models.adopt,
@@ -99,6 +100,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     public = api.build(
         router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan, guards=guards
     )
-    admin = metrics_endpoint.build(registry, lambda: models.is_ready)
+    # a gateway that knows that there is nothing to serve is as ready as it can be; an installation waits for that
+    admin = metrics_endpoint.build(registry, lambda: models.is_ready or routes.is_empty_for_good)
     http = HotPath(router, models, body_read_s, guards.predict).protocol() if settings.hot_path else "httptools"
     return Gateway(public, http, admin)
