@@ -78,3 +78,7 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 def environment(pod: Object) -> dict[str, str]:
     """Of the first container; what comes from a field of the pod is left out."""
     return {item["name"]: item["value"] for item in pod["containers"][0].get("env", []) if "value" in item}
+
+
+def defaults() -> Values:
+    return dict(yaml.safe_load((CHART / "values.yaml").read_text()))

@@ -40,9 +40,9 @@ class Gateway:
 def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     """Everything, wired; nothing runs until the public app's lifespan starts. Call it inside the event loop."""
     metrics = Metrics(registry)
-    redis = redis_client.connect(settings.redis_url)
-    events_redis = redis_client.connect(settings.redis_url, timeout_s=2.0)
-    blocking = redis_client.connect_blocking(settings.redis_url)
+    redis = redis_client.connect(settings.redis)
+    events_redis = redis_client.connect(settings.redis, timeout_s=2.0)
+    blocking = redis_client.connect_blocking(settings.redis)
     recorder = Recorder(events_redis, settings.recorder, settings.partition, metrics)
     models = Models(
         settings,
@@ -58,6 +58,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         blocking,
         namespace=settings.namespace,
         poll_s=poll_s,
+        settle_s=settings.routes.settle_ms / 1000,
         snapshot=snapshot,
         metrics=metrics,
         adopt=models.adopt,
@@ -92,6 +93,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     version = importlib.metadata.version("kingmaker-gateway")
     body_read_s = settings.limits.body_read_ms / 1000
     public = api.build(router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan)
-    admin = metrics_endpoint.build(registry, lambda: models.is_ready)
+    # a gateway that knows that there is nothing to serve is as ready as it can be; an installation waits for that
+    admin = metrics_endpoint.build(registry, lambda: models.is_ready or routes.is_empty_for_good)
     http = HotPath(router, models, body_read_s).protocol() if settings.hot_path else "httptools"
     return Gateway(public, http, admin)

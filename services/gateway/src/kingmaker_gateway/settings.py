@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from kingmaker_servicekit.redis_settings import RedisSettings
 
 PREFIX: Final = "KINGMAKER_GATEWAY_"
 
@@ -94,6 +96,9 @@ class RoutesSettings(_Section):
 
     poll_ms: int = Field(default=1000, ge=10)
     """Besides the announcement over pub/sub, records are read this often."""
+    settle_ms: int = Field(default=15_000, ge=0)
+    """A gateway to which Redis has named no model for so long is ready at its admin port. Longer than a controller
+    takes to fill an emptied Redis again."""
 
 
 class LimitSettings(_Section):
@@ -103,7 +108,7 @@ class LimitSettings(_Section):
     """How long a client may take to send its body."""
 
 
-class Settings(BaseSettings):
+class Settings(RedisSettings):
     """Everything, from the environment."""
 
     model_config = SettingsConfigDict(
@@ -114,7 +119,6 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     admin_port: int = Field(default=8081, ge=0, le=65535)
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
     snapshot_file: Path | None = None
     """Where the last good records are kept, to start from when Redis is away."""
     gateway_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", min_length=1)
