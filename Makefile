@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow test-images images bench bench-quick stats-report check format crd chart kustomize lock clean
+.PHONY: help setup demo test test-slow test-images images bench bench-quick stats-report check format crd chart kustomize dashboard lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ chart: .venv/.ready ## Write the chart's values, their schema and its copies of 
 
 kustomize: .venv/.ready ## Write deploy/k8s/base anew from the chart
 	@scripts/kustomize
+
+dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
+	@$(PY) scripts/dashboard
+	@$(PY) -m deploy.helm.definition
 
 lock: ## Resolve dependencies anew and export requirements/*.txt
 	@scripts/lock $(ARGS)

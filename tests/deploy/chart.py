@@ -14,8 +14,8 @@ RELEASE, NAMESPACE = "km", "shop"
 Object = dict[str, Any]
 Values = dict[str, Any]
 
-GATEWAY_API = "gateway.networking.k8s.io/v1"
-PROMETHEUS_OPERATOR = "monitoring.coreos.com/v1"
+GATEWAY_API = ("gateway.networking.k8s.io/v1/HTTPRoute",)
+PROMETHEUS_OPERATOR = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule")
 
 
 @cache

@@ -42,12 +42,12 @@ CASES: dict[str, Case] = {
     "autoscaled": Case({"gateway": {"autoscaling": {"enabled": True, "targetInFlight": 64}},
                         "monitoring": {"metricsAdapter": True}}),
     "autoscaled on CPU alone": Case({"gateway": {"autoscaling": {"enabled": True, "maxReplicas": 40}}}),
-    "prometheus operator": Case({"monitoring": {"labels": {"release": "prometheus"}}}, (PROMETHEUS_OPERATOR,)),
+    "prometheus operator": Case({"monitoring": {"labels": {"release": "prometheus"}}}, PROMETHEUS_OPERATOR),
     "an ingress": Case({"ingress": {"enabled": True, "className": "nginx", "host": "kingmaker.example.com",
                                     "tls": {"secret": "cert"}, "annotations": {"a": "b"}}}),
     "an ingress without a host": Case({"ingress": {"enabled": True}}),
     "a route": Case({"httpRoute": {"enabled": True, "hostnames": ["k.example.com"], "parentRefs": [
-        {"name": "public", "namespace": "edge", "sectionName": "https"}]}}, (GATEWAY_API,)),
+        {"name": "public", "namespace": "edge", "sectionName": "https"}]}}, GATEWAY_API),
     "tokens and TLS": Case({"gateway": {"tls": {"secret": "tls"}, "auth": {
         "predictTokensSecret": "predict", "feedbackTokensSecret": "feedback"}}}),
     "no network policies": Case({"networkPolicy": {"enabled": False}}),

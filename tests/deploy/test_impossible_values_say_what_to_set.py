@@ -116,8 +116,8 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
     ),
     "a route without the Gateway API": (
         {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
-        "httpRoute.enabled is true, and this cluster does not know gateway.networking.k8s.io/v1: install the Gateway "
-        "API or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1).",
+        "httpRoute.enabled is true, and this cluster does not know HTTPRoutes: install the Gateway API or set "
+        "httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1/HTTPRoute).",
     ),
     "a route of no Gateway": (
         {"httpRoute": {"enabled": True}},

@@ -17,7 +17,7 @@ from kingmaker_monitor.settings import Settings as MonitorSettings
 from tests.deploy import chart
 from tests.deploy.chart import NAMESPACE, ROOT, Object
 from tests.deploy.chart_cases import ACL, CASES
-from tests.redis.servers import Authority
+from tests.fakes.authority import Authority
 
 CLASSES: dict[str, type[BaseSettings]] = {
     "gateway": GatewaySettings,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis.servers import Authority, Cluster, Watched
+from tests.fakes.authority import Authority
+from tests.redis.servers import Cluster, Watched
 
 
 @pytest.fixture

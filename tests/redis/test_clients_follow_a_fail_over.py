@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from kingmaker_servicekit import redis_client
-from tests.redis.servers import Cluster, Watched
+from tests.redis.servers import RIGHTS, Cluster, Watched
 
 FLIGHTS, LOANS = "km:{default/flights}:events:0", "km:{default/loans}:events:0"
 FIRST, SECOND, THIRD = (f"km:{{default/{name}}}:x" for name in ("flights", "loans", "rain"))
@@ -110,6 +110,21 @@ async def test_announcements_reach_who_listens_at_another_node(cluster: Cluster)
         assert await next_message(channel) == b"y"
     await client.aclose()
     await listener.aclose()
+
+
+async def test_an_acl_user_of_a_cluster_needs_two_rights_more(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        more = ["+cluster|slots", "+command"]
+        node.client.execute_command("ACL", "SETUSER", "gateway", "on", ">secret", *RIGHTS["gateway"], *more)
+    url = cluster.url.replace("://", "://gateway:secret@")
+    client, blocking = redis_client.connect(url), redis_client.connect_blocking(url)
+    assert await client.smembers("km:models") == set()
+    await client.xadd(LOANS, {"b": "1"})
+    async with blocking.pubsub() as channel:
+        await channel.subscribe("km:routing")
+    await client.aclose()
+    await blocking.aclose()
+    assert [node.client.acl_log() for node in cluster.nodes] == [[]] * 4
 
 
 async def test_a_cluster_that_is_away_is_a_redis_that_is_away(free_port: int) -> None:

@@ -10,7 +10,8 @@ from redis.exceptions import NoPermissionError, RedisError
 from conftest import Valkey
 from kingmaker_servicekit import redis_address, redis_client
 from kingmaker_servicekit.redis_address import Target
-from tests.redis.servers import Authority, Server, tls_door, until
+from tests.fakes.authority import Authority
+from tests.redis.servers import Server, tls_door, until
 
 
 @pytest.fixture

@@ -111,8 +111,8 @@ value alone may be stands in values.schema.json.
 {{- define "kingmaker.check.waysIn" -}}
 {{- $found := list -}}
 {{- $route := .Values.httpRoute -}}
-{{- if and $route.enabled (not (.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1")) -}}
-{{- $found = append $found "httpRoute.enabled is true, and this cluster does not know gateway.networking.k8s.io/v1: install the Gateway API or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1)." -}}
+{{- if and $route.enabled (not (.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1/HTTPRoute")) -}}
+{{- $found = append $found "httpRoute.enabled is true, and this cluster does not know HTTPRoutes: install the Gateway API or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1/HTTPRoute)." -}}
 {{- end -}}
 {{- if and $route.enabled (not $route.parentRefs) -}}
 {{- $found = append $found "httpRoute.enabled is true without a Gateway to belong to: set httpRoute.parentRefs[0].name." -}}

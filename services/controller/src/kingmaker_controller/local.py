@@ -89,6 +89,6 @@ def _runtime(ground: Ground, programs: Programs, environ: Mapping[str, str], wak
     )
 
     def on_death(model: str, variant: str) -> None:
-        ground.metrics.restarts.labels(model, variant).inc()
+        ground.metrics.restarted(model, variant)
 
     return ProcessRuntime(fetcher, commands, wake.set, on_death)
