@@ -25,7 +25,7 @@ test-slow: .venv/.ready ## The rest: the whole demo, kill loops
 images: ## Build the images with docker, podman or buildah (ARGS="gateway" for one; PREFIX, TAG, BASE)
 	@scripts/images $(ARGS)
 
-test-images: .venv/.ready ## Build the images on a Debian made here and start them; as root, needs Debian's podman (4 minutes)
+test-images: .venv/.ready ## Build the images on a Debian made here and start them; as root, with podman and buildah of Debian (6 minutes)
 	@$(PY) -m pytest tests/images -m images --timeout 1800 $(ARGS)
 
 e2e: .venv/.ready ## The cluster scenarios on a real one: KUBECONFIG=FILE [IMAGE_REGISTRY=... TAG=dev REACH=port-forward|pods]

@@ -19,7 +19,7 @@ from tests.deploy import chart, kubernetes_schemas
 from tests.deploy.chart import CHART, PROMETHEUS_OPERATOR, ROOT, Object
 
 K8S = ROOT / "deploy/k8s"
-OVERLAYS = {"dev": ("values-laptop.yaml", ()), "production": ("values-production.yaml", (PROMETHEUS_OPERATOR,))}
+OVERLAYS = {"dev": ("values-laptop.yaml", ()), "production": ("values-production.yaml", PROMETHEUS_OPERATOR)}
 NAMESPACE = "kingmaker"
 MARKS_OF_HELM = {"app.kubernetes.io/managed-by", "helm.sh/chart"}
 
