@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow images test-images e2e test-programs model-train model-publish model-pipeline bench stats-report bench-quick check format crd chart kustomize dashboard dashboard lock clean
+.PHONY: help setup demo test test-slow images test-images e2e test-programs model-train model-publish model-pipeline bench stats-report bench-quick check format crd chart kustomize dashboard lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,9 +81,6 @@ chart: .venv/.ready ## Write the chart's values, their schema and its copies of 
 
 kustomize: .venv/.ready ## Write deploy/k8s/base anew from the chart
 	@scripts/kustomize
-
-dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
-	@$(PY) scripts/dashboard
 
 dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
 	@$(PY) scripts/dashboard

@@ -145,48 +145,6 @@ class TlsSettings(_Section):
         return None if self.cert_file is None or self.key_file is None else (self.cert_file, self.key_file)
 
 
-class AuthSettings(_Section):
-    """Who may call. Files of lines `name:token`, read again when they change; without one everybody may."""
-
-    predict_tokens_file: Path | None = None
-    """For predictions. Health and metadata stay open."""
-    feedback_tokens_file: Path | None = None
-    """For labels: who sends the truth decides who wins, so this can be a smaller circle."""
-
-    @field_validator("predict_tokens_file", "feedback_tokens_file")
-    @classmethod
-    def _holds_tokens(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            tokens.read(value)
-        return value
-
-
-class TlsSettings(_Section):
-    """TLS on the public port, read at the start only. Both or none; the admin port stays plain."""
-
-    key_file: Path | None = None
-    cert_file: Path | None = None
-    """PEM, the whole chain."""
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("found one of CERT_FILE and KEY_FILE; expected both or none")
-        if self.cert_file is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            try:
-                context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
-            except OSError as error:  # ssl.SSLError is one
-                found = f"{self.cert_file} and {self.key_file}: {error.strerror or error}"
-                raise ValueError(f"found {found}; expected PEM files of a certificate and its key") from None
-        return self
-
-    @property
-    def files(self) -> tuple[Path, Path] | None:
-        """Certificate and key."""
-        return None if self.cert_file is None or self.key_file is None else (self.cert_file, self.key_file)
-
-
 class LimitSettings(_Section):
     """Bounds that hold before a model is known or a deadline runs."""
 
