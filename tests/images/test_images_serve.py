@@ -16,6 +16,7 @@ from tests.images.conftest import PREFIX, ROOT
 from tests.images.engine import Container, Engine, until
 
 pytestmark = pytest.mark.images
+TMP = "--tmpfs=/tmp"
 BODY = {"instances": [[1.0, 2.0]]}
 
 
@@ -42,7 +43,7 @@ def test_the_monitor_starts_on_a_volume_and_comes_back_to_it(images: Engine, val
     settings = {"KINGMAKER_MONITOR_PORT": take_free_port(), "KINGMAKER_MONITOR_REDIS_URL": valkey.url}
     images.say("podman", "volume", "create", "monitor-state")
     for _ in range(2):
-        container = images.start(f"{PREFIX}-monitor", "--volume=monitor-state:/data", **settings)
+        container = images.start(f"{PREFIX}-monitor", "--volume=monitor-state:/data", TMP, **settings)
         assert_healthy_until_stopped(container)
 
 
@@ -70,7 +71,7 @@ def test_a_model_is_fetched_and_served_by_one_image(images: Engine, models: Path
     """The command lines are those of a pod: the fetch step, then the server on what it linked."""
     image = f"{PREFIX}-model-server"
     images.say("podman", "volume", "create", "models")
-    shared = f"--volume={models}:/source:ro", "--volume=models:/models:U"
+    shared = f"--volume={models}:/source:ro", "--volume=models:/models:U", TMP
     fetch = ["python", "-m", "kingmaker_model_server.fetch", "lr.onnx", "--base", "/source", "--to", "/models"]
     told = json.loads(images.run(image, *shared, command=[*fetch, "--link", "/models/current"]))
     port = take_free_port()
@@ -134,5 +135,5 @@ def test_the_image_fetches_from_mlflow_without_pandas(
         "--registry",
         mlflow_url,
     ]
-    told = json.loads(images.run(f"{PREFIX}-model-server", "--volume=fetched:/models:U", command=command))
+    told = json.loads(images.run(f"{PREFIX}-model-server", "--volume=fetched:/models:U", TMP, command=command))
     assert (told["manifest"]["name"], told["manifest"]["version"]) == ("flights", "1")
