@@ -105,6 +105,12 @@ def test_the_controller_serves_its_namespace_and_makes_pods_of_the_chart_s_image
     assert read_settings({}) == settings
 
 
+def test_models_are_monitored_by_the_prometheus_that_was_named(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["prometheus operator"]
+    settings: Any = read(chart.render(case.values, apis=case.apis), "controller", mounted, monkeypatch)
+    assert settings.kubernetes.service_monitor_labels == {"release": "prometheus"}
+
+
 def test_all_pods_of_a_release_agree_where_redis_is(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for values, user in ((ACL, True), ({}, False)):
         objects = chart.render(values)

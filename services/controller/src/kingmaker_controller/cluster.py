@@ -81,6 +81,7 @@ class _Stage:
             settings.image_pull_secrets,
             settings.registry_secret,
             ground.settings.log_format,
+            settings.service_monitor_labels,
         )
         self.copies = Copies(
             self._copy(SERVED_MODEL, self._note_model, keep=_without_managed_fields),
