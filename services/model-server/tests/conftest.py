@@ -159,13 +159,22 @@ def write_package(folder: Path, model: bytes, profile: dict[str, Any] | None = N
 class Server:
     """One `python -m kingmaker_model_server` with its log in memory of a file."""
 
-    def __init__(self, log: Path, settings: dict[str, str]) -> None:
+    def __init__(
+        self,
+        log: Path,
+        settings: dict[str, str],
+        arguments: tuple[str, ...] = (),
+        environ: dict[str, str] | None = None,
+    ) -> None:
         self.log_path = log
         env = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-        env |= {PREFIX + name: text for name, text in settings.items()}
+        env |= {PREFIX + name: text for name, text in settings.items()} | (environ or {})
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kingmaker_model_server"], env=env, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "kingmaker_model_server", *arguments],
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
 
     @property
@@ -217,9 +226,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start servers: start(model_dir, NAME="value"...)."""
     servers: list[Server] = []
 
-    def begin(model_dir: Path, **settings: str) -> Server:
+    def begin(
+        model_dir: Path, arguments: tuple[str, ...] = (), environ: dict[str, str] | None = None, **settings: str
+    ) -> Server:
         settings = {"MODEL_DIR": str(model_dir), "MODEL_NAME": "flights", "PORT": "0"} | settings
-        servers.append(Server(tmp_path / f"server-{len(servers)}.log", settings))
+        servers.append(Server(tmp_path / f"server-{len(servers)}.log", settings, arguments, environ))
         return servers[-1]
 
     yield begin
@@ -284,6 +295,16 @@ class Core:
         runner = Runner(self.model, signature, metrics)
         self.is_sound, self.joined = runner.is_sound, runner.joined
         self.predictor.load(Loaded(self.model, signature, "1", metadata))
+
+    def invoke(self, body: Any, content_type: str = "application/json", accept: str | None = None) -> tuple[int, Any]:
+        """Status, and the predictions, the text of another form, or the error's text. body: bytes, or sent as JSON."""
+        headers = {b"content-type": content_type.encode()} | ({b"accept": accept.encode()} if accept else {})
+        answer = self.predictor.invoke(headers, body if isinstance(body, bytes) else json.dumps(body).encode())
+        if answer.status != 200:
+            return answer.status, json.loads(answer.body)["error"]
+        if dict(answer.headers)[b"content-type"] != b"application/json":
+            return answer.status, answer.body.decode()
+        return answer.status, json.loads(answer.body)["predictions"]
 
     def predict(self, instances: Any) -> tuple[int, Any]:
         """Status, and the predictions or the error's text."""

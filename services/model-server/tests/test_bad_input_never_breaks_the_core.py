@@ -20,6 +20,12 @@ GOOD: dict[str, Any] = {
     "outputs": [{"name": "label"}],
 }
 ROWS: dict[str, Any] = {"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}, [1, 2, "AA"]]}
+TABLES: dict[str, Any] = {
+    "instances": ROWS["instances"],
+    "dataframe_split": {"columns": ["distance", "delay", "carrier"], "index": [0], "data": [[1, 2, "AA"]]},
+    "dataframe_records": [{"distance": 1, "delay": 2, "carrier": "UA"}] * 2,
+    "inputs": {"distance": [1, 2], "delay": [[3], [4]], "carrier": ["UA", "AA"]},
+}
 datatypes = st.sampled_from(["FP16", "FP64", "INT64", "INT8", "UINT64", "BOOL", "BYTES", "FP32", "X"])
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
@@ -62,6 +68,42 @@ def test_any_infer_body_is_answered_or_refused(core: Any, body: bytes) -> None:
 @given(body=changed(ROWS))
 def test_any_predict_body_is_answered_or_refused(core: Any, body: bytes) -> None:
     assert core.predictor.predict("m", body).status in (200, 400)
+
+
+@fuzz
+@given(body=st.sampled_from(sorted(TABLES)).flatmap(lambda name: changed({name: TABLES[name], "params": {}})))
+def test_any_table_is_answered_or_refused(core: Any, body: bytes) -> None:
+    assert core.predictor.invoke({}, body).status in (200, 400)
+
+
+@fuzz
+@given(
+    body=st.lists(st.sampled_from([*'\r\n,,,"017.-e', "distance", "carrier", "UA", "x", "\0", "é"])).map("".join),
+    header=st.sampled_from(["", "; header=present", "; header=absent"]),
+    accept=st.sampled_from([b"text/csv", b"application/jsonlines", b"*/*"]),
+)
+def test_any_csv_is_answered_or_refused(core: Any, make: Any, body: str, header: str, accept: bytes) -> None:
+    headers = {b"content-type": f"text/csv{header}".encode(), b"accept": accept}
+    for one in (core, block(make)):
+        assert one.predictor.invoke(headers, body.encode()).status in (200, 400)
+
+
+CORES: dict[str, Any] = {}
+
+
+def block(make: Any) -> Any:
+    if "block" not in CORES:
+        CORES["block"] = make.Core(make.sum_and_copy_model())
+    return CORES["block"]
+
+
+@given(
+    content=st.binary(max_size=30), accept=st.binary(max_size=30) | st.text("*/;,q=.1atex", max_size=20).map(str.encode)
+)
+@fuzz
+def test_any_content_type_and_accept_are_understood_or_refused(core: Any, content: bytes, accept: bytes) -> None:
+    answer = core.predictor.invoke({b"content-type": content, b"accept": accept}, json.dumps(ROWS).encode())
+    assert answer.status in (200, 400, 406, 415)
 
 
 @fuzz

@@ -101,6 +101,16 @@ def test_vectors_read_quickly_are_read_alike_strictly(make: Any, instances: Any)
         assert_read_alike(core, job)
 
 
+@quick
+@given(
+    instances=rows, beside=st.dictionaries(st.sampled_from(["parameters", "params", "inputs", "x"]), odd, max_size=1)
+)
+def test_an_invocations_body_read_quickly_is_read_alike_strictly(core: Any, instances: Any, beside: Any) -> None:
+    job = core.predictor.invoke_job({}.get, json.dumps(beside | {"instances": instances}).encode())
+    if isinstance(job, Job):
+        assert_read_alike(core, job)
+
+
 CORES: dict[str, Any] = {}
 
 
@@ -129,6 +139,7 @@ FRAME, FRAME_HEAD = tensors.encode_request(
         ("infer", FRAME, FRAME_HEAD),
         ("predict", b'{"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}]}', None),
         ("predict", b'{"instances": [{"distance": 1, "delay": null}]}', None),
+        ("invoke", b'{"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}]}', None),
     ],
 )
 def test_usual_requests_are_read_the_quick_way(core: Any, call: str, body: bytes, length: int | None) -> None:
@@ -136,6 +147,8 @@ def test_usual_requests_are_read_the_quick_way(core: Any, call: str, body: bytes
     for _ in range(2):
         if call == "infer":
             job = core.predictor.infer_job("m", None, headers.get, body)
+        elif call == "invoke":
+            job = core.predictor.invoke_job(headers.get, body)
         else:
             job = core.predictor.predict_job("m", body)
     assert job.strictly is not None

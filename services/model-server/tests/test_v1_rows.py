@@ -47,7 +47,11 @@ BAD = [
     ("a number for a string", {"instances": [ROW | {"carrier": 7}]}, "row 0: .*'carrier'.*7.*string"),
     ("a value FP32 cannot hold", {"instances": [ROW | {"delay": 1e300}]}, "row 0: .*'delay'.*FP32"),
     ("an object for a value", {"instances": [ROW | {"delay": {}}]}, "row 0: .*'delay'.*an object"),
-    ("too many values in a cell", {"instances": [ROW | {"delay": [1, 2]}]}, "row 0: input has 2 values|delay"),
+    (
+        "too many values in a cell",
+        {"instances": [ROW | {"delay": [1, 2]}]},
+        "row 0: input 'delay' has 2 values, expected 1",
+    ),
     ("a short array", {"instances": [[1, 2, "UA"], [1, 2]]}, "row 1 has 2 values, expected 3: 'distance', 'delay'"),
     ("a bare number", {"instances": [3]}, "row 0 is 3, expected an object of features"),
     ("a null row", {"instances": [None]}, "row 0 is null"),

@@ -22,8 +22,10 @@ class Code(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     VARIANT_NOT_FOUND = "variant_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_ACCEPTABLE = "not_acceptable"
     REQUEST_TIMEOUT = "request_timeout"
     BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_MANY_REQUESTS = "too_many_requests"
     NOT_READY = "not_ready"
     UPSTREAM_FAILED = "upstream_failed"
@@ -42,8 +44,10 @@ HTTP_STATUS: Final[dict[Code, int]] = {
     Code.MODEL_NOT_FOUND: 404,
     Code.VARIANT_NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.NOT_ACCEPTABLE: 406,
     Code.REQUEST_TIMEOUT: 408,
     Code.BODY_TOO_LARGE: 413,
+    Code.UNSUPPORTED_MEDIA_TYPE: 415,
     Code.TOO_MANY_REQUESTS: 429,
     Code.INTERNAL: 500,
     Code.NOT_SUPPORTED: 501,

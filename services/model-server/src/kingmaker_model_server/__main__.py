@@ -1,4 +1,4 @@
-"""`python -m kingmaker_model_server`: serve one model version.
+"""`python -m kingmaker_model_server [serve]`: serve one model version. `serve` is what SageMaker adds.
 
 Exit codes: 0 after a signal and a drain, 1 for a fault of ours, 2 for settings or an address that cannot
 be used, 3 for a model that cannot be used. Each comes with one log line that says why.
@@ -25,7 +25,7 @@ BAD_MODEL = 3
 def main() -> int:
     """Serve until a signal; returns the exit code."""
     try:
-        settings = read(os.environ)
+        settings = read(os.environ, sys.argv[1:])
     except BadSettings as fault:
         logs.configure()
         logger.error("bad settings", extra={"reason": str(fault)})

@@ -156,12 +156,14 @@ class PredictWriter:
         self.outputs = [spec.name for spec in outputs]
 
     def write(self, _: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+        return Answer(200, _JSON_HEADERS, _encode({"predictions": self.predictions(outputs, start, stop)}))
+
+    def predictions(self, outputs: Mapping[str, Output], start: int, stop: int) -> list[Any]:
+        """One item a row."""
         columns = [outputs[name].rows(start, stop) for name in self.outputs]
         if len(columns) == 1:
-            predictions = columns[0]
-        else:
-            predictions = [dict(zip(self.outputs, row, strict=True)) for row in zip(*columns, strict=True)]
-        return Answer(200, _JSON_HEADERS, _encode({"predictions": predictions}))
+            return columns[0]
+        return [dict(zip(self.outputs, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 class Ids:

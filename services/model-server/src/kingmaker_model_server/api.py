@@ -13,13 +13,11 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from kingmaker_contracts import package, problems
 from kingmaker_contracts.inference import BINARY_EXTENSION
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_model_server import openapi
-from kingmaker_model_server.answers import Answer
+from kingmaker_model_server import asgi, openapi
 from kingmaker_model_server.predict import Predictor, error
 
 _SERVER: Final = "kingmaker-model-server"
@@ -32,7 +30,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def refused(request: Request, fault: Exception) -> Response:
         if isinstance(fault, Problem):
-            return _response(error(fault))
+            return asgi.response(error(fault))
         assert isinstance(fault, HTTPException)  # noqa: S101 - registered for these two kinds alone
         code = _CODES.get(fault.status_code, Code.BAD_INPUT)
         text = f"{request.method} {request.url.path}: {fault.detail}"
@@ -68,7 +66,7 @@ def package_router(folder: Path) -> APIRouter:
 def _add_health(routes: APIRouter, predictor: Predictor) -> None:
     @routes.get("/v2/health/live", tags=["health"], summary="The process runs")
     async def live() -> Response:
-        return _json({"live": True})
+        return asgi.json_response({"live": True})
 
     @routes.get("/v2/health/ready", tags=["health"], summary="The model is loaded and warmed up")
     async def ready() -> Response:
@@ -95,7 +93,7 @@ def _add_health(routes: APIRouter, predictor: Predictor) -> None:
 
     @routes.get("/", include_in_schema=False)
     async def root() -> Response:  # KServe's clients ask it for liveness in V1
-        return _json({"status": "alive"})
+        return asgi.json_response({"status": "alive"})
 
 
 def _add_metadata(routes: APIRouter, predictor: Predictor) -> None:
@@ -104,16 +102,16 @@ def _add_metadata(routes: APIRouter, predictor: Predictor) -> None:
     @routes.get("/v2/", include_in_schema=False)
     @routes.get("/v2", tags=["metadata"], summary="The server and its extensions")
     async def server_metadata() -> Response:
-        return _json(server)
+        return asgi.json_response(server)
 
     @routes.get("/v1/models", tags=["V1"], summary="The model's name")
     @routes.get("/v2/models", tags=["metadata"], summary="The model's name")
     async def models() -> Response:
-        return _json({"models": [predictor.name]})
+        return asgi.json_response({"models": [predictor.name]})
 
     @routes.get("/v2/models/{model}", tags=["metadata"], responses=_errors(404, 503), summary="Inputs and outputs")
     async def model_metadata(model: str) -> Response:
-        return _json(predictor.find(model).metadata)
+        return asgi.json_response(predictor.find(model).metadata)
 
     @routes.get(
         "/v2/models/{model}/versions/{version}",
@@ -122,15 +120,15 @@ def _add_metadata(routes: APIRouter, predictor: Predictor) -> None:
         summary="Inputs and outputs of the version",
     )
     async def version_metadata(model: str, version: str) -> Response:
-        return _json(predictor.find(model, version).metadata)
+        return asgi.json_response(predictor.find(model, version).metadata)
 
 
 def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
     async def infer_body(request: Request, model: str, version: str | None) -> Response:
-        body = await _body(request, predictor.max_body_bytes)
+        body = await asgi.body_of(request, predictor.max_body_bytes)
         if body is None:
-            return _response(predictor.too_large())
-        return _response(predictor.infer(model, version, _headers(request), body))
+            return asgi.response(predictor.too_large())
+        return asgi.response(predictor.infer(model, version, asgi.headers_of(request), body))
 
     @routes.post("/v2/models/{model}/infer", tags=["predict"], openapi_extra=openapi.INFER, summary="Infer")
     async def infer(request: Request, model: str) -> Response:
@@ -147,36 +145,13 @@ def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
 
     @routes.post("/v1/models/{model}:predict", tags=["V1"], openapi_extra=openapi.PREDICT, summary="Predict rows")
     async def predict(request: Request, model: str) -> Response:
-        body = await _body(request, predictor.max_body_bytes)
-        return _response(predictor.too_large() if body is None else predictor.predict(model, body))
+        body = await asgi.body_of(request, predictor.max_body_bytes)
+        return asgi.response(predictor.too_large() if body is None else predictor.predict(model, body))
 
     @routes.post("/v1/models/{model}:explain", include_in_schema=False)
     async def explain(model: str) -> Response:
         predictor.find(model)
         raise Problem(Code.NOT_SUPPORTED, "explanations are not supported yet")
-
-
-def _headers(request: Request) -> dict[bytes, bytes]:
-    """The first value of every header, as on the hot path."""
-    return dict(reversed(request.scope["headers"]))
-
-
-async def _body(request: Request, limit: int) -> bytes | None:
-    """The whole body, None as soon as it is known to exceed limit. Raises HTTPException when the client left."""
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
-        return None
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                return None
-            parts.append(part)
-    except ClientDisconnect:
-        raise HTTPException(400, "the client left before its body was complete") from None
-    return b"".join(parts)
 
 
 def _model_readiness(predictor: Predictor, model: str, version: str | None = None) -> Response:
@@ -191,18 +166,8 @@ def _model_readiness(predictor: Predictor, model: str, version: str | None = Non
 
 def _readiness(body: dict[str, Any]) -> Response:
     if body["ready"]:
-        return _json(body)
+        return asgi.json_response(body)
     return Response(msgspec.json.encode(body), 503, {"retry-after": "1"}, "application/json")
-
-
-def _json(body: Any) -> Response:
-    return Response(msgspec.json.encode(body), media_type="application/json")
-
-
-def _response(answer: Answer) -> Response:
-    response = Response(answer.body, answer.status)
-    response.raw_headers += answer.headers
-    return response
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
-from kingmaker_model_server import api
+from kingmaker_model_server import api, platform_api
 from kingmaker_model_server.hot_path import HotPath
 from kingmaker_model_server.loading import load
 from kingmaker_model_server.metrics import Metrics
@@ -65,10 +65,14 @@ def build(settings: Settings, registry: CollectorRegistry) -> Service:
         lifespan=lifespan,
     )
     api.add_error_handlers(app)
+    # first, for a platform's own route may be one of ours, such as "/"
+    app.include_router(platform_api.router(predictor, settings.health_route, settings.predict_route))
     app.include_router(api.router(predictor))
     app.include_router(api.package_router(settings.model_dir))
     app.router.routes.extend(metrics_endpoint.build(registry, lambda: predictor.loaded is not None).routes)
-    service = Service(app, predictor, HotPath(predictor).protocol() if settings.hot_path else "httptools")
+    service = Service(
+        app, predictor, HotPath(predictor, settings.predict_route).protocol() if settings.hot_path else "httptools"
+    )
     return service
 
 

@@ -17,7 +17,8 @@ _POST: Final = b"POST"
 class HotPath:
     """The fast routes of one model."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, predict_route: str | None = None) -> None:
+        """predict_route: what Vertex AI calls `/invocations`."""
         self._predictor = predictor
         self._batcher = Batcher(predictor, lambda flush: asyncio.get_running_loop().call_soon(flush))
         name = predictor.name.encode()
@@ -25,7 +26,10 @@ class HotPath:
         self._routes = {
             b"/v2/models/%b/infer" % name: self._route(None),
             b"/v1/models/%b:predict" % name: FastRoute(self._predict, predictor.max_body_bytes),
+            b"/invocations": FastRoute(self._invoke, predictor.max_body_bytes),
         }
+        if predict_route is not None:
+            self._routes[predict_route.encode()] = self._routes[b"/invocations"]
 
     def protocol(self) -> type[Any]:
         """What to give uvicorn as its HTTP protocol."""
@@ -56,6 +60,9 @@ class HotPath:
             self._batcher.add(job, call)
 
         return FastRoute(infer, self._predictor.max_body_bytes)
+
+    def _invoke(self, call: Call) -> None:
+        self._batcher.add(self._predictor.invoke_job(call.header, call.body), call)
 
     def _predict(self, call: Call) -> None:
         self._batcher.add(self._predictor.predict_job(self._predictor.name, call.body), call)

@@ -100,6 +100,52 @@ _PREDICTIONS: Final = {
     },
 }
 
+_FRAME: Final = {
+    "type": "object",
+    "required": ["data"],
+    "additionalProperties": False,
+    "properties": {
+        "columns": {"type": "array", "items": {"type": ["string", "integer"]}},
+        "index": {"type": "array", "items": {}},
+        "data": {"type": "array", "minItems": 1, "items": {"type": "array", "items": {}}},
+    },
+}
+_OTHER_ROWS: Final = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": False,
+    "description": "exactly one of the four forms of rows",
+    "properties": {
+        "instances": {"type": "array", "minItems": 1, "items": {}},
+        "dataframe_split": _FRAME,
+        "dataframe_records": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+        "inputs": {"oneOf": [{"type": "array", "items": {}}, {"type": "object"}]},
+        "parameters": {"type": ["object", "null"], "maxProperties": 0, "description": "the model takes none"},
+        "params": {"type": ["object", "null"], "maxProperties": 0, "description": "the model takes none"},
+    },
+}
+_OTHER_EXAMPLES: Final = {
+    "instances (SageMaker, Vertex AI)": {"value": {"instances": [{"distance": 1400, "carrier": "UA"}]}},
+    "dataframe_split (MLflow)": {
+        "value": {"dataframe_split": {"columns": ["distance", "carrier"], "data": [[1400, "UA"], [733, "AA"]]}}
+    },
+    "dataframe_records (MLflow)": {"value": {"dataframe_records": [{"distance": 1400, "carrier": "UA"}]}},
+    "inputs (MLflow)": {"value": {"inputs": {"distance": [1400, 733], "carrier": ["UA", "AA"]}}},
+}
+_OTHER_PREDICTIONS: Final = {
+    "type": "object",
+    "required": ["predictions"],
+    "properties": {
+        "predictions": {
+            "oneOf": [{"type": "array", "items": {}}, {"type": "object"}],
+            "description": "instances: one item a row; the forms of MLflow: every output with its rows",
+        }
+    },
+}
+_TEXT: Final = {"schema": {"type": "string"}}
+_CSV: Final = {"text/csv": {**_TEXT, "example": "1400,UA\n733,AA\n"}}
+_LINES: Final = {"application/jsonlines": {**_TEXT, "example": '[1400,"UA"]\n[733,"AA"]\n'}}
+
 
 def _json(schema: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema, **more}}
@@ -110,7 +156,9 @@ def errors(*statuses: int) -> dict[str, Any]:
     text = {
         400: "Bad input: names the tensor or feature, what was found, what was expected",
         404: "Unknown model or version",
+        406: "Accept names no form this server answers in",
         413: "Body too large",
+        415: "Content-Type is none of the forms of rows, or has an unknown parameter",
         500: "The model failed on rows that fit its signature",
         501: "Not supported",
         503: "Not ready; Retry-After says when to ask again",
@@ -135,3 +183,15 @@ PREDICT: Final[dict[str, Any]] = {
         **errors(400, 404, 413, 500, 501, 503),
     },
 }
+INVOKE: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {**_json(_OTHER_ROWS, examples=_OTHER_EXAMPLES), **_CSV, **_LINES}},
+    "responses": {
+        "200": {
+            "description": "The predictions, in the form Accept asks for",
+            "content": {**_json(_OTHER_PREDICTIONS), "text/csv": _TEXT, "application/jsonlines": _TEXT},
+        },
+        **errors(400, 406, 413, 415, 500, 501, 503),
+    },
+}
+PING: Final[dict[str, Any]] = {"responses": {"200": {"description": "Ready; no body"}, **errors(503)}}
+VERSION: Final[dict[str, Any]] = {"responses": {"200": {"description": "As text", "content": {"text/plain": _TEXT}}}}

@@ -93,6 +93,10 @@ class Predictor:
         """POST /v1/models/{name}:predict, on its own."""
         return self._alone(self.predict_job(name, body))
 
+    def invoke(self, headers: Headers, body: bytes) -> Answer:
+        """POST /invocations, on its own."""
+        return self._alone(self.invoke_job(headers.get, body))
+
     def infer_job(self, name: str, version: str | None, header: HeaderOf, body: bytes) -> Job | Answer:
         """The job of an infer request, or the refusal."""
         return self._read(lambda: self._find(name, version).reader.infer(header, body))
@@ -100,6 +104,10 @@ class Predictor:
     def predict_job(self, name: str, body: bytes) -> Job | Answer:
         """The job of a predict request, or the refusal."""
         return self._read(lambda: self._find(name).reader.predict(body))
+
+    def invoke_job(self, header: HeaderOf, body: bytes) -> Job | Answer:
+        """The job of an invocations request, or the refusal."""
+        return self._read(lambda: self._find(self.name).reader.invoke(header, body))
 
     def answer(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers of jobs of one kind, run together, in order. Never raises: what fails together is run alone."""

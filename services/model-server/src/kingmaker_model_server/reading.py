@@ -14,9 +14,11 @@ from kingmaker_contracts.inference import (
     TensorSpec,
 )
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_model_server import rows, typed, typed_rows
-from kingmaker_model_server.answers import Ids, InferWriter, PredictWriter, id_text
+from kingmaker_model_server import invocations, media, rows, typed, typed_rows
+from kingmaker_model_server.answers import Ids, InferWriter, PredictWriter, Writer, id_text
+from kingmaker_model_server.invocation_answers import ByOutputWriter, CsvWriter, JsonLinesWriter
 from kingmaker_model_server.job import Job, Kind
+from kingmaker_model_server.media import Content, Media
 from kingmaker_model_server.session import Feed
 from kingmaker_model_server.signature import Signature, refuse
 from kingmaker_model_server.typed import Asked
@@ -41,6 +43,12 @@ class Reader:
         self._typed_rows = typed_rows.reader_of(signature)
         self._has_open_rows = any(-1 in spec.shape[1:] for spec in signature.inputs)
         self._predict_writer = PredictWriter(metadata.outputs)
+        self._by_output_writer = ByOutputWriter(metadata.outputs)
+        self._invocation_writers: dict[Media, Writer] = {
+            Media.JSON: self._predict_writer,
+            Media.CSV: CsvWriter(metadata.outputs),
+            Media.JSON_LINES: JsonLinesWriter(metadata.outputs),
+        }
         self._writers: dict[Asked, InferWriter] = {}
 
     def infer(self, header: HeaderOf, body: bytes) -> Job:
@@ -66,13 +74,38 @@ class Reader:
         values, count = read
         return Job(values, count, (), self._predict_writer, b"", lambda: self._predict_strictly(body))
 
+    def invoke(self, header: HeaderOf, body: bytes) -> Job:
+        """A request of another platform: `/invocations`, or the predict route of Vertex AI."""
+        content = media.content_of(header(b"content-type"))
+        answer = media.answer_of(header(b"accept"))
+        read = None
+        if content.media is Media.JSON and self._typed_rows is not None:
+            read = self._typed_rows.read(body)  # instances alone, as clients usually write them
+        if read is None:
+            return self._invoke_strictly(content, answer, body)
+        values, count = read
+        writer = self._invocation_writers[answer]
+        return Job(values, count, (), writer, b"", lambda: self._invoke_strictly(content, answer, body))
+
+    def _invoke_strictly(self, content: Content, answer: Media, body: bytes) -> Job:
+        self._check_row_wise("rows are not supported yet")
+        read = invocations.read(content, body, self._signature)
+        writer = self._invocation_writers[answer]
+        if read.by_output and answer is Media.JSON:
+            writer = self._by_output_writer
+        return self._job(self._fed(read.instances), writer, b"")
+
     def _predict_strictly(self, body: bytes) -> Job:
+        self._check_row_wise(":predict is not supported yet")
+        return self._job(self._fed(rows.instances_of(body)), self._predict_writer, b"")
+
+    def _check_row_wise(self, what: str) -> None:
         if not self._signature.row_wise:
-            raise Problem(
-                Code.NOT_SUPPORTED, "the model's first dimension does not count rows, :predict is not supported yet"
-            )
-        feed = self._signature.feed(rows.to_tensors(rows.instances_of(body), self._signature))
-        return self._job(feed, self._predict_writer, b"")
+            raise Problem(Code.NOT_SUPPORTED, f"the model's first dimension does not count rows, {what}")
+
+    def _fed(self, instances: list[Any]) -> Feed:
+        """V1 rows as arrays for the model."""
+        return self._signature.feed(rows.to_tensors(instances, self._signature))
 
     def _infer_strictly(self, length: int | None, body: bytes) -> Job:
         request = self._decoded(length, body)
@@ -91,7 +124,7 @@ class Reader:
             # numpy's own words for shapes no array can have, such as [0, 10**30] or seventy dimensions
             raise refuse(str(fault)) from None
 
-    def _job(self, feed: Feed, writer: InferWriter | PredictWriter, request_id: bytes) -> Job:
+    def _job(self, feed: Feed, writer: Writer, request_id: bytes) -> Job:
         arrays: list[Any] = list(feed.values())
         if not self._signature.row_wise:
             return Job(arrays, 1, None, writer, request_id)

@@ -92,6 +92,9 @@ def _check(spec: TensorSpec, at: int, cell: Any, tail: list[int]) -> None:
     """Raises Problem when this one cell is at fault."""
     try:
         flat = _values(cell, math.prod(tail), tail) if tail else [cell]
+    except BadTensor as error:
+        raise refuse(f"row {at}: input {spec.name!r} {error}") from None
+    try:
         tensors.from_values(spec.name, spec.datatype, [1, *tail], flat)
     except BadTensor as error:
         raise refuse(f"row {at}: input {error}") from None

@@ -4,19 +4,22 @@ A name under our prefix that is no setting is an error: a misspelled setting wou
 in silence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kingmaker_model_server import platforms
 from kingmaker_servicekit.logs import LogFormat
 
 PREFIX: Final = "KINGMAKER_MODEL_SERVER_"
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern="^[^/:\\s]+$")]
+Route = Annotated[str, StringConstraints(pattern=r'^/[!"$&->@-z|~]*$')]
+"""A path as it stands in a request line, matched letter for letter: no braces, query or percent signs."""
 
 
 class BadSettings(ValueError):
@@ -37,6 +40,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     """0 takes a free port; the log line `listening` names it."""
+    health_route: Route | None = None
+    """One more path for `/ping`; Vertex AI names it."""
+    predict_route: Route | None = None
+    """One more path for `/invocations`; Vertex AI names it."""
     drain_seconds: float = Field(default=5.0, gt=0, le=600)
     """Time requests in flight get after SIGTERM."""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
@@ -49,8 +56,9 @@ class Settings(BaseSettings):
     log_format: LogFormat = "json"
 
 
-def read(environ: Mapping[str, str]) -> Settings:
-    """The settings of this process. environ: to look for misspelled names; values come from os.environ.
+def read(environ: Mapping[str, str], arguments: Sequence[str] = ()) -> Settings:
+    """The settings of this process. environ: to look for misspelled names and a platform's variables; our own values
+    come from os.environ. arguments: the command line's, without the program.
 
     Raises BadSettings.
     """
@@ -59,7 +67,19 @@ def read(environ: Mapping[str, str]) -> Settings:
     if unknown:
         raise BadSettings(f"unknown settings: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     try:
-        return Settings()
+        words = {
+            name: word
+            for name, word in platforms.words_of(arguments, environ).items()
+            if word.wins or not environ.get(PREFIX + name.upper())
+        }
+        given: dict[str, Any] = {name: word.value for name, word in words.items()}
+        if "model_dir" in words and words["model_dir"].source == "AIP_STORAGE_URI":
+            given["model_dir"] = platforms.folder_of(given["model_dir"])
+        return Settings(**given)
+    except platforms.BadPlatform as fault:
+        raise BadSettings(str(fault)) from None
     except ValidationError as error:
-        faults = (f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        sources = {name: word.source for name, word in words.items()}
+        names = ((str(e["loc"][0]), e["msg"]) for e in error.errors())
+        faults = (f"{sources.get(name, PREFIX + name.upper())}: {text}" for name, text in names)
         raise BadSettings("; ".join(faults)) from None

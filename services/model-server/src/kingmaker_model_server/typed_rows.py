@@ -29,7 +29,11 @@ class NamedRows:
             fields.append((f"f{at}", element | None, None) if optional else (f"f{at}", element))
         names = {f"f{at}": spec.name for at, spec in enumerate(self._specs)}
         row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, kw_only=True)
-        body = msgspec.defstruct("Body", [("instances", list[row])])  # type: ignore[valid-type]
+        body = msgspec.defstruct(
+            "Body",
+            [("instances", list[row])],  # type: ignore[valid-type]
+            forbid_unknown_fields=True,
+        )
         self._decode: Any = msgspec.json.Decoder(body).decode
 
     def read(self, body: bytes) -> tuple[list[Values], int] | None:
@@ -52,7 +56,7 @@ class VectorRows:
 
     def __init__(self, spec: TensorSpec) -> None:
         self._shape = spec.shape[1:]
-        body = msgspec.defstruct("Body", [("instances", list[list[float]])])
+        body = msgspec.defstruct("Body", [("instances", list[list[float]])], forbid_unknown_fields=True)
         self._decode: Any = msgspec.json.Decoder(body).decode
 
     def read(self, body: bytes) -> tuple[list[Values], int] | None:
