@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd lock clean
+.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd chart lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ bench-quick: .venv/.ready ## The core ratios into build/bench-quick.json (about 
 check: .venv/.ready ## What a change must pass before tests: ruff, mypy --strict, import-linter
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy packages/*/src services/*/src examples benchmarks
+	@.venv/bin/mypy packages/*/src services/*/src examples benchmarks deploy
 	@.venv/bin/lint-imports --no-cache
 
 format: .venv/.ready ## Format the code
@@ -42,6 +42,10 @@ format: .venv/.ready ## Format the code
 
 crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
 	@$(PY) scripts/crd
+	@$(PY) -m deploy.helm.definition
+
+chart: .venv/.ready ## Write the chart's values, their schema and its copies of CRD, alerts and dashboard anew
+	@$(PY) -m deploy.helm.definition
 
 lock: ## Resolve dependencies anew and export requirements/*.txt
 	@scripts/lock $(ARGS)

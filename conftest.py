@@ -1,12 +1,20 @@
-"""Fixtures every test may use: a real Valkey, and free ports."""
+"""What every test may use: a real Valkey, free ports, and programs that only some machines have.
+
+A test whose program is missing is not skipped in silence: the end of the run lists it under NOT RUN, with the line that
+installs the program. So a green run tells what it left out.
+"""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import redis
@@ -16,6 +24,41 @@ from hypothesis import HealthCheck, settings
 # Machines are shared and slow at times: how long an example takes is no verdict on the code.
 settings.register_profile("kingmaker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kingmaker")
+
+_NOT_RUN = "NOT RUN: "
+_ALSO_LOOKED_IN = [str(Path(sys.executable).parent), "/usr/sbin", "/sbin"]
+"""After PATH: this environment's programs, and those Debian keeps from ordinary users."""
+
+
+def needs(program: str, install_line: str, *folders: Path) -> Path:
+    """Where the program is, for a test or a fixture of any scope that cannot do without it.
+
+    install_line: what a person types to get it. folders: where else it may lie.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_ALSO_LOOKED_IN, *map(str, folders)])
+    found = shutil.which(program, path=path)
+    return Path(found) if found else not_run(f"{program} is not here", install_line)
+
+
+def not_run(why: str, remedy: str) -> NoReturn:
+    """End this test (or all that take this fixture) as not run. remedy: the line that lets it run next time."""
+    pytest.skip(f"{_NOT_RUN}{why}; to run it: {remedy}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was not run, by reason: one missing program often stands behind many tests."""
+    left_out: dict[str, list[str]] = defaultdict(list)
+    for report in terminalreporter.getreports("skipped"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        _, mark, why = reason.partition(_NOT_RUN)
+        if mark:
+            left_out[why].append(report.nodeid)
+    if left_out:
+        terminalreporter.section("NOT RUN", yellow=True)
+    for why, tests in left_out.items():
+        terminalreporter.line(why)
+        for test in tests:
+            terminalreporter.line(f"  {test}")
 
 
 class Valkey:

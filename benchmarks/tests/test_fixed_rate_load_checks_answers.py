@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import folders, lab, open_loop
 from benchmarks.answers import CONSTANT
+from conftest import not_run
 
 BODY = '{"id":"1","inputs":[]}'
 
@@ -83,8 +84,7 @@ def test_the_settings_of_another_stack_reach_no_child(monkeypatch: pytest.Monkey
 
 
 def test_stopping_a_lab_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if lab_is_impossible():
-        pytest.skip("one core, or no taskset")
+    a_lab_is_possible()
     monkeypatch.setattr(folders, "RUN", tmp_path)
     port = lab.free_port()
     with lab.Lab("test") as here:
@@ -100,8 +100,7 @@ def test_stopping_a_lab_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_server_that_does_not_start_tells_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if lab_is_impossible():
-        pytest.skip("one core, or no taskset")
+    a_lab_is_possible()
     monkeypatch.setattr(folders, "RUN", tmp_path)
     with lab.Lab("test") as here:
         server = here.start("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"], lab.free_port())
@@ -109,9 +108,8 @@ def test_a_server_that_does_not_start_tells_its_last_words(tmp_path: Path, monke
             here.wait(server, "")
 
 
-def lab_is_impossible() -> bool:
+def a_lab_is_possible() -> None:
     try:
         lab.cores()
-    except RuntimeError:
-        return True
-    return False
+    except RuntimeError as error:
+        not_run(str(error), "a machine with two cores and taskset (apt-get install util-linux)")

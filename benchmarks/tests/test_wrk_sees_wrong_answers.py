@@ -1,6 +1,5 @@
 """The Lua check inside wrk, against a real server whose answers are known to be wrong or right."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from benchmarks.answers import CONSTANT
 from benchmarks.load import Generator, Sample, Target
 from benchmarks.models import Answer, pool_text
 from benchmarks.tools import Tool
+from conftest import needs, not_run
 
 BODIES = ['{"id":"1","inputs":[]}', '{"id":"2","inputs":[]}']
 
@@ -19,8 +19,7 @@ BODIES = ['{"id":"1","inputs":[]}', '{"id":"2","inputs":[]}']
 @pytest.fixture
 def wrk() -> Tool:
     """What is here already; a test downloads nothing."""
-    if shutil.which("wrk") is None and not (folders.DEBIAN / "root" / "usr" / "bin" / "wrk").exists():
-        pytest.skip("wrk is not here; make bench fetches it")
+    needs("wrk", "apt-get install wrk", folders.DEBIAN / "root" / "usr" / "bin")
     return tools.fetch(["wrk"])["wrk"]
 
 
@@ -29,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lab.Lab]:
     try:
         lab.cores()
     except RuntimeError as error:
-        pytest.skip(str(error))
+        not_run(str(error), "a machine with two cores and taskset (apt-get install util-linux)")
     monkeypatch.setattr(folders, "RUN", tmp_path)
     with lab.Lab("test") as opened:
         yield opened

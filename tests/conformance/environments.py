@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
+from conftest import not_run
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "conformance"
@@ -21,7 +21,7 @@ BUILD = HERE.parents[1] / "build" / "conformance"
 def python_of(name: str) -> Path:
     """The interpreter of requirements/<name>.txt, made if need be.
 
-    Skips the test, with the line that makes the environment, when it cannot be made (no registry to be reached).
+    Ends the test as not run when it cannot be made (no registry to be reached).
     """
     requirements = HERE / "requirements" / f"{name}.txt"
     folder = BUILD / name
@@ -37,9 +37,7 @@ def python_of(name: str) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:
             lines = f"{' '.join(make)} && {' '.join(install)}"
-            pytest.skip(
-                f"NOT RUN: the environment of {name} cannot be made: {done.stderr[-600:]}\nMake it with: {lines}"
-            )
+            not_run(f"the environment of {name} cannot be made: {done.stderr.strip()[-300:]}", lines)
     mark.write_text(digest)
     return python
 

@@ -1,0 +1,111 @@
+{{/*
+Combinations that cannot work, each with a sentence that says what to set. All that are found are told at once. What one
+value alone may be stands in values.schema.json.
+*/}}
+{{- define "kingmaker.check" -}}
+{{- $v := .Values -}}
+{{- $found := concat
+  (include "kingmaker.check.redis" $v | fromJsonArray)
+  (include "kingmaker.check.registry" $v | fromJsonArray)
+  (include "kingmaker.check.gateway" $v | fromJsonArray)
+  (include "kingmaker.check.waysIn" . | fromJsonArray)
+-}}
+{{- if $found -}}
+{{- fail (printf "\n\n%s\n" (join "\n" $found)) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "kingmaker.check.redis" -}}
+{{- $found := list -}}
+{{- $external := .externalRedis -}}
+{{- if and .redis.enabled $external.url -}}
+{{- $found = append $found "redis.enabled is true and externalRedis.url is set: there can be one Redis. Set redis.enabled=false, or leave externalRedis.url empty." -}}
+{{- else if not (or .redis.enabled $external.url) -}}
+{{- $found = append $found "there is no Redis: set redis.enabled=true, or externalRedis.url to the address of yours." -}}
+{{- end -}}
+{{- if .redis.enabled -}}
+{{- range $name := list "passwordSecret" "caSecret" -}}
+{{- if get $external $name -}}
+{{- $found = append $found (printf "externalRedis.%s means nothing while redis.enabled is true. Set redis.enabled=false and externalRedis.url, or leave it empty." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if contains "@" $external.url -}}
+{{- $found = append $found "externalRedis.url carries a user or password, which everybody who may read Deployments would see. Set externalRedis.usernames and externalRedis.passwordSecret instead." -}}
+{{- end -}}
+{{- range $service, $user := $external.usernames -}}
+{{- if and $user (not $external.passwordSecret) -}}
+{{- $found = append $found (printf "externalRedis.usernames.%s is set without a password: set externalRedis.passwordSecret to a Secret with the keys gateway, monitor and controller." $service) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .redis.acl.enabled (not .redis.enabled) -}}
+{{- $found = append $found "redis.acl is for the chart's own Redis: set redis.enabled=true, or make the users yourself and set externalRedis.usernames and externalRedis.passwordSecret." -}}
+{{- else if and .redis.acl.enabled (not .redis.acl.existingSecret) -}}
+{{- $found = append $found "redis.acl.enabled is true without passwords: set redis.acl.existingSecret to a Secret with the keys gateway, monitor and controller." -}}
+{{- else if and .redis.acl.existingSecret (not .redis.acl.enabled) -}}
+{{- $found = append $found "redis.acl.existingSecret means nothing while redis.acl.enabled is false: set redis.acl.enabled=true, or leave it empty." -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end }}
+
+{{- define "kingmaker.check.registry" -}}
+{{- $found := list -}}
+{{- if and .mlflow.enabled .registry.uri -}}
+{{- $found = append $found "mlflow.enabled is true and registry.uri is set: there can be one registry. Set mlflow.enabled=false, or leave registry.uri empty." -}}
+{{- else if not (or .mlflow.enabled .registry.uri) -}}
+{{- $found = append $found (printf "there is no registry to fetch %s from: set mlflow.enabled=true, or registry.uri to the address of your MLflow." (ternary "models" (keys .models | sortAlpha | join ", ") (empty .models))) -}}
+{{- end -}}
+{{- if and .mlflow.enabled .registry.credentialsSecret -}}
+{{- $found = append $found "registry.credentialsSecret means nothing while mlflow.enabled is true: the chart's MLflow asks for no credentials. Set mlflow.enabled=false and registry.uri, or leave it empty." -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end }}
+
+{{- define "kingmaker.check.gateway" -}}
+{{- $found := list -}}
+{{- $gateway := .gateway -}}
+{{- $scaling := $gateway.autoscaling -}}
+{{- $fewest := $gateway.replicas | default 2 -}}
+{{- if $scaling.enabled -}}
+{{- $fewest = $scaling.minReplicas -}}
+{{- if $gateway.replicas -}}
+{{- $found = append $found (printf "gateway.replicas is %v and gateway.autoscaling.enabled is true: the autoscaler sets the number. Leave gateway.replicas out and set gateway.autoscaling.minReplicas." $gateway.replicas) -}}
+{{- end -}}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
+{{- $found = append $found (printf "gateway.autoscaling.minReplicas is %v, more than maxReplicas, which is %v. Set maxReplicas to at least as many." $scaling.minReplicas $scaling.maxReplicas) -}}
+{{- end -}}
+{{- if not (dig "requests" "cpu" "" $gateway.resources) -}}
+{{- $found = append $found "gateway.autoscaling counts CPU in percent of the request, and there is none: set gateway.resources.requests.cpu." -}}
+{{- end -}}
+{{- end -}}
+{{- if $scaling.targetInFlight -}}
+{{- if not $scaling.enabled -}}
+{{- $found = append $found "gateway.autoscaling.targetInFlight means nothing while gateway.autoscaling.enabled is false: set gateway.autoscaling.enabled=true." -}}
+{{- else if not .monitoring.metricsAdapter -}}
+{{- $found = append $found "gateway.autoscaling.targetInFlight needs a metrics adapter that serves kingmaker_gateway_in_flight of pods: install one and set monitoring.metricsAdapter=true, or set targetInFlight=0." -}}
+{{- end -}}
+{{- end -}}
+{{- $budget := $gateway.podDisruptionBudget -}}
+{{- if and $budget.enabled (gt (int $fewest) 1) (ge (int $budget.maxUnavailable) (int $fewest)) -}}
+{{- $found = append $found (printf "gateway.podDisruptionBudget.maxUnavailable is %v and there may be only %v gateways: a drain could take them all. Set it lower." $budget.maxUnavailable $fewest) -}}
+{{- end -}}
+{{- if and .helmTest.body (not .helmTest.model) -}}
+{{- $found = append $found "helmTest.body is a request of one model: set helmTest.model too." -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end }}
+
+{{- define "kingmaker.check.waysIn" -}}
+{{- $found := list -}}
+{{- $route := .Values.httpRoute -}}
+{{- if and $route.enabled (not (.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1")) -}}
+{{- $found = append $found "httpRoute.enabled is true, and this cluster does not know gateway.networking.k8s.io/v1: install the Gateway API or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1)." -}}
+{{- end -}}
+{{- if and $route.enabled (not $route.parentRefs) -}}
+{{- $found = append $found "httpRoute.enabled is true without a Gateway to belong to: set httpRoute.parentRefs[0].name." -}}
+{{- end -}}
+{{- if and .Values.ingress.tls.secret (not .Values.ingress.host) -}}
+{{- $found = append $found "ingress.tls.secret is set without a host the certificate is for: set ingress.host." -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end }}
