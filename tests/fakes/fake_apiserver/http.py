@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
-from tests.fakes.fake_apiserver import admin, discovery, events, selectors, tables
+from tests.fakes.fake_apiserver import admin, discovery, events, protobuf, selectors, tables
 from tests.fakes.fake_apiserver.cluster import Cluster, Write
 from tests.fakes.fake_apiserver.errors import ApiError, bad_request
 from tests.fakes.fake_apiserver.faults import Faults
@@ -149,14 +149,7 @@ class Handler(BaseHTTPRequestHandler):
         if method == "GET":
             return 200, (self._one(at) if at.name else self._list(at, query)), []
         write = self._write(method, at, query)
-        if "protobuf" in (self.headers.get("Content-Type") or ""):
-            raise ApiError(
-                415,
-                "UnsupportedMediaType",
-                "the body of the request was in an unknown format - accepted media types include: "
-                "application/json, application/yaml",
-            )
-        data = _parsed(body)
+        data = self._data(body)
         if method == "DELETE":
             return 200, self._delete(at, query, data or {}, write), []
         if at.kind.namespaced and at.namespace is None:
@@ -170,6 +163,19 @@ class Handler(BaseHTTPRequestHandler):
         exists = self.cluster.store.get(at.kind.storage, namespace, at.name) is not None
         patched = self.cluster.patch(at.kind, namespace, at.name, content_type, data, write)
         return (200 if exists else 201), patched, write.warnings
+
+    def _data(self, body: bytes) -> Any:
+        if "protobuf" not in (self.headers.get("Content-Type") or ""):
+            return _parsed(body)
+        try:
+            return protobuf.decoded(body) if body else None
+        except protobuf.Unreadable:
+            raise ApiError(
+                415,
+                "UnsupportedMediaType",
+                "the body of the request was in an unknown format - accepted media types include: "
+                "application/json, application/yaml",
+            ) from None
 
     def _write(self, method: str, at: Address, query: dict[str, str]) -> Write:
         manager = query.get("fieldManager", "")

@@ -89,7 +89,7 @@ _CORE, _META = "io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 
 def built_in() -> list[Kind]:
-    """The kinds of a cluster that Kingmaker reads or writes."""
+    """The kinds of a cluster that Kingmaker and its chart read or write."""
     core = [
         Kind("", "v1", "namespaces", "Namespace", ("ns",), namespaced=False, has_status=True),
         Kind("", "v1", "pods", "Pod", ("po",), has_status=True, has_generation=True, columns=_POD),
@@ -97,6 +97,7 @@ def built_in() -> list[Kind]:
         Kind("", "v1", "configmaps", "ConfigMap", ("cm",)),
         Kind("", "v1", "secrets", "Secret"),
         Kind("", "v1", "serviceaccounts", "ServiceAccount", ("sa",)),
+        Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", ("pvc",), has_status=True),
         Kind("", "v1", "events", "Event", ("ev",), columns=_EVENT),
     ]
     apps = Kind(
@@ -107,6 +108,15 @@ def built_in() -> list[Kind]:
     return [
         *named,
         apps,
+        Kind("apps", "v1", "statefulsets", "StatefulSet", ("sts",), has_status=True, has_generation=True,
+             definition="io.k8s.api.apps.v1.StatefulSet"),
+        Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", ("netpol",), has_generation=True,
+             definition="io.k8s.api.networking.v1.NetworkPolicy"),
+        Kind("networking.k8s.io", "v1", "ingresses", "Ingress", ("ing",), has_status=True, has_generation=True,
+             definition="io.k8s.api.networking.v1.Ingress"),
+        Kind("rbac.authorization.k8s.io", "v1", "roles", "Role", definition="io.k8s.api.rbac.v1.Role"),
+        Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding",
+             definition="io.k8s.api.rbac.v1.RoleBinding"),
         Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", ("hpa",), has_status=True,
              definition="io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler"),
         Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", ("pdb",), has_status=True,
