@@ -1,8 +1,8 @@
 """A cluster for the page docs/operating.md.
 
 helm and kubectl are real, the API server is the fake one, and what the chart deploys as controller and gateway runs as
-processes with the settings their manifests name. Addresses of Redis and the registry, files, and the API server's address
-are those of this machine, and there is one pod of each service: two are more processes than a test needs.
+processes with the settings their manifests name. Addresses of Redis, registry and API server, and files, are those of
+this machine, and there is one pod of each service: two are more processes than a test needs.
 """
 
 import os

@@ -32,6 +32,10 @@ def test_the_commands_do_what_the_page_says(tmp_path: Path, kubectl_binary: Path
             assert (code != 0) == (block.mark == "refused"), where
             for line in block.prints:
                 assert line in said, where
+        reigns_since = terminal.types("kubectl -n shop get sm flights -o jsonpath='{.status.champion.since}'")[1]
+        assert f'since: "{reigns_since}"' in (terminal.folder / "servedmodels.yaml").read_text(), (
+            "status was not restored"
+        )
 
 
 def logs(folder: Path) -> str:
