@@ -21,7 +21,7 @@ def test_a_prediction_id_is_a_uuid_of_version_7_that_names_its_partition(ms: int
 @given(st.integers(0, 2**48 - 1), st.lists(st.binary(min_size=9, max_size=9), max_size=4), st.integers(0, 255))
 def test_ids_made_ahead_are_the_same_ids(ms: int, noises: list[bytes], k: int) -> None:
     head, head_text = prediction_ids.head(ms)
-    made = [(head + raw, head_text + text) for raw, text in prediction_ids.tails(b"".join(noises), k)]
+    made = [(head + raw, (head_text + text).decode()) for raw, text in prediction_ids.tails(b"".join(noises), k)]
     alone = [prediction_ids.new(ms, noise, k) for noise in noises]
     assert made == [(raw, prediction_ids.text(raw)) for raw in alone]
 

@@ -139,6 +139,16 @@ CASES: dict[str, tuple[list[Any], bool]] = {
 @pytest.mark.parametrize("path", [b"/fast", b"/asgi"])
 @pytest.mark.parametrize("case", CASES)
 def test_http_is_answered_alike_by_both_ways_in(fast_server: Any, case: str, path: bytes) -> None:
+    ask(fast_server, case, path)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_heads_that_came_before_change_no_answer(fast_server: Any, case: str) -> None:
+    for _ in range(3):  # met, remembered, recognised
+        ask(fast_server, case, b"/fast")
+
+
+def ask(fast_server: Any, case: str, path: bytes) -> None:
     steps, closes = CASES[case]
     with fast_server.connect() as client:
         for step in steps:

@@ -54,7 +54,7 @@ async def test_each_shadow_gets_its_own_sample(court: SimpleNamespace, kit: Simp
     by_champion = [a.headers["x-prediction-id"] for a in answers if a.headers["x-variant"] == "lr"]
     assert 0 < len(by_champion) < 200
     wanted = {
-        f"s{at}": {id for id in by_champion if split.is_mirrored("default/flights", f"s{at}", percent, id)}
+        f"s{at}": {id for id in by_champion if split.is_mirrored("default/flights", f"s{at}", percent, id.encode())}
         for at, percent in enumerate((100, 30, 5, 0))
     }
     total = 200 + sum(len(ids) for ids in wanted.values())

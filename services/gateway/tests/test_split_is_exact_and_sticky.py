@@ -30,10 +30,11 @@ def choose(table: split.Table, key: str | None = None, prediction_id: str = "p",
     return split.choose(
         table,
         key,
-        prediction_id,
+        prediction_id.encode(),
         override=rules["override"],
-        eligible=rules["eligible"].__getitem__,
-        available=rules["available"].__getitem__,
+        eligible=rules["eligible"],
+        available=lambda i, _: rules["available"][i],
+        now=0.0,
     )
 
 
@@ -126,7 +127,7 @@ def test_mirroring_is_exact_at_the_ends_and_independent_between_shadows() -> Non
     ids = [str(uuid.UUID(int=i)) for i in range(4000)]
 
     def mirrored(name: str, percent: int) -> set[str]:
-        return {i for i in ids if split.is_mirrored("salt", name, percent, i)}
+        return {i for i in ids if split.is_mirrored("salt", name, percent, i.encode())}
 
     assert not mirrored("gbm", 0)
     assert mirrored("gbm", 100) == set(ids)

@@ -187,3 +187,46 @@ def test_answers_are_byte_for_byte_those_of_the_contracts(binary: list[str], spa
     assert found.body == expected
     length = dict(found.headers).get(b"inference-header-content-length")
     assert length == (None if head is None else b"%d" % head)
+
+
+def raw_body(
+    rows: int, value: float, request_id: str = "frame", extra: bytes = b""
+) -> tuple[bytes, dict[bytes, bytes]]:
+    """A binary request of one tensor."""
+    head = json.dumps(
+        {
+            "id": request_id,
+            "inputs": [
+                {"name": "x", "shape": [rows, 3], "datatype": "FP32", "parameters": {"binary_data_size": 12 * rows}}
+            ],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    raw = np.full((rows, 3), value, np.float32).tobytes() + extra
+    return head + raw, {b"inference-header-content-length": b"%d" % len(head)}
+
+
+def outcome(core: Any, rows: int, value: float, request_id: str = "frame", extra: bytes = b"") -> tuple[int, bytes]:
+    body, headers = raw_body(rows, value, request_id, extra)
+    answer = core.infer(body, headers)
+    return answer.status, answer.body
+
+
+def test_a_raw_request_whose_text_came_before_is_answered_alike(make: Any) -> None:
+    known = make.Core(make.sum_and_copy_model())
+    for _ in range(4):
+        outcome(known, 2, 1.0)
+    asked = [(2, 1.5, "frame"), (2, -3.0, "frame"), (3, 1.5, "frame"), (2, 1.5, "mine"), (2, float("nan"), "frame")]
+    for rows_, value, request_id in [*asked, (2, float("inf"), "frame")]:
+        fresh = make.Core(make.sum_and_copy_model())
+        for _ in range(3):
+            assert outcome(known, rows_, value, request_id) == outcome(fresh, rows_, value, request_id)
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"\0" * 12])
+def test_a_known_text_with_too_long_a_body_is_refused_as_ever(make: Any, extra: bytes) -> None:
+    known, fresh = make.Core(make.sum_and_copy_model()), make.Core(make.sum_and_copy_model())
+    for _ in range(4):
+        outcome(known, 2, 1.0)
+    assert outcome(known, 2, 1.0, extra=extra) == outcome(fresh, 2, 1.0, extra=extra)
+    assert outcome(fresh, 2, 1.0, extra=extra)[0] == 400

@@ -8,6 +8,7 @@ function of the weights: a change moves only the buckets it must (see the contro
 import hashlib
 import itertools
 import re
+from collections.abc import Callable
 from typing import Final
 
 COUNT: Final = 10000
@@ -21,8 +22,18 @@ _PART: Final = re.compile(r"([a-z0-9](?:[-a-z0-9]*[a-z0-9])?):(\d{1,4})-(\d{1,4}
 
 def bucket_of(salt: str, key: str) -> int:
     """The bucket of one caller, 0..9999."""
-    digest = hashlib.blake2b(b"%b\x00%b" % (salt.encode(), key.encode()), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % COUNT
+    return salted(salt)(key.encode())
+
+
+def salted(salt: str) -> Callable[[bytes], int]:
+    """`bucket_of` for one salt and many keys, in UTF-8."""
+    start = salt.encode() + b"\x00"
+    hash, number = hashlib.blake2b, int.from_bytes
+
+    def bucket(key: bytes) -> int:
+        return number(hash(start + key, digest_size=8).digest(), "big") % COUNT
+
+    return bucket
 
 
 def key_hash(key: str) -> int:

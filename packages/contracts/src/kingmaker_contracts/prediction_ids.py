@@ -6,6 +6,7 @@ Row i of a request is `<id>.<i>`; `<id>` alone means row 0 of a one-row request.
 """
 
 import re
+from binascii import hexlify
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -13,6 +14,10 @@ _TEXT: Final = re.compile(
     r"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12})(?:\.(\d{1,5}))?"
 )
 MAX_ROW: Final = 65535
+_VERSION: Final = bytes(0x70 | byte & 0x0F for byte in range(256))
+_TAIL_CHARS: Final = len("-7xxx-8xxx-xxxxxxxxxxxx")
+_DIGITS: Final = [at for at in range(_TAIL_CHARS) if at not in (0, 5, 10)]
+_VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
 
 
 class RowId(NamedTuple):
@@ -32,25 +37,30 @@ def new(unix_ms: int, noise: bytes, partition: int) -> bytes:
     return bytes(raw)
 
 
-def head(unix_ms: int) -> tuple[bytes, str]:
-    """The first 6 bytes of an id, and their text: what all ids of a millisecond share."""
+def head(unix_ms: int) -> tuple[bytes, bytes]:
+    """The first 6 bytes of an id, and their text in ASCII: what all ids of a millisecond share."""
     raw = unix_ms.to_bytes(6, "big")
-    digits = raw.hex()
-    return raw, f"{digits[:8]}-{digits[8:]}"
+    digits = hexlify(raw)
+    return raw, b"%b-%b" % (digits[:8], digits[8:])
 
 
-def tails(noise: bytes, partition: int) -> list[tuple[bytes, str]]:
-    """The rest of many ids, bytes and text: `new` is head + tail of the same noise, for a third of its price.
+def tails(noise: bytes, partition: int) -> list[tuple[bytes, bytes]]:
+    """The rest of many ids, bytes and text in ASCII: `new` is head + tail of the same noise, for a fifth of its price.
     noise: 9 random bytes for each."""
-    found = []
-    for at in range(0, len(noise), 9):
-        raw = bytearray(noise[at : at + 9])
-        raw.append(partition)
-        raw[0] = 0x70 | raw[0] & 0x0F
-        raw[2] = 0x80 | raw[2] & 0x3F
-        digits = raw.hex()
-        found.append((bytes(raw), f"-{digits[:4]}-{digits[4:8]}-{digits[8:]}"))
-    return found
+    raw = bytearray(len(noise) // 9 * 10)
+    for at in range(9):
+        raw[at::10] = noise[at::9]
+    raw[0::10] = raw[0::10].translate(_VERSION)
+    raw[2::10] = raw[2::10].translate(_VARIANT)
+    raw[9::10] = bytes((partition,)) * (len(raw) // 10)
+    digits = hexlify(raw)
+    words = bytearray(b"-" * (len(raw) // 10 * _TAIL_CHARS))
+    for at, place in enumerate(_DIGITS):
+        words[place::_TAIL_CHARS] = digits[at::20]
+    raws, texts = bytes(raw), bytes(words)
+    return [
+        (raws[10 * at : 10 * at + 10], texts[_TAIL_CHARS * at : _TAIL_CHARS * (at + 1)]) for at in range(len(raw) // 10)
+    ]
 
 
 def text(raw: bytes) -> str:

@@ -8,7 +8,7 @@ knowing them. It costs neither a task nor a future.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -35,10 +35,12 @@ class Call:
     """One whole request. Answered exactly once, now or later, in the event loop.
 
     headers: names in lower case, in order. arrived: `time.perf_counter()` when the headers were complete.
+    notes: for what a handler works out of method, path, query and headers alone: later requests with the same head get
+    the same dict. None: this head is not remembered.
     """
 
     __slots__ = (
-        "_connection", "arrived", "body", "disconnected", "headers", "keep_alive", "method", "path", "query",
+        "_connection", "arrived", "body", "disconnected", "headers", "keep_alive", "method", "notes", "path", "query",
         "response_complete",
     )  # fmt: skip
     message_event: ClassVar[_NobodyWaits] = _NobodyWaits()
@@ -53,6 +55,7 @@ class Call:
         headers: list[tuple[bytes, bytes]],
         arrived: float,
         keep_alive: bool,
+        notes: dict[Any, Any] | None,
     ) -> None:
         self._connection = connection
         self.method = method
@@ -62,6 +65,7 @@ class Call:
         self.body = b""
         self.arrived = arrived
         self.keep_alive = keep_alive
+        self.notes = notes
         self.response_complete = False
 
     @property

@@ -1,7 +1,8 @@
 """A fast way in: requests a service claims are answered by its own function, without ASGI.
 
 `protocol_class` gives a subclass of uvicorn's httptools protocol for `Listener(http=...)`. uvicorn keeps connections,
-keep-alive, TLS and shutdown, and gets every request that is not claimed, unchanged. HTTP is parsed by httptools only.
+keep-alive, TLS and shutdown, and gets every request that is not claimed, unchanged. HTTP is parsed by httptools only,
+and a head that came before not again (`fast_heads`).
 Heads and trailers are bounded for all requests, heads in time too, for nobody knows whose they will be. uvicorn's
 access log does not see fast requests.
 """
@@ -15,6 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Wording
+from kingmaker_servicekit.fast_heads import END, Head, Heads
 from kingmaker_servicekit.fast_turns import Refuse, TakingTurns
 
 __all__ = ["Call", "FastRoute", "Handler", "protocol_class"]
@@ -34,7 +36,8 @@ def protocol_class(route: Route, refuse: Refuse, body_read_s: float = 10) -> typ
     handler raised. call is None where the head was not read.
     """
     attributes = {"_route": staticmethod(route), "_refuse": staticmethod(refuse), "_body_read_s": body_read_s}
-    return type("FastHttpProtocol", (_FastHttpProtocol,), {**attributes, "_wording": Wording()})
+    shared = {"_wording": Wording(), "_heads": Heads()}
+    return type("FastHttpProtocol", (_FastHttpProtocol,), attributes | shared)
 
 
 # How far the request being parsed is; bare numbers, for an enum's members cost 80 ns each time they are named.
@@ -48,9 +51,10 @@ class _Stop(Exception):
 
 class _FastHttpProtocol(TakingTurns):
     _route: Route
+    _heads: Heads
     __slots__ = (
         "_bare_bytes", "_body_awaited", "_body_grew", "_body_size", "_handler", "_head_bytes", "_head_may_be_long",
-        "_limit", "_parts", "_read_timer", "_size", "_split", "_stage", "_version_is_known",
+        "_limit", "_new_head", "_parts", "_read_timer", "_received", "_size", "_split", "_stage", "_version_is_known",
     )  # fmt: skip
     _body_read_s: float
 
@@ -70,6 +74,8 @@ class _FastHttpProtocol(TakingTurns):
         self._read_timer: asyncio.TimerHandle | None = None
         self._version_is_known = False
         self._split = (b"", b"", b"")  # the last URL, its path and its query
+        self._new_head: bytes | None = None  # bytes that may be the whole head of the request being read
+        self._received = 0  # how many bytes they came with
 
     # What uvicorn calls
 
@@ -77,6 +83,14 @@ class _FastHttpProtocol(TakingTurns):
         if self._ended:
             self._throw_away(len(data))
             return
+        if not self._stage:
+            end = data.find(END) + 4
+            raw = data[:end]
+            head = self._heads.get(raw)
+            if head is None:
+                self._new_head, self._received = raw, len(data)
+            elif len(data) - end == head.length and self._take(head, data[end:]):
+                return
         if len(data) > MAX_HEAD_BYTES:
             self._head_may_be_long = True
         try:
@@ -124,7 +138,7 @@ class _FastHttpProtocol(TakingTurns):
         if not self._version_is_known:
             keep_alive = keep_alive and parser.get_http_version() != "1.0"
             self._version_is_known = True
-        call = Call(self, method, path, query, self.headers, perf_counter(), keep_alive)
+        call = Call(self, method, path, query, self.headers, perf_counter(), keep_alive, None)
         self.headers = []  # for trailers, which must not pass for headers
         before = self.cycle
         self.cycle = call  # type: ignore[assignment]
@@ -170,6 +184,8 @@ class _FastHttpProtocol(TakingTurns):
             self._forget_body()
         if self._read_timer is not None:
             self._stop_read_timer()
+        if self._new_head is not None:
+            self._meet(call, self._new_head)
         if self.pipeline:
             return  # waits there already
         if self.flow.write_paused:
@@ -183,8 +199,43 @@ class _FastHttpProtocol(TakingTurns):
 
     # Reading
 
+    def _take(self, head: Head, body: bytes) -> bool:
+        """Handle a whole request whose head came before, if a fast route takes it now."""
+        before = self.cycle
+        if (
+            self.pipeline
+            or self.flow.write_paused
+            or self.limit_concurrency is not None
+            or (before is not None and not before.response_complete)
+        ):
+            return False
+        method, path, query, headers, length, notes = head
+        route = self._route(method, path)
+        if route is None:
+            return False
+        limit = route.max_body_bytes
+        if length > (limit if isinstance(limit, int) else limit(path)):
+            return False
+        self.cycle = call = Call(  # type: ignore[assignment]
+            self, method, path, query, headers, perf_counter(), True, notes
+        )
+        call.body = body
+        self._version_is_known = True
+        try:  # _handle, written out
+            route.handler(call)
+        except Exception as error:
+            self._blame_handler(call, error)
+        return True
+
+    def _meet(self, call: Call, raw: bytes) -> None:
+        """Remember the head of a request that came whole and alone."""
+        self._new_head = None
+        if call.keep_alive and len(raw) + len(call.body) == self._received:
+            self._heads.met(raw, call.method, call.path, call.query, call.headers, len(call.body))
+
     def _to_asgi(self) -> None:
         """Hands the head to uvicorn as if it had read it itself."""
+        self._new_head = None
         self._stop_read_timer()
         url, headers = self.url, self.headers
         super().on_message_begin()

@@ -200,7 +200,7 @@ class TakingTurns(HttpToolsProtocol):
         if call is not None and self._is_queued(call):
             self.pipeline[0] = (call, status)  # type: ignore[assignment]
         elif call is None and self._is_busy():
-            nobody = Call(self, b"", b"", b"", [], perf_counter(), keep_alive=False)
+            nobody = Call(self, b"", b"", b"", [], perf_counter(), keep_alive=False, notes=None)
             self.cycle = nobody  # type: ignore[assignment]
             self._queue(nobody, status)
         else:

@@ -101,7 +101,8 @@ class Coalescer:
         return self._out
 
     def add(self, ask: Ask) -> None:
-        kind = frames.kind(ask.batch, ask.signature)
+        signature = ask.signature
+        kind = frames.kind(ask.batch, signature) if signature.is_open else signature
         queue = self._waiting.get(kind)
         if queue is None:
             self._waiting[kind] = deque((ask,))
@@ -142,14 +143,13 @@ class Coalescer:
         self._out.discard(flight)
         frame = flight.frame
         frame.outputs = outputs
-        asks: list[Ask] = []
-        firsts: list[int] = []
-        for ask, first in zip(flight.asks, flight.firsts, strict=True):
-            if not ask.is_over:
-                ask.is_over = True
-                asks.append(ask)
-                firsts.append(first)
-                ask.asker.answered(Slice(frame, first, ask.last - ask.first))
+        asks, firsts = flight.asks, flight.firsts
+        if any(ask.is_over for ask in asks):
+            waiting = [(ask, first) for ask, first in zip(asks, firsts, strict=True) if not ask.is_over]
+            asks, firsts = [ask for ask, _ in waiting], [first for _, first in waiting]
+        for ask, first in zip(asks, firsts, strict=True):
+            ask.is_over = True
+            ask.asker.answered(Slice(frame, first, ask.last - ask.first))
         if asks:
             self._on_frame(frame, asks, firsts)
 

@@ -103,6 +103,16 @@ class HotPath:
 
 def _headers(call: Call, sticky: bytes | None) -> dict[str, str]:
     """Those a prediction looks at, by lower-case name; of a repeated one the first."""
+    notes = call.notes
+    if notes is None:
+        return _found(call, sticky)
+    known: dict[str, str] | None = notes.get(sticky)
+    if known is None:
+        known = notes[sticky] = _found(call, sticky)
+    return known
+
+
+def _found(call: Call, sticky: bytes | None) -> dict[str, str]:
     found: dict[str, str] | None = None
     for name, value in call.headers:
         if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY)):

@@ -14,13 +14,13 @@ class Ids:
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
-        self._tails: list[tuple[bytes, str]] = []
+        self._tails: list[tuple[bytes, bytes]] = []
         self._unix_ms = -1
         self._head = b""
-        self._head_text = ""
+        self._head_text = b""
 
-    def new(self) -> tuple[bytes, str]:
-        """An id nobody else has: its 16 bytes, and its text."""
+    def new(self) -> tuple[bytes, bytes]:
+        """An id nobody else has: its 16 bytes, and its text in ASCII."""
         unix_ms = time.time_ns() // 1_000_000
         if unix_ms != self._unix_ms:
             self._unix_ms = unix_ms

@@ -36,10 +36,13 @@ _MOST_FITS = 64
 
 
 class Fits(NamedTuple):
-    """by_variant: champion first; bits: as contracts.events has it, bit i for variants[i + 1]."""
+    """by_variant: champion first; bits: as contracts.events has it, bit i for variants[i + 1]; eligible: whether a
+    variant may be given the request as far as its inputs go: one that is not understood yet is unavailable, which is
+    not the same as not fitting."""
 
     by_variant: list[bool]
     bits: int
+    eligible: list[bool]
 
 
 class Head(NamedTuple):
@@ -83,7 +86,9 @@ class State:
 
     signatures: None where nothing is known yet, or where it contradicts an earlier one's; vocabularies: what a request
     to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case; deadline_s: the
-    model's own; fits, heads: what was worked out for one request and holds for those like it, see `fits_of`, `head_of`.
+    model's own; is_sticky: callers may have a key; known_inputs: how many inputs some variant takes; fits_whole: of a
+    request that has them all and no missing value; fits, heads: what was worked out for one request and holds for those
+    like it, see `fits_of`, `head_of`.
     """
 
     record: RoutingRecord
@@ -95,6 +100,9 @@ class State:
     mirrors: tuple[tuple[int, int], ...]
     sticky_header: bytes | None
     deadline_s: float
+    is_sticky: bool
+    known_inputs: int
+    fits_whole: "Fits"
     fits: dict[tuple[str, ...], "Fits"] = field(default_factory=dict)
     heads: dict[tuple[int, str], "Head"] = field(default_factory=dict)
 
@@ -107,6 +115,8 @@ class State:
         """Which variants have all their inputs in a batch, and may have its missing values."""
         if batch.nulls:
             return _fits(self.signatures, batch)
+        if batch.columns is not None and len(batch.columns) == self.known_inputs:
+            return self.fits_whole
         names = tuple(batch.columns or batch.names)
         known = self.fits.get(names)
         if known is None:
@@ -314,6 +324,9 @@ class Models:
             if record.sticky.source == "Header"
             else None,
             deadline_s=record.limits.deadline_ms / 1000,
+            known_inputs=len({name for signature in known for name in signature.inputs}),
+            fits_whole=fits_from([signature is not None for signature in signatures], signatures),
+            is_sticky=record.sticky.source in ("Header", "Feature"),
         )
         self.routing = object()
         model = self._models.get(record.name)
@@ -355,11 +368,13 @@ def _nothing(*_: object) -> None:
 
 
 def _fits(signatures: tuple[Signature | None, ...], batch: Batch) -> Fits:
-    return fits_from([signature is not None and batch.fits(signature) for signature in signatures])
+    return fits_from([signature is not None and batch.fits(signature) for signature in signatures], signatures)
 
 
-def fits_from(by_variant: list[bool]) -> Fits:
-    return Fits(by_variant, sum(1 << i for i, fits in enumerate(by_variant[1:9]) if fits))
+def fits_from(by_variant: list[bool], signatures: tuple[Signature | None, ...]) -> Fits:
+    bits = sum(1 << i for i, fits in enumerate(by_variant[1:9]) if fits)
+    eligible = [fits or signature is None for fits, signature in zip(by_variant, signatures, strict=True)]
+    return Fits(by_variant, bits, eligible)
 
 
 def _agreed(model: str, variants: Sequence[LiveVariant]) -> tuple[Signature | None, ...]:

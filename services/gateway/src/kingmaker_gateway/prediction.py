@@ -76,7 +76,7 @@ class Prediction:
         call: Call,
         reply: Reply,
         id: bytes,
-        text_id: str,
+        text_id: bytes,
         key_hash: int,
         choice: Choice,
         fits: Fits,
@@ -94,7 +94,7 @@ class Prediction:
         self.text_id = text_id
         self.key_hash = key_hash
         self.variant, self.assigned, self.reason = choice
-        self.can_answer, self.eligible = fits
+        self.can_answer, self.eligible, _ = fits
         self.arrived = arrived
         self.deadline = deadline
         self.started = started
@@ -122,7 +122,7 @@ class Prediction:
     # coalescer.Asker
 
     def answered(self, answer: Slice) -> None:
-        if self._has_substitute:
+        if self.variant != CHAMPION and self._has_substitute:
             breaker = self._live.breaker
             before = breaker.state
             breaker.succeeded()

@@ -25,8 +25,8 @@ class Call(Protocol):
     timeout_s: float | None
     wanted: list[str] | None
 
-    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
-        """The body of the answer."""
+    def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:
+        """The body of the answer. prediction_id: its text in ASCII."""
         ...
 
 
@@ -46,8 +46,8 @@ class V2Call:
         self.wanted = None if request.outputs is None else [output.name for output in request.outputs]
         self._request = request
 
-    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
-        return codec.encode(self._request, model, version, prediction_id, answer)
+    def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:
+        return codec.encode(self._request, model, version, prediction_id.decode(), answer)
 
 
 class PlainV2Call:
@@ -61,11 +61,11 @@ class PlainV2Call:
         self.wanted: list[str] | None = None
         self._id = id
 
-    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
-        id = b'"%b"' % prediction_id.encode() if self._id is None else _write(self._id)
+    def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:
+        id = b'"%b"' % prediction_id if self._id is None else _write(self._id)
         body = plain.v2(model, version, id, answer)
         if body is None:
-            return codec.encode(InferRequest([], None, self._id), model, version, prediction_id, answer)
+            return codec.encode(InferRequest([], None, self._id), model, version, prediction_id.decode(), answer)
         return body, None
 
 
@@ -79,7 +79,7 @@ class V1Call:
         self.timeout_s: float | None = None
         self.wanted: list[str] | None = None
 
-    def encode(self, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:  # noqa: ARG002
+    def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:  # noqa: ARG002
         return plain.v1(answer) or rows.encode(answer), None
 
 

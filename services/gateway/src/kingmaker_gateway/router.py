@@ -103,7 +103,7 @@ class Router:
         if vocabulary is None:
             raise Problem(Code.NOT_READY, f"model {state.record.name!r} is not ready: its champion is not loaded yet")
         call = read(body, headers, vocabulary)
-        key = wishes.sticky_key(state, call, headers)
+        key = wishes.sticky_key(state, call, headers) if state.is_sticky else None
         id, text_id = self._ids.new()
         fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
         choice = split.choose(
@@ -111,12 +111,13 @@ class Router:
             key,
             text_id,
             override=override,
-            # not understood yet is not the same as not fitting: a variant without a signature is unavailable
-            eligible=lambda i: fits.by_variant[i] or state.signatures[i] is None,
-            available=lambda i: state.takes_traffic(i, arrived),
+            eligible=fits.eligible,
+            available=state.takes_traffic,
+            now=arrived,
         )
         key_hash = 0 if key is None else buckets.key_hash(key)
-        deadline = arrived + wishes.time_left_s(state, call, headers)
+        is_plain = not headers and call.timeout_s is None
+        deadline = arrived + (state.deadline_s if is_plain else wishes.time_left_s(state, call, headers))
         return Prediction(
             self, model, state, call, reply, id, text_id, key_hash, choice, fits, arrived, deadline, started
         )
@@ -166,7 +167,7 @@ class Router:
         if prediction.reason == "fallback":
             variants[prediction.assigned].counts.fallbacks.inc()
         prediction.model.in_flight -= 1
-        prediction.reply(status, headers, body, ID_LINE % prediction.text_id.encode())
+        prediction.reply(status, headers, body, ID_LINE % prediction.text_id)
 
     def _record(self, prediction: Prediction) -> None:
         """A request that no model answered."""
@@ -181,5 +182,6 @@ def _fits(state: State, call: Call, wanted: list[str]) -> Fits:
         [
             fit and signature is not None and offers(signature.outputs, wanted)
             for fit, signature in zip(fits.by_variant, state.signatures, strict=True)
-        ]
+        ],
+        state.signatures,
     )

@@ -6,7 +6,7 @@ not available. The assignment is reported beside the choice, because a passed-ov
 still count as assigned to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -36,11 +36,13 @@ class Table:
     is_split: bool
     by_weight: tuple[Choice, ...] = field(init=False)
     by_key: tuple[Choice, ...] = field(init=False)
+    bucket: Callable[[bytes], int] = field(init=False)
 
     def __post_init__(self) -> None:
         indexes = range(len(self.variants))
         object.__setattr__(self, "by_weight", tuple(Choice(i, i, "weight") for i in indexes))
         object.__setattr__(self, "by_key", tuple(Choice(i, i, "sticky") for i in indexes))
+        object.__setattr__(self, "bucket", buckets.salted(self.salt))
 
 
 def build(record: RoutingRecord) -> Table:
@@ -58,33 +60,35 @@ def build(record: RoutingRecord) -> Table:
 def choose(
     table: Table,
     key: str | None,
-    prediction_id: str,
+    prediction_id: bytes,
     *,
     override: int | None,
-    eligible: Callable[[int], bool],
-    available: Callable[[int], bool],
+    eligible: Sequence[bool],
+    available: Callable[[int, float], bool],
+    now: float,
 ) -> Choice:
     """Who answers.
 
-    key: the sticky key, None when the caller has none; override: index of the variant asked for;
-    eligible(i): the request has every input of variant i; available(i): variant i takes traffic.
+    key: the sticky key, None when the caller has none; prediction_id: its text; override: index of the variant that was
+    asked for;
+    eligible[i]: the request has every input of variant i; available(i, now): variant i takes traffic.
     Neither is asked about the champion: it answers whatever nobody else may.
     """
     if override is not None:
         return Choice(override, override, "override")
     assigned = CHAMPION
     if table.is_split:
-        assigned = table.owner[buckets.bucket_of(table.salt, prediction_id if key is None else key)]
+        assigned = table.owner[table.bucket(prediction_id if key is None else key.encode())]
         if assigned != CHAMPION:
-            if not eligible(assigned):
+            if not eligible[assigned]:
                 return Choice(CHAMPION, assigned, "ineligible")
-            if not available(assigned):
+            if not available(assigned, now):
                 return Choice(CHAMPION, assigned, "fallback")
     return table.by_weight[assigned] if key is None else table.by_key[assigned]
 
 
-def is_mirrored(salt: str, variant: str, percent: int, prediction_id: str) -> bool:
+def is_mirrored(salt: str, variant: str, percent: int, prediction_id: bytes) -> bool:
     """Whether a copy of this request goes to a shadow. Independent of the split and of the other shadows."""
     if percent in (0, 100):
         return percent == 100
-    return buckets.bucket_of(f"{salt}/mirror/{variant}", prediction_id) < percent * buckets.PER_PERCENT
+    return buckets.salted(f"{salt}/mirror/{variant}")(prediction_id) < percent * buckets.PER_PERCENT

@@ -104,7 +104,8 @@ class Upstream:
         self._coalescer.add(ask)
         if ask.deadline < self._wakes_at:
             self._wake_at(ask.deadline)
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     async def metadata(self, deadline: float) -> ModelMetadata:
         """What a server says of its model; one that is silent leaves time for the others. Raises UpstreamError."""

@@ -5,6 +5,7 @@ two together); here the parts that never change are bytes already, and numbers l
 """
 
 import itertools
+import math
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
@@ -20,6 +21,7 @@ _JSON_HEADERS: Final = (JSON,)
 _OCTETS: Final = (b"content-type", b"application/octet-stream")
 _BINARY_HEADER: Final = BINARY_HEADER.encode()
 
+_MOST_TEXTS: Final = 256
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -35,25 +37,23 @@ class Output:
     """One output of a run, and the rows of it that belong to one request.
 
     row_wise False: the first dimension does not count rows, and every request (there is one) gets all of it.
+    tail: the shape of what one row has, of all of it where rows are not counted.
     """
 
-    __slots__ = ("_array", "_flat", "_row_wise", "_rows", "_spec", "_tail", "_width")
+    __slots__ = ("_array", "_flat", "_row_wise", "_rows", "_spec", "tail")
 
     def __init__(self, spec: TensorSpec, array: NDArray[Any], row_wise: bool) -> None:
         self._spec = spec
         self._array = array
         self._row_wise = row_wise
-        tail = array.shape[1:] if row_wise else array.shape
-        self._tail = ",".join(map(str, tail)).encode()
-        self._width = array[:1].size if row_wise else array.size
+        self.tail = array.shape[1:] if row_wise else array.shape
         self._flat: list[Any] | None = None
         self._rows: list[Any] | None = None
 
     def shape(self, start: int, stop: int) -> bytes:
         """The shape as JSON."""
-        if not self._row_wise:
-            return b"[%b]" % self._tail
-        return b"[%d,%b]" % (stop - start, self._tail) if self._tail else b"[%d]" % (stop - start)
+        shape = (stop - start, *self.tail) if self._row_wise else self.tail
+        return b"[%b]" % ",".join(map(str, shape)).encode()
 
     def values(self, start: int, stop: int) -> list[Any]:
         """The values for JSON, row-major."""
@@ -63,7 +63,8 @@ class Output:
                 self._flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in self._flat]
         if not self._row_wise:
             return self._flat
-        return self._flat[start * self._width : stop * self._width]
+        width = math.prod(self.tail)
+        return self._flat[start * width : stop * width]
 
     def raw(self, start: int, stop: int) -> bytes:
         """The values for the binary extension."""
@@ -96,8 +97,13 @@ class InferWriter:
         self._begin = _encode({"model_name": model, "model_version": version})[:-1] + b',"id":'
         self._parts = [_part(spec, at, spec.name in binary) for at, spec in enumerate(wanted)]
         self._has_raw = bool(binary)
+        self._is_fixed = all(spec.name in binary and spec.datatype != "BYTES" for spec in wanted)
+        self._texts: dict[tuple[Any, ...], bytes] = {}
+        self._headers: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
 
     def write(self, request_id: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+        if self._is_fixed:
+            return self._write_raw(request_id, outputs, start, stop)
         pieces = [self._begin, request_id]
         parts: list[bytes] = []
         for name, head, middle, is_raw in self._parts:
@@ -113,7 +119,34 @@ class InferWriter:
         if not self._has_raw:
             return Answer(200, _JSON_HEADERS, text)
         parts.insert(0, text)
-        return Answer(200, (_OCTETS, (_BINARY_HEADER, b"%d" % len(text))), b"".join(parts))
+        return Answer(200, self._raw_headers(len(text)), b"".join(parts))
+
+    def _write_raw(self, request_id: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+        """All outputs are raw and as long as their shapes say, so the text is the same for as many rows of one form."""
+        chosen = [outputs[name] for name in self.outputs]
+        raws = [output.raw(start, stop) for output in chosen]
+        form = (stop - start, *[output.tail for output in chosen])
+        text = self._texts.get(form)
+        if text is None:
+            pieces: list[bytes] = []
+            for (_, head, middle, _), output, raw in zip(self._parts, chosen, raws, strict=True):
+                pieces += (head, output.shape(start, stop), middle, b"%d}}" % len(raw))
+            text = b"".join((*pieces, b"]}"))
+            if len(self._texts) >= _MOST_TEXTS:
+                self._texts.clear()
+            self._texts[form] = text
+        length = len(self._begin) + len(request_id) + len(text)
+        return Answer(200, self._raw_headers(length), b"".join((self._begin, request_id, text, *raws)))
+
+    def _raw_headers(self, length: int) -> tuple[tuple[bytes, bytes], ...]:
+        """The same object for the same length: the protocol words it once."""
+        headers = self._headers.get(length)
+        if headers is None:
+            headers = (_OCTETS, (_BINARY_HEADER, b"%d" % length))
+            if len(self._headers) >= _MOST_TEXTS:
+                self._headers.clear()
+            self._headers[length] = headers
+        return headers
 
 
 class PredictWriter:

@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kingmaker_contracts import labels
 from kingmaker_contracts.problems import HTTP_STATUS
+from kingmaker_servicekit.quick_metrics import QuickCounter, QuickHistogram, QuickTotal
 
 _PREFIX: Final = "kingmaker_model_server_"
 _SECONDS: Final = (
@@ -30,23 +31,27 @@ class Metrics:
     """The metrics of one server; children are bound here, once."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        requests = Counter(
-            f"{_PREFIX}requests", "Infer and predict requests by HTTP status.", [labels.CODE], registry=registry
+        statuses = sorted({200, 408, 431, *HTTP_STATUS.values()})
+        requests = QuickCounter(
+            f"{_PREFIX}requests",
+            "Infer and predict requests by HTTP status.",
+            labels.CODE,
+            map(str, statuses),
+            registry,
         )
-        statuses = {200, 408, 431, *HTTP_STATUS.values()}
-        self.requests = {status: requests.labels(str(status)) for status in sorted(statuses)}
-        self.request_duration = Histogram(
+        self.requests = {status: requests.of[str(status)] for status in statuses}
+        self.request_duration = QuickHistogram(
             f"{_PREFIX}request_duration_seconds",
             "From the whole body read to the answer ready, infer and predict.",
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            registry,
         )
-        self.rows = Counter(f"{_PREFIX}rows", "Rows answered.", registry=registry)
-        self.inference_duration = Histogram(
+        self.rows = QuickTotal(f"{_PREFIX}rows", "Rows answered.", registry)
+        self.inference_duration = QuickHistogram(
             f"{_PREFIX}inference_duration_seconds",
             "In ONNX Runtime, one run of one or several requests with all their rows.",
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            registry,
         )
         self.retried_alone = Counter(
             f"{_PREFIX}retried_alone",

@@ -33,6 +33,11 @@ class Runner:
 
     def joined(self, jobs: Sequence[Job]) -> list[NDArray[Any]]:
         """The jobs' values, one array an input."""
+        if len(jobs) == 1:
+            return [
+                column.array(part) if isinstance(part, list) else part
+                for column, part in zip(self._columns, jobs[0].values, strict=True)
+            ]
         parts = zip(*(job.values for job in jobs), strict=True)
         return [column.joined(values) for column, values in zip(self._columns, parts, strict=True)]
 
@@ -46,15 +51,17 @@ class Runner:
         if not self._is_sound(arrays):
             raise Unsound
         names = jobs[0].writer.outputs
-        if any(job.writer is not jobs[0].writer for job in jobs):
+        if len(jobs) > 1 and any(job.writer is not jobs[0].writer for job in jobs):
             names = list(self._specs)
         started = self._clock()
         results = self._model.run(names, dict(zip(self._inputs, arrays, strict=True)))
         self._metrics.inference_duration.observe(self._clock() - started)
-        rows = sum(job.rows for job in jobs)
+        rows = jobs[0].rows if len(jobs) == 1 else sum(job.rows for job in jobs)
         row_wise = self._model.row_wise
-        if row_wise and any(len(array) != rows for array in results):
-            raise ModelFailed(f"{rows} rows went in, but another number came out")
+        if row_wise:
+            for array in results:
+                if len(array) != rows:
+                    raise ModelFailed(f"{rows} rows went in, but another number came out")
         self._metrics.rows.inc(rows)
         outputs = {n: Output(self._specs[n], a, row_wise) for n, a in zip(names, results, strict=True)}
         answers: list[Answer] = []

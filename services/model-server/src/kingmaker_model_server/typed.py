@@ -6,7 +6,8 @@ None, and the strict reader decides and finds the words. Nothing is accepted her
 but for infinities and missing values in floats: `run` looks for those, once for all the requests it joins.
 """
 
-from typing import Any, Final, Literal, Union
+import math
+from typing import Any, Final, Literal, NamedTuple, Union
 
 import msgspec
 import numpy as np
@@ -17,8 +18,12 @@ from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import DTYPES, FLOATS, JSON_FORBIDDEN, BadTensor, TensorSpec
 from kingmaker_model_server.columns import LISTED, Column, Values
 from kingmaker_model_server.signature import Signature
+from kingmaker_servicekit.recurring import Recurring
 
 _JSON_TYPES: Final[dict[str, Any]] = {"BOOL": bool, "BYTES": str, "FP32": float, "FP64": float}
+
+_MOST_LAYOUTS: Final = 512
+_LONGEST_TEXT: Final = 4096
 
 Asked = tuple[bool, tuple[tuple[str, bool | None], ...]]
 """Which outputs: the request's default for raw, and each one asked for with its own setting. None asked for: all."""
@@ -50,13 +55,33 @@ class Read(msgspec.Struct, frozen=True):
     asked: Asked
 
 
+class _Place(NamedTuple):
+    """Where the values of one input lie in a raw body. length: values; start: bytes."""
+
+    dtype: np.dtype[Any]
+    length: int
+    start: int
+    shape: tuple[int, ...]
+
+
+class _Layout(NamedTuple):
+    """What the JSON part of a raw body says. places: one an input, in the model's order; size: of the whole body."""
+
+    places: list[_Place]
+    size: int
+    rows: int
+    request_id: str | None
+    asked: Asked
+
+
 class _Input:
-    """How one input is read."""
+    """How one input is read. is_plain: raw values are numbers as they are."""
 
     def __init__(self, at: int, spec: TensorSpec) -> None:
         self.at = at
         self._spec = spec
-        self._dtype = DTYPES[spec.datatype]
+        self.dtype = DTYPES[spec.datatype]
+        self.is_plain = spec.datatype not in ("BYTES", "BOOL")
         self._is_listed = spec.datatype in LISTED
         self._rank = len(spec.shape)
         self._tail = spec.shape[1:]
@@ -84,9 +109,9 @@ class _Input:
             except BadTensor:
                 return None
         count = shape[0] * self._column.width
-        if size != count * self._dtype.itemsize:
+        if size != count * self.dtype.itemsize:
             return None
-        return np.frombuffer(body, self._dtype, count, start).reshape(shape)
+        return np.frombuffer(body, self.dtype, count, start).reshape(shape)
 
 
 class TypedReader:
@@ -106,20 +131,50 @@ class TypedReader:
             forbid_unknown_fields=True,
         )
         self._decode: Any = msgspec.json.Decoder(request).decode
+        self._layouts: Recurring[_Layout] = Recurring(_MOST_LAYOUTS, _LONGEST_TEXT)
 
     def read(self, body: bytes, header_length: int | None) -> Read | None:
         """The request, or None when the strict reader is to judge. header_length: of the JSON part of a binary body."""
+        if header_length is None:
+            return self._read(body, body, len(body))
+        text = body[:header_length]
+        layout = self._layouts.get(text)
+        if layout is not None and len(body) == layout.size:
+            values: list[Values] = [
+                np.frombuffer(body, dtype, length, start).reshape(shape)
+                for dtype, length, start, shape in layout.places
+            ]
+            return Read(values, layout.rows, layout.request_id, layout.asked)
+        return self._read(text, body, header_length)
+
+    def _read(self, text: bytes, body: bytes, offset: int) -> Read | None:
+        """offset: where the raw tensors begin; the body's length when there are none."""
         try:
-            wire = self._decode(body if header_length is None else memoryview(body)[:header_length])
+            wire = self._decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        values = self._values(wire.inputs, body, len(body) if header_length is None else header_length)
+        values = self._values(wire.inputs, body, offset)
         if values is None:
             return None
         asked: Asked = (wire.parameters is not UNSET and bool(wire.parameters.binary_data_output), ())
         if wire.outputs:
             asked = (asked[0], tuple((output.name, _binary(output)) for output in wire.outputs))
-        return Read(values, wire.inputs[0].shape[0], wire.id, asked)
+        read = Read(values, wire.inputs[0].shape[0], wire.id, asked)
+        if offset < len(body) and self._layouts.is_worth_it(text):
+            self._remember(text, offset, wire.inputs, read)
+        return read
+
+    def _remember(self, text: bytes, offset: int, inputs: list[Any], read: Read) -> None:
+        """Where the values of a raw body lie. Not where values need a look: texts, truth values, a part in JSON."""
+        places: list[_Place | None] = [None] * self._count
+        for item in inputs:
+            column: _Input = item.column
+            if item.parameters is UNSET or not column.is_plain:
+                return
+            places[column.at] = _Place(column.dtype, math.prod(item.shape), offset, tuple(item.shape))
+            offset += item.parameters.binary_data_size
+        found = [place for place in places if place is not None]
+        self._layouts.keep(text, _Layout(found, offset, read.rows, read.request_id, read.asked))
 
     def _values(self, inputs: list[Any], body: bytes, offset: int) -> list[Values] | None:
         """Values one an input, in the model's order. offset: where the raw tensors begin."""
