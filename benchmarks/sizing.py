@@ -31,10 +31,11 @@ def table(taken: Results) -> str:
     gateway, server = row.cpu_by_server["gateway"], row.cpu_by_server["model server"]
     event, kept = recording.notes[_REDIS_NOTE], monitoring.notes[_KEPT_NOTE]
     counted = monitoring.notes[_COUNTED_NOTE]
+    source = f"the run of {taken.date}, end to end, {row.model}, {row.load}"
     lines = [
-        f"From the run of {taken.date}: a request costs the gateway {gateway:.3g} us and the model server {server:.3g} us "
-        f"of processor time (end to end, {row.model}, {row.load}), {event:.3g} bytes of Redis, and {kept:.3g} bytes of "
-        f"the monitor's file while it waits for a label. One core of the monitor counts {counted:,.0f} rows a second.",
+        f"A request costs the gateway {gateway:.3g} us and the model server {server:.3g} us of processor time ({source}),",
+        f"{event:.3g} bytes of Redis, and {kept:.3g} bytes of the monitor's file while it waits for a label.",
+        f"One core of the monitor counts {counted:,.0f} rows a second.",
         "",
         "| requests a second | gateways | model server cores, all variants together | monitor cores "
         "| Redis, an hour of events | monitor's volume, 30 days of predictions |",
