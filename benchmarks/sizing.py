@@ -33,7 +33,7 @@ def table(taken: Results) -> str:
     counted = monitoring.notes[_COUNTED_NOTE]
     source = f"the run of {taken.date}, end to end, {row.model}, {row.load}"
     lines = [
-        f"A request costs the gateway {gateway:.3g} us and the model server {server:.3g} us of processor time ({source}),",
+        f"A request costs {gateway:.3g} us of the gateway, {server:.3g} us of the model server ({source}),",
         f"{event:.3g} bytes of Redis, and {kept:.3g} bytes of the monitor's file while it waits for a label.",
         f"One core of the monitor counts {counted:,.0f} rows a second.",
         "",
