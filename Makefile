@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow bench bench-quick stats-report check format crd chart lock clean
+.PHONY: help setup demo test test-slow test-images images bench bench-quick stats-report check format crd chart kustomize dashboard lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,10 +17,16 @@ demo: .venv/.ready ## Serve real flights: champion and challenger share live tra
 	@$(PY) -m examples.flights.demo $(ARGS)
 
 test: .venv/.ready ## The fast tests (under 12 minutes on 2 cores)
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow and not images" $(ARGS)
 
 test-slow: .venv/.ready ## The rest: the whole demo, kill loops
 	@$(PY) -m pytest -m slow --timeout 900 $(ARGS)
+
+images: ## Build the images with docker, podman or buildah (ARGS="gateway" for one; PREFIX, TAG, BASE)
+	@scripts/images $(ARGS)
+
+test-images: .venv/.ready ## Build the images on a Debian made here and start them; as root, with podman and buildah of Debian (6 minutes)
+	@$(PY) -m pytest tests/images -m images --timeout 1800 $(ARGS)
 
 bench: .venv/.ready ## Beside Envoy, nginx, MLServer, KServe and BentoML: benchmarks/results/ and docs/performance.md (under 15 minutes)
 	@$(PY) -m benchmarks $(ARGS)
@@ -45,6 +51,13 @@ crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
 	@$(PY) -m deploy.helm.definition
 
 chart: .venv/.ready ## Write the chart's values, their schema and its copies of CRD, alerts and dashboard anew
+	@$(PY) -m deploy.helm.definition
+
+kustomize: .venv/.ready ## Write deploy/k8s/base anew from the chart
+	@scripts/kustomize
+
+dashboard: .venv/.ready ## Write deploy/monitoring/dashboards/ anew from scripts/dashboard
+	@$(PY) scripts/dashboard
 	@$(PY) -m deploy.helm.definition
 
 lock: ## Resolve dependencies anew and export requirements/*.txt

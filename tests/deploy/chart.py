@@ -14,8 +14,8 @@ RELEASE, NAMESPACE = "km", "shop"
 Object = dict[str, Any]
 Values = dict[str, Any]
 
-GATEWAY_API = "gateway.networking.k8s.io/v1"
-PROMETHEUS_OPERATOR = "monitoring.coreos.com/v1"
+GATEWAY_API = ("gateway.networking.k8s.io/v1/HTTPRoute",)
+PROMETHEUS_OPERATOR = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule")
 
 
 @cache
@@ -78,3 +78,7 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 def environment(pod: Object) -> dict[str, str]:
     """Of the first container; what comes from a field of the pod is left out."""
     return {item["name"]: item["value"] for item in pod["containers"][0].get("env", []) if "value" in item}
+
+
+def defaults() -> Values:
+    return dict(yaml.safe_load((CHART / "values.yaml").read_text()))

@@ -1,14 +1,16 @@
 """Every case of values, with Helm 3 and 4: objects that three versions of Kubernetes accept, in pods a security
 reviewer has nothing to say about."""
 
+import json
 from collections import Counter
 from typing import Any
 
 import pytest
+import yaml
 
 from kingmaker_contracts import served_model
 from tests.deploy import chart, kubernetes_schemas
-from tests.deploy.chart import CHART, NAMESPACE, Object, helm, pods
+from tests.deploy.chart import CHART, NAMESPACE, ROOT, Object, helm, pods
 from tests.deploy.chart_cases import CASES, MODEL
 from tests.fakes.fake_apiserver import pod_security
 
@@ -145,8 +147,6 @@ def test_weights_that_were_given_are_rendered() -> None:
 def test_kinds_a_cluster_may_not_know_come_only_when_it_does(kind: str) -> None:
     seen = {name for name in CASES if kind in {item["kind"] for item in rendered(name)}}
     expected = {"ServedModel": {"models", "models with weights"}, "HTTPRoute": {"a route"}}
-    if kind == "PrometheusRule" and not (CHART / "files/rules").exists():
-        expected[kind] = set()
     assert seen == expected.get(kind, {"prometheus operator"})
 
 
@@ -173,6 +173,19 @@ def test_service_monitors_find_a_port_that_is_there() -> None:
         wanted = item["spec"]["selector"]["matchLabels"].items()
         ports = [p for s in services if wanted <= s["metadata"]["labels"].items() for p in s["spec"]["ports"]]
         assert [p["name"] for p in ports].count(endpoint["port"]) == 1, "a port twice would be scraped twice"
+
+
+def test_rules_and_dashboard_are_the_files_of_deploy_monitoring() -> None:
+    objects = rendered("prometheus operator")
+    rules = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "PrometheusRule"}
+    files = list((ROOT / "deploy/monitoring/rules").glob("*.yaml"))
+    assert rules == {f"km-kingmaker-{file.stem}": yaml.safe_load(file.read_text()) for file in files}
+    dashboard = chart.one(objects, "ConfigMap", "kingmaker-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    [(name, content)] = dashboard["data"].items()
+    original = (ROOT / "deploy/monitoring/dashboards" / name).read_text()
+    assert json.loads(content) == json.loads(original)
+    assert len(json.dumps(dashboard)) < 1 << 20, "a ConfigMap holds no more"
 
 
 def test_autoscaling_counts_requests_in_flight_only_where_an_adapter_is_declared() -> None:

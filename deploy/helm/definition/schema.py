@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from deploy.helm.definition.parts import KUBERNETES
 from deploy.helm.definition.settings import SETTINGS_OF, schema_of
 from kingmaker_contracts import crd
-from kingmaker_contracts.served_model import NAME_PATTERN
 
 Schema = dict[str, Any]
 
 SERVED_MODELS: Final = "x-kingmaker-served-models"
 """Marks the field that holds ServedModels by name."""
+_NAME: Final = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _VERSION: Final = "v1.37.0"
 _KEPT: Final = (
     "type", "enum", "pattern", "format", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum",
@@ -43,9 +43,8 @@ def _plain(raw: Schema, definitions: dict[str, Schema]) -> Schema:
     if SETTINGS_OF in raw:
         return {**schema_of(raw[SETTINGS_OF]), "description": raw["description"]}
     if SERVED_MODELS in raw:
-        names = {"pattern": NAME_PATTERN, "maxLength": 63}
-        described = {"type": "object", "description": raw["description"], "propertyNames": names}
-        return {**described, "additionalProperties": served_model_spec()}
+        described = {"type": "object", "description": raw["description"], "additionalProperties": False}
+        return {**described, "patternProperties": {_NAME: served_model_spec()}}
     if KUBERNETES in raw:
         part = _kubernetes(raw[KUBERNETES])
         part = {"type": "array", "items": part} if raw["type"] == "array" else part

@@ -202,15 +202,22 @@ class ExternalRedis(Part):
 
     url: str = Field(
         default="",
-        pattern=r"^((redis|rediss|redis\+sentinel|redis\+cluster)://.+)?$",
-        description="redis://host:6379/0, rediss:// with TLS, redis+sentinel://h1:26379,h2:26379/<master>/<db> or "
-        "redis+cluster://h1:6379,h2:6379. Without a password in it.",
+        pattern=r"^(rediss?(\+sentinel|\+cluster)?://.+)?$",
+        description="redis://host:6379/0, redis+sentinel://h1:26379,h2:26379/<master>/<db> or "
+        "redis+cluster://h1:6379,h2:6379; rediss for TLS. Without a password in it.",
     )
     password_secret: SecretName = Field(
         default="", description="Secret with a password each under the keys gateway, monitor and controller."
     )
     usernames: Usernames = Field(default=Usernames(), description="ACL users; empty: the default user.")
     ca_secret: SecretName = Field(default="", description="Secret whose key ca.crt signs the server's certificate.")
+    client_certificate_secret: SecretName = Field(
+        default="", description="Secret with tls.crt and tls.key, for servers that ask for a certificate."
+    )
+    sentinel_username: str = Field(default="", description="ACL user at the Sentinels themselves.")
+    sentinel_password_secret: SecretName = Field(
+        default="", description="Secret whose key `sentinel` is the password at the Sentinels, if they ask for one."
+    )
     ports: list[Port] = Field(
         default=[], description="Ports the NetworkPolicies open. Empty: those of the URL, and 6379 with Sentinel."
     )

@@ -36,7 +36,7 @@ class Images(Part):
 
 
 class Monitoring(Part):
-    """What the Prometheus operator is told, in clusters that know monitoring.coreos.com/v1."""
+    """What the Prometheus operator is told, in clusters that know its kinds."""
 
     service_monitors: bool = Field(default=True, description="ServiceMonitors of gateway, monitor and controller.")
     rules: bool = Field(default=True, description="The alerts of deploy/monitoring as PrometheusRules.")
@@ -164,6 +164,6 @@ class Values(Part):
         description="Only the connections of docs/architecture.md; everything else is denied.",
     )
     monitoring: Monitoring = Field(
-        default=Monitoring(), description="For the Prometheus operator, in clusters that know monitoring.coreos.com/v1."
+        default=Monitoring(), description="For the Prometheus operator, in clusters that know its kinds."
     )
     helm_test: HelmTest = Field(default=HelmTest(), description="`helm test` predicts once.")

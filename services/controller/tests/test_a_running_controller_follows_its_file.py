@@ -76,8 +76,10 @@ def test_a_crashed_model_server_is_started_again_while_its_buckets_wait(stack: A
     stack.until(lambda: gbm().endpoints not in ([], victim), "it comes back on another port")
     assert routing(valkey.client).ranges == "gbm:0-1999"
     metrics = stack.get("/metrics").text
-    assert 'kingmaker_controller_variant_restarts_total{model="default/flights",variant="gbm"} 1.0' in metrics
-    assert 'kingmaker_controller_weight{model="default/flights",variant="lr"} 80.0' in metrics
+    flights = 'model="flights",namespace="default"'
+    assert f'kingmaker_controller_variant_restarts_total{{{flights},variant="gbm"}} 1.0' in metrics
+    assert f'kingmaker_controller_weight{{{flights},variant="lr"}} 80.0' in metrics
+    assert f'kingmaker_controller_condition{{{flights},type="Ready"}} 1.0' in metrics
     reasons = [entry["reason"] for entry in stack.get("/api/models/flights/audit").json()]
     assert {"VariantFailed", "WeightChanged", "ChampionCrowned", "SpecAccepted"} <= set(reasons)
 
@@ -164,3 +166,10 @@ def test_the_api_needs_its_token_and_metrics_do_not(stack: Any) -> None:
     assert (listed["name"], listed["mode"], listed["spec"]["champion"]) == ("flights", "Canary", "lr")
     champion = stack.model()["spec"]["champion"]
     assert (champion["name"], champion["model"], champion["replicas"]) == ("lr", "models:/flights/1", 1)
+
+
+def test_gateways_on_another_machine_are_told_a_name_they_can_reach(stack: Any, valkey: Any, routing: Any) -> None:
+    stack.write(spec())
+    stack.start(RUNTIME__HOST="localhost")
+    record = stack.until(lambda: (r := routing(valkey.client)) and r.champion.endpoints and r, "the champion serves")
+    assert [endpoint.partition(":")[0] for endpoint in record.champion.endpoints] == ["localhost"]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,15 @@ V2 = "/v2/models/flights/infer"
 ROW = {"distance": 1400, "carrier": "UA"}
 FULL = {**ROW, "gain": 2.5}
 _ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-_COMPARED = ("content-type", "x-variant", "x-model-version", "x-route-reason", "retry-after", "allow")
+_COMPARED = (
+    "content-type",
+    "www-authenticate",
+    "x-variant",
+    "x-model-version",
+    "x-route-reason",
+    "retry-after",
+    "allow",
+)
 
 
 def v2(rows: int = 1, **more: Any) -> bytes:
@@ -81,6 +90,23 @@ TABLE: list[tuple[str, str, bytes, dict[str, str]]] = [
 ]
 
 
+TOKEN = "a-token-long-enough"
+KNOWN = {"authorization": f"Bearer {TOKEN}"}
+WHO: list[tuple[int, dict[str, str]]] = [
+    (200, KNOWN),
+    (200, {"Authorization": f"bearer  {TOKEN}"}),
+    (401, {}),
+    (401, {"authorization": ""}),
+    (401, {"authorization": "Bearer"}),
+    (401, {"authorization": TOKEN}),
+    (401, {"authorization": f"Basic {TOKEN}"}),
+    (401, {"authorization": f"Bearer {TOKEN[:-1]}"}),
+    (401, {"authorization": f"Bearer {TOKEN}x"}),
+    (401, {"authorization": "Bearer a-label-token-long-enough"}),
+    (401, {"x-authorization": f"Bearer {TOKEN}"}),
+]
+
+
 @pytest.fixture
 async def ways(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[list[Any]]:
     record = pair.record(limits=Limits(max_body_bytes=200_000))
@@ -128,4 +154,41 @@ async def test_both_are_counted_alike(ways: list[Any]) -> None:
         assert bench.metric("requests_total", model="", variant="", code="404") == 1
         assert bench.metric("request_duration_seconds_count", model="flights", variant="lr") == 2
         assert bench.metric("rejected_total", code="body_too_large") == 1
+        assert bench.metric("in_flight", model="flights") == 0
+
+
+@pytest.fixture
+async def guarded_ways(valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path) -> AsyncIterator[list[Any]]:
+    (tmp_path / "tokens").write_text(f"# clients\n\nshop:{TOKEN}\n")
+    auth = {"predict_tokens_file": tmp_path / "tokens"}
+    async with (
+        kit.running(kit.settings(valkey.url, hot_path=True, auth=auth), valkey.client) as fast,
+        kit.running(kit.settings(valkey.url, hot_path=False, partition=1, auth=auth), valkey.client) as plain,
+    ):
+        for bench in (fast, plain):
+            await bench.publish(pair.record(), pair.profiles)
+        yield [fast, plain]
+
+
+async def test_either_way_asks_for_the_same_token(guarded_ways: list[Any]) -> None:
+    for path, body in ((V1, v1(ROW)), (V2, v2()), ("/v1/models/nobody:predict", v1(ROW)), (V1, b"{")):
+        for status, headers in WHO:
+            found = []
+            for bench in guarded_ways:
+                answer = await bench.client.post(path, content=body, headers=headers)
+                kept = {name: answer.headers.get(name) for name in _COMPARED}
+                found.append((answer.status_code, kept, _ID.sub(b"<id>", answer.content)))
+            assert found[0] == found[1], (path, headers)
+            assert (found[0][0] == 401) == (status == 401), (path, headers)
+            assert found[0][1]["www-authenticate"] == ("Bearer" if status == 401 else None)
+            assert (b'"code":"unauthorized"' in found[0][2]) == (status == 401)
+
+
+async def test_either_way_counts_who_was_refused(guarded_ways: list[Any]) -> None:
+    for bench in guarded_ways:
+        for headers in ({}, {"authorization": "Bearer nobody-knows-this-one"}, KNOWN):
+            await bench.client.post(V1, content=v1(ROW), headers=headers)
+        assert bench.metric("rejected_total", code="unauthorized") == 2
+        assert bench.metric("requests_total", model="", variant="", code="401") == 2
+        assert bench.metric("requests_total", model="flights", variant="lr", code="200") == 1
         assert bench.metric("in_flight", model="flights") == 0

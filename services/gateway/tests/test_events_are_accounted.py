@@ -166,7 +166,7 @@ async def test_a_full_buffer_drops_the_newest_rows_and_counts_them(
         await kit.until(lambda: bench.metric("redis_up") == 0)
         for _ in range(8):
             assert (await bench.predict([kit.row] * 3)).status_code == 200
-        dropped = bench.metric("events_dropped_total", model="default/flights", reason="buffer_full")
+        dropped = bench.metric("events_dropped_total", model="flights", reason="buffer_full")
         assert dropped == 15
         assert bench.metric("events_buffered") == 9
         own_valkey.start()

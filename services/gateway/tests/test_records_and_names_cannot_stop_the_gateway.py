@@ -76,6 +76,7 @@ async def test_a_record_is_applied_though_redis_failed_between_it_and_its_profil
         redis,
         namespace="default",
         poll_s=0.02,
+        settle_s=15.0,
         snapshot=None,
         metrics=metrics,
         adopt=lambda record, _: adopted.append(record.revision),

@@ -47,7 +47,7 @@ class Known:
         return self.registry.get_sample_value(f"kingmaker_gateway_{name}", labels) or 0.0
 
     def dropped(self, reason: str) -> float:
-        return self.metric("events_dropped_total", model=MODEL, reason=reason)
+        return self.metric("events_dropped_total", model="flights", reason=reason)
 
 
 def answerer(kit: SimpleNamespace, inputs: list[tuple[str, str]], shape: list[int]) -> Answerer:
@@ -92,7 +92,7 @@ async def test_ten_minutes_without_redis_at_full_rate(free_port: int, kit: Simpl
                 most = max(most, known.metric("events_buffered"))
                 highest = max(highest, resident_bytes())
         await asyncio.sleep(0)
-        sent = known.metric("events_sent_total", model=MODEL)
+        sent = known.metric("events_sent_total", model="flights")
         assert sent == frames * FRAME
         assert settings.buffer_rows - FRAME < most <= settings.buffer_rows
         assert known.dropped("buffer_full") == sent - known.metric("events_buffered")

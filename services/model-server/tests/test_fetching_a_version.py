@@ -114,6 +114,15 @@ def test_an_alias_is_resolved_once_and_the_folder_is_one_the_server_loads(
     assert (read.version, read.sha256) == ("1", flights.sha256)
 
 
+def test_a_version_is_fetched_where_there_is_no_pandas(flights: Registry, tmp_path: Path) -> None:
+    """As in the image, which has mlflow-skinny alone. tests/images tries the image itself."""
+    for name in ("pandas", "sklearn"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('{name} is not here', name='{name}')")
+    arguments = ("models:/flights/1", "--to", str(tmp_path / "root"), "--registry", flights.uri)
+    code, line = run(*arguments, PYTHONPATH=str(tmp_path))
+    assert code == 0, line
+
+
 def test_a_finished_folder_is_used_again_and_a_damaged_one_replaced(flights: Registry, tmp_path: Path) -> None:
     folder, _ = fetch("models:/flights@champion", flights.uri, tmp_path)
     before = (folder / "manifest.json").stat()

@@ -152,7 +152,8 @@ class Handler(BaseHTTPRequestHandler):
         if method == "GET":
             return 200, (self._one(at) if at.name else self._list(at, query)), []
         write = self._write(method, at, query)
-        data = self._data(body)
+        is_protobuf = "protobuf" in (self.headers.get("Content-Type") or "")
+        data = _decoded(at.kind, body) if is_protobuf and body else _parsed(body)
         if method == "DELETE":
             return 200, self._delete(at, query, data or {}, write), []
         if at.kind.namespaced and at.namespace is None:
@@ -169,29 +170,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _scale(self, method: str, at: Address, query: dict[str, str], body: bytes) -> Object:
         """The number of replicas alone, which is what `kubectl scale` reads and writes."""
-        item = self.cluster.get(at.kind, at.namespace or "", at.name)
+        namespace = at.namespace or ""
+        item = self.cluster.get(at.kind, namespace, at.name)
         if method != "GET":
-            wanted = {"spec": {"replicas": self._data(body)["spec"]["replicas"]}}
+            wanted = {"spec": {"replicas": _parsed(body)["spec"]["replicas"]}}
             write = self._write(method, at._replace(subresource=""), query)
-            item = self.cluster.patch(
-                at.kind, at.namespace or "", at.name, "application/merge-patch+json", wanted, write
-            )
+            item = self.cluster.patch(at.kind, namespace, at.name, "application/merge-patch+json", wanted, write)
         meta = {key: item["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
         replicas = {"replicas": item["spec"].get("replicas", 1)}
         return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": replicas, "status": replicas}
-
-    def _data(self, body: bytes) -> Any:
-        if "protobuf" not in (self.headers.get("Content-Type") or ""):
-            return _parsed(body)
-        try:
-            return protobuf.decoded(body) if body else None
-        except protobuf.Unreadable:
-            raise ApiError(
-                415,
-                "UnsupportedMediaType",
-                "the body of the request was in an unknown format - accepted media types include: "
-                "application/json, application/yaml",
-            ) from None
 
     def _write(self, method: str, at: Address, query: dict[str, str]) -> Write:
         manager = query.get("fieldManager", "")
@@ -295,6 +282,17 @@ def _refusal(code: int, retry_after_s: int | None) -> ApiError:
               503: "ServiceUnavailable", 504: "Timeout"}.get(code, "")  # fmt: skip
     details = {"retryAfterSeconds": retry_after_s} if retry_after_s is not None else {}
     return ApiError(code, reason, "switched on by a test", details)
+
+
+def _decoded(kind: Kind, body: bytes) -> Any:
+    """Protobuf, which built-in kinds alone are taken in."""
+    try:
+        if not kind.is_custom:
+            return protobuf.decode(body)
+    except protobuf.UnknownMessage:
+        pass
+    text = "the body of the request was in an unknown format - accepted media types include: "
+    raise ApiError(415, "UnsupportedMediaType", f"{text}application/json, application/yaml")
 
 
 def _parsed(body: bytes) -> Any:

@@ -90,7 +90,7 @@ _CORE, _META = "io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 
 def built_in() -> list[Kind]:
-    """The kinds of a cluster that Kingmaker and its chart read or write."""
+    """The kinds of a cluster that Kingmaker reads or writes."""
     core = [
         Kind("", "v1", "namespaces", "Namespace", ("ns",), namespaced=False, has_status=True),
         Kind("", "v1", "pods", "Pod", ("po",), has_status=True, has_generation=True, columns=_POD),
@@ -98,8 +98,8 @@ def built_in() -> list[Kind]:
         Kind("", "v1", "configmaps", "ConfigMap", ("cm",)),
         Kind("", "v1", "secrets", "Secret"),
         Kind("", "v1", "serviceaccounts", "ServiceAccount", ("sa",)),
-        Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", ("pvc",), has_status=True),
         Kind("", "v1", "events", "Event", ("ev",), columns=_EVENT),
+        Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", ("pvc",), has_status=True),
     ]
     apps = Kind(
         "apps", "v1", "deployments", "Deployment", ("deploy",), has_status=True, has_generation=True, has_scale=True,

@@ -1,89 +1,81 @@
-"""Read the few bodies that arrive as protobuf: Helm keeps its releases in Secrets with client-go's typed client.
+"""Kubernetes' protobuf, as far as Helm sends it: the Secret it keeps a release in, and what it says to delete one.
 
-Only what that client sends is known; anything else is refused with 415, as a kind without a protobuf form is. The
-numbers are those of Kubernetes' generated.proto files.
+Go's typed clients write built-in kinds this way and know no other; what is sent back to them may be JSON.
 """
 
 import base64
 from collections.abc import Iterator
 from typing import Any
 
-_MAGIC = b"k8s\0"
-_TEXT, _BYTES, _NUMBER, _FLAG = "text", "bytes", "number", "flag"
-_TEXTS, _BLOBS = ("map", _TEXT), ("map", _BYTES)
-Fields = dict[int, tuple[str, Any]]
-
-_META: Fields = {
-    1: ("name", _TEXT), 2: ("generateName", _TEXT), 3: ("namespace", _TEXT), 5: ("uid", _TEXT),
-    6: ("resourceVersion", _TEXT), 11: ("labels", _TEXTS), 12: ("annotations", _TEXTS),
-}  # fmt: skip
-_KINDS: dict[str, Fields] = {
-    "Secret": {1: ("metadata", _META), 2: ("data", _BLOBS), 3: ("type", _TEXT), 5: ("immutable", _FLAG)},
-    "ConfigMap": {1: ("metadata", _META), 2: ("data", _TEXTS), 3: ("binaryData", _BLOBS), 4: ("immutable", _FLAG)},
-    "Namespace": {1: ("metadata", _META)},
-    "DeleteOptions": {1: ("gracePeriodSeconds", _NUMBER), 4: ("propagationPolicy", _TEXT)},
-}
+MAGIC = b"k8s\x00"
+Object = dict[str, Any]
 
 
-class Unreadable(ValueError):
-    """Not protobuf, or of a kind that is not known here."""
+class UnknownMessage(ValueError):
+    """A kind this file has no fields of."""
 
 
-def decoded(body: bytes) -> dict[str, Any]:
-    """An object as its JSON form would be. Raises Unreadable."""
-    if not body.startswith(_MAGIC):
-        raise Unreadable("no protobuf of Kubernetes")
-    about: dict[str, Any] = {}
-    raw = b""
-    for number, value in _fields(body[len(_MAGIC) :]):
+def decode(body: bytes) -> Object:
+    """The object of an enveloped message. Raises UnknownMessage."""
+    envelope = dict(_fields(body.removeprefix(MAGIC)))
+    about = {number: _text(value) for number, value in _fields(envelope[1])}
+    kind, raw = about[2], list(_fields(envelope.get(2, b"")))
+    head = {"apiVersion": about[1], "kind": kind}
+    if kind == "DeleteOptions":
+        policies = [_text(value) for number, value in raw if number == 4]
+        return {**head, **({"propagationPolicy": policies[-1]} if policies else {})}
+    if kind != "Secret":
+        raise UnknownMessage(f"{kind} came as protobuf, which the fake apiserver reads for Secrets alone")
+    found: Object = {**head, "metadata": {}, "data": {}}
+    for number, value in raw:
         if number == 1:
-            about = _message(value, {1: ("apiVersion", _TEXT), 2: ("kind", _TEXT)})
+            found["metadata"] = _metadata(value)
         elif number == 2:
-            raw = value
-    fields = _KINDS.get(about.get("kind", ""))
-    if fields is None:
-        raise Unreadable(f"no table for {about.get('kind')!r}")
-    return {**about, **_message(raw, fields)}
-
-
-def _message(raw: bytes, fields: Fields) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for number, value in _fields(raw):
-        name, kind = fields.get(number, ("", None))
-        if kind is None:
-            continue
-        if isinstance(kind, tuple):
-            entry = dict(_fields(value))
-            found.setdefault(name, {})[entry.get(1, b"").decode()] = _value(entry.get(2, b""), kind[1])
-        elif (one := _value(value, kind)) not in ("", None):
-            found[name] = one
+            key, content = _entry(value)
+            found["data"][key] = base64.b64encode(content).decode()
+        elif number == 3:
+            found["type"] = _text(value)
     return found
 
 
-def _value(value: Any, kind: Any) -> Any:
-    if isinstance(kind, dict):
-        return _message(value, kind)
-    if kind == _TEXT:
-        return value.decode()
-    if kind == _BYTES:
-        return base64.b64encode(value).decode()
-    return bool(value) if kind == _FLAG else value
+def _metadata(raw: bytes) -> Object:
+    names = {1: "name", 3: "namespace", 5: "uid", 6: "resourceVersion"}
+    maps = {11: "labels", 12: "annotations"}
+    found: Object = {}
+    for number, value in _fields(raw):
+        if number in names and value:
+            found[names[number]] = _text(value)
+        elif number in maps:
+            key, content = _entry(value)
+            found.setdefault(maps[number], {})[key] = _text(content)
+    return found
+
+
+def _entry(raw: bytes) -> tuple[str, bytes]:
+    parts = dict(_fields(raw))
+    return _text(parts.get(1, b"")), parts.get(2, b"")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode()
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """Number and value of every field: bytes, or an int for a varint."""
+    """(number, content) of each field: bytes of those with a length, numbers of the others."""
     at = 0
     while at < len(raw):
         tag, at = _varint(raw, at)
-        if tag & 7 == 0:
+        number, wire = tag >> 3, tag & 7
+        value: Any
+        if wire == 0:
             value, at = _varint(raw, at)
-            yield tag >> 3, value
-        elif tag & 7 == 2:
-            size, at = _varint(raw, at)
-            yield tag >> 3, raw[at : at + size]
-            at += size
+        elif wire == 2:
+            length, at = _varint(raw, at)
+            value, at = raw[at : at + length], at + length
         else:
-            raise Unreadable(f"wire type {tag & 7}")
+            width = {1: 8, 5: 4}[wire]
+            value, at = raw[at : at + width], at + width
+        yield number, value
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -17,8 +17,23 @@ redis://{{ include "kingmaker.fullname" . }}-redis:6379/0
 {{- end -}}
 {{- end }}
 
-{{- define "kingmaker.redisCaSecret" -}}
-{{- if not .Values.redis.enabled -}}{{ .Values.externalRedis.caSecret }}{{- end -}}
+{{/*
+Files of Redis beside the password, as a list of (dict "name" "secret" "folder" "keys" "settings"): what is mounted where,
+and which settings name it.
+*/}}
+{{- define "kingmaker.redisFiles" -}}
+{{- $files := list -}}
+{{- $external := .Values.externalRedis -}}
+{{- if and (not .Values.redis.enabled) $external.caSecret -}}
+{{- $files = append $files (dict "name" "redis-ca" "secret" $external.caSecret "settings" (dict "REDIS_CA_FILE" "ca.crt")) -}}
+{{- end -}}
+{{- if and (not .Values.redis.enabled) $external.clientCertificateSecret -}}
+{{- $files = append $files (dict "name" "redis-certificate" "secret" $external.clientCertificateSecret "settings" (dict "REDIS_CERT_FILE" "tls.crt" "REDIS_KEY_FILE" "tls.key")) -}}
+{{- end -}}
+{{- if and (not .Values.redis.enabled) $external.sentinelPasswordSecret -}}
+{{- $files = append $files (dict "name" "redis-sentinel" "secret" $external.sentinelPasswordSecret "settings" (dict "REDIS_SENTINEL_PASSWORD_FILE" "sentinel")) -}}
+{{- end -}}
+{{- $files | toJson -}}
 {{- end }}
 
 {{- define "kingmaker.redisUsername" -}}
@@ -34,11 +49,12 @@ redis://{{ include "kingmaker.fullname" . }}-redis:6379/0
 {{- $ports := .Values.externalRedis.ports -}}
 {{- if not $ports -}}
 {{- $url := .Values.externalRedis.url -}}
+{{- $hasSentinels := contains "+sentinel://" $url -}}
 {{- range $host := splitList "," (index (splitList "/" (index (splitList "://" $url) 1)) 0) -}}
-{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" | default "6379" -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" | default (ternary "26379" "6379" $hasSentinels) -}}
 {{- $ports = append $ports (int $port) -}}
 {{- end -}}
-{{- if hasPrefix "redis+sentinel://" $url -}}{{- $ports = append $ports 6379 -}}{{- end -}}
+{{- if $hasSentinels -}}{{- $ports = append $ports 6379 -}}{{- end -}}
 {{- end -}}
 {{- $ports | uniq | toJson -}}
 {{- end }}

@@ -24,7 +24,7 @@ value alone may be stands in values.schema.json.
 {{- $found = append $found "there is no Redis: set redis.enabled=true, or externalRedis.url to the address of yours." -}}
 {{- end -}}
 {{- if .redis.enabled -}}
-{{- range $name := list "passwordSecret" "caSecret" -}}
+{{- range $name := list "passwordSecret" "caSecret" "clientCertificateSecret" "sentinelPasswordSecret" "sentinelUsername" -}}
 {{- if get $external $name -}}
 {{- $found = append $found (printf "externalRedis.%s means nothing while redis.enabled is true. Set redis.enabled=false and externalRedis.url, or leave it empty." $name) -}}
 {{- end -}}
@@ -37,6 +37,19 @@ value alone may be stands in values.schema.json.
 {{- if and $user (not $external.passwordSecret) -}}
 {{- $found = append $found (printf "externalRedis.usernames.%s is set without a password: set externalRedis.passwordSecret to a Secret with the keys gateway, monitor and controller." $service) -}}
 {{- end -}}
+{{- end -}}
+{{- range $name := list "caSecret" "clientCertificateSecret" -}}
+{{- if and $external.url (get $external $name) (not (hasPrefix "rediss" $external.url)) -}}
+{{- $found = append $found (printf "externalRedis.%s means nothing without TLS: begin externalRedis.url with rediss, or leave it empty." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "sentinelPasswordSecret" "sentinelUsername" -}}
+{{- if and $external.url (get $external $name) (not (contains "+sentinel://" $external.url)) -}}
+{{- $found = append $found (printf "externalRedis.%s means nothing without Sentinels: begin externalRedis.url with redis+sentinel://, or leave it empty." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $external.sentinelUsername (not $external.sentinelPasswordSecret) -}}
+{{- $found = append $found "externalRedis.sentinelUsername is set without a password: set externalRedis.sentinelPasswordSecret to a Secret with the key sentinel." -}}
 {{- end -}}
 {{- if and .redis.acl.enabled (not .redis.enabled) -}}
 {{- $found = append $found "redis.acl is for the chart's own Redis: set redis.enabled=true, or make the users yourself and set externalRedis.usernames and externalRedis.passwordSecret." -}}
@@ -98,8 +111,8 @@ value alone may be stands in values.schema.json.
 {{- define "kingmaker.check.waysIn" -}}
 {{- $found := list -}}
 {{- $route := .Values.httpRoute -}}
-{{- if and $route.enabled (not (.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1")) -}}
-{{- $found = append $found "httpRoute.enabled is true, and this cluster does not know gateway.networking.k8s.io/v1: install the Gateway API or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1)." -}}
+{{- if and $route.enabled (not (.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1/HTTPRoute")) -}}
+{{- $found = append $found "httpRoute.enabled is true, and this cluster does not know HTTPRoutes: install the Gateway API or set httpRoute.enabled=false (with helm template: --api-versions gateway.networking.k8s.io/v1/HTTPRoute)." -}}
 {{- end -}}
 {{- if and $route.enabled (not $route.parentRefs) -}}
 {{- $found = append $found "httpRoute.enabled is true without a Gateway to belong to: set httpRoute.parentRefs[0].name." -}}

@@ -108,8 +108,13 @@ livenessProbe:
 {{- if include "kingmaker.redisSecret" .root }}
 {{ include "kingmaker.setting" (list $prefix "REDIS_PASSWORD_FILE" "/etc/kingmaker/redis/password") }}
 {{- end }}
-{{- if include "kingmaker.redisCaSecret" .root }}
-{{ include "kingmaker.setting" (list $prefix "REDIS_CA_FILE" "/etc/kingmaker/redis-ca/ca.crt") }}
+{{- range $file := include "kingmaker.redisFiles" .root | fromJsonArray }}
+{{- range $name, $key := $file.settings }}
+{{ include "kingmaker.setting" (list $prefix $name (printf "/etc/kingmaker/%s/%s" $file.name $key)) }}
+{{- end }}
+{{- end }}
+{{- if and (not .root.Values.redis.enabled) .root.Values.externalRedis.sentinelUsername }}
+{{ include "kingmaker.setting" (list $prefix "REDIS_SENTINEL_USERNAME" .root.Values.externalRedis.sentinelUsername) }}
 {{- end }}
 {{- range $name, $value := .values.settings }}
 {{ include "kingmaker.setting" (list $prefix $name $value) }}
@@ -122,9 +127,9 @@ livenessProbe:
   mountPath: /etc/kingmaker/redis
   readOnly: true
 {{- end }}
-{{- if include "kingmaker.redisCaSecret" .root }}
-- name: redis-ca
-  mountPath: /etc/kingmaker/redis-ca
+{{- range include "kingmaker.redisFiles" .root | fromJsonArray }}
+- name: {{ .name }}
+  mountPath: /etc/kingmaker/{{ .name }}
   readOnly: true
 {{- end }}
 {{- end }}
@@ -139,12 +144,14 @@ livenessProbe:
       - key: {{ $.component }}
         path: password
 {{- end }}
-{{- with include "kingmaker.redisCaSecret" .root }}
-- name: redis-ca
+{{- range include "kingmaker.redisFiles" .root | fromJsonArray }}
+- name: {{ .name }}
   secret:
-    secretName: {{ . }}
+    secretName: {{ .secret }}
     items:
-      - key: ca.crt
-        path: ca.crt
+      {{- range values .settings | sortAlpha }}
+      - key: {{ . }}
+        path: {{ . }}
+      {{- end }}
 {{- end }}
 {{- end }}

@@ -23,9 +23,13 @@ REASONS: Final[tuple[Reason, ...]] = (
 ASSIGNED_BY_SPLIT: Final[frozenset[Reason]] = frozenset({"weight", "sticky"})
 """Reasons whose rows are a fair comparison: chosen by the split and answered as chosen."""
 
+NAMESPACE: Final = "namespace"
 MODEL: Final = "model"
+"""A model's name without its namespace, in every service: series of one model meet by it."""
 VARIANT: Final = "variant"
 ROLE: Final = "role"
 REASON: Final = "reason"
 CODE: Final = "code"
+USE: Final = "use"
+"""What a file of tokens lets clients do: predict or feedback."""
 FEATURE: Final = "feature"

@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -27,13 +28,15 @@ class PortTaken(OSError):
 
 @dataclass(slots=True, frozen=True)
 class Listener:
-    """One app on one socket. http: uvicorn's protocol class or its name; lifespan: whether the app has one."""
+    """One app on one socket. http: uvicorn's protocol class or its name; lifespan: whether the app has one; tls:
+    files of a certificate and its key."""
 
     name: str
     app: Any
     socket: socket.socket
     http: Any = "httptools"
     lifespan: bool = False
+    tls: tuple[Path, Path] | None = None
 
     @property
     def address(self) -> str:
@@ -122,4 +125,6 @@ def _config(listener: Listener, drain_s: float) -> uvicorn.Config:
         timeout_graceful_shutdown=max(1, round(drain_s)),
         timeout_keep_alive=75,
         backlog=2048,
+        ssl_certfile=None if listener.tls is None else str(listener.tls[0]),
+        ssl_keyfile=None if listener.tls is None else str(listener.tls[1]),
     )

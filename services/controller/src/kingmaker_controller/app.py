@@ -27,7 +27,7 @@ async def run(settings: Settings, programs: Programs, environ: Mapping[str, str]
     token = _token(settings.token_file)
     registry = metrics_endpoint.new_registry()
     listening = serving.bind(settings.host, settings.port)
-    store = RedisStore(redis_client.connect(settings.redis_url))
+    store = RedisStore(redis_client.connect(settings.redis))
     ground = Ground(settings, token, registry, Metrics(registry), store, listening)
     try:
         if settings.kubernetes is not None:

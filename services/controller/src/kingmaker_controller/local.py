@@ -84,9 +84,11 @@ def _runtime(ground: Ground, programs: Programs, environ: Mapping[str, str], wak
         {key: value for key, value in env.items() if not key.startswith(SERVER_PREFIX)},
         chosen.fetch_timeout_s,
     )
-    commands = Commands(programs.server, env, settings.log_format, folder / "logs", chosen.stop_grace_s, backoff)
+    commands = Commands(
+        programs.server, env, chosen.host, settings.log_format, folder / "logs", chosen.stop_grace_s, backoff
+    )
 
     def on_death(model: str, variant: str) -> None:
-        ground.metrics.restarts.labels(model, variant).inc()
+        ground.metrics.restarted(model, variant)
 
     return ProcessRuntime(fetcher, commands, wake.set, on_death)

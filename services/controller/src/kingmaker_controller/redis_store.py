@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -80,8 +80,6 @@ class RedisStore:
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
-        self._replace = redis.register_script(_REPLACE)
-        self._remove = redis.register_script(_REMOVE)
 
     async def read(self, namespace: str, name: str, profiles: frozenset[str]) -> Stored:
         """The stored records of one model, and which of these profiles are there."""
@@ -131,14 +129,14 @@ class RedisStore:
         """Write both, index and announce them. Raises Overtaken when something as new stands there."""
         namespace, name = record.namespace, record.name
         names = [keys.routing(namespace, name), keys.plan(namespace, name)]
-        arguments: list[bytes | str | int | float] = [
+        arguments: list[bytes | str | int] = [
             wire.write_json(record),
             malformed,
             wire.write_json(plan),
             record.epoch,
             record.revision,
         ]
-        done, epoch, revision = await _bounded(self._replace(keys=names, args=arguments))
+        done, epoch, revision = await self._run(_REPLACE, names, arguments)
         if not done:
             raise Overtaken(int(epoch), int(revision))
         await self._announce(namespace, name, is_there=True)
@@ -146,7 +144,7 @@ class RedisStore:
     async def remove(self, namespace: str, name: str, epoch: int) -> bool:
         """Take the model's routing and plan away; False when a leader of a higher epoch owns them."""
         names = [keys.routing(namespace, name), keys.plan(namespace, name)]
-        if not await _bounded(self._remove(keys=names, args=[epoch])):
+        if not await self._run(_REMOVE, names, [epoch]):
             return False
         await self._announce(namespace, name, is_there=False)
         return True
@@ -154,12 +152,14 @@ class RedisStore:
     async def close(self) -> None:
         await self._redis.aclose()
 
+    async def _run(self, script: str, names: list[str], arguments: list[bytes | str | int]) -> Any:
+        """Sent whole: a cluster's client would load it at every node, which an ACL need not allow."""
+        return await _bounded(cast(Any, self._redis.eval(script, len(names), *names, *cast(Any, arguments))))
+
     async def _announce(self, namespace: str, name: str, is_there: bool) -> None:
         model = keys.model_id(namespace, name)
-        pipeline = self._redis.pipeline(transaction=False)
-        (pipeline.sadd if is_there else pipeline.srem)(keys.MODELS, model)
-        pipeline.publish(keys.ROUTING_CHANNEL, model)
-        await _bounded(pipeline.execute())
+        await _bounded((self._redis.sadd if is_there else self._redis.srem)(keys.MODELS, model))
+        await _bounded(self._redis.publish(keys.ROUTING_CHANNEL, model))
 
     async def _scan(self) -> list[tuple[bytes, bytes]]:
         found = [key async for key in self._redis.scan_iter(keys.gateway_pattern(), count=1000)]

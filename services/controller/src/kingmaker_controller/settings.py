@@ -4,14 +4,18 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from kingmaker_servicekit.redis_settings import RedisSettings
 
 PREFIX = "KINGMAKER_CONTROLLER_"
 
 
 class RuntimeSettings(BaseModel, frozen=True, extra="forbid"):
-    """How child processes are kept alive."""
+    """Model servers as child processes: where they are, and how they are kept alive."""
 
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Where they listen, and what gateways call it: an address or name of this machine, for gateways on another."""
     fetch_timeout_s: float = Field(default=600.0, gt=0)
     """A fetch that takes longer is stopped and tried again."""
     stop_grace_s: float = Field(default=3.0, ge=0)
@@ -46,7 +50,7 @@ class KubernetesSettings(BaseModel, frozen=True, extra="forbid"):
     """A watch that says nothing for so long is dead; API servers send a bookmark about once a minute."""
 
 
-class Settings(BaseSettings):
+class Settings(RedisSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
 
     file: Path | None = None
@@ -55,7 +59,6 @@ class Settings(BaseSettings):
     """The .kingmaker folder: state.db, fetched models, logs. Made when it is missing. Only with file."""
     kubernetes: KubernetesSettings | None = None
     """Serve the ServedModels of a cluster instead of a file's."""
-    redis_url: str = "redis://127.0.0.1:6379/0"
     registry_uri: str | None = None
     """MLflow tracking URI for the fetch step. None: only local paths can be served."""
     host: str = "127.0.0.1"

@@ -29,7 +29,9 @@ def main() -> int:
 
     async def run() -> None:
         gateway = app.build(settings, metrics_endpoint.new_registry())
-        public = serving.Listener("public", gateway.public, sockets[0], http=gateway.http, lifespan=True)
+        public = serving.Listener(
+            "public", gateway.public, sockets[0], http=gateway.http, lifespan=True, tls=settings.tls.files
+        )
         admin = serving.Listener("admin", gateway.admin, sockets[1])
         await serving.serve([public, admin], settings.drain_seconds)
 

@@ -28,10 +28,13 @@ Reply = Callable[[int, Headers, bytes, bytes], None]
 
 
 def problem_answer(problem: Problem, headers: Headers = ()) -> Answer:
-    """An error as its answer; Retry-After where trying again soon may help."""
+    """An error as its answer; Retry-After where trying again soon may help, WWW-Authenticate
+    where a token does."""
     headers = [*headers, JSON]
     if problem.code in problems.RETRY_AFTER:
         headers.append((b"retry-after", b"1"))
+    if problem.code is Code.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
     return Answer(HTTP_STATUS[problem.code], headers, problems.body(problem.code, problem.message))
 
 

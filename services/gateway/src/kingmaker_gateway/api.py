@@ -1,7 +1,6 @@
 """HTTP, thinly: raw body in, raw bytes out. FastAPI gives routing, /docs and the OpenAPI document; no request
 passes through pydantic, and everything a prediction needs is in `router`, which `hot_path` calls too."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -19,12 +18,12 @@ from kingmaker_gateway.answers import (
     JSON,
     Answer,
     problem_answer,
-    too_large,
     unknown_model,
     unknown_variant,
-    unread_in_time,
 )
+from kingmaker_gateway.body_reader import BodyReader, Unread
 from kingmaker_gateway.feedback import FeedbackWriter
+from kingmaker_gateway.guard import Guard, Guards
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
 from kingmaker_gateway.router import Router
@@ -32,7 +31,6 @@ from kingmaker_gateway.split import CHAMPION
 
 Handler = Callable[[Request], Awaitable[Response]]
 _VERBS: Final = (":predict", ":explain")
-_THROWN_AWAY: Final = 32 * 1024 * 1024
 _STATUS_CODE: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
 
@@ -59,17 +57,18 @@ def build(
     *,
     body_read_s: float,
     version: str,
+    guards: Guards,
     lifespan: Lifespan[Any] | None = None,
 ) -> FastAPI:
     """The app clients call."""
     app = FastAPIOffline(
         title="Kingmaker gateway", version=version, description=openapi.DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
-    reader = _BodyReader(body_read_s)
+    reader = BodyReader(body_read_s)
     _add_errors(app)
     # routes are tried in order: predictions come first
     for path, versioned in (("/v2/models/{model}", False), ("/v2/models/{model}/versions/{variant}", True)):
-        handler = _prediction(router, reader, protocols.v2)
+        handler = _prediction(router, reader, protocols.v2, guards.predict)
         _add(
             app,
             ("POST", f"{path}/infer"),
@@ -77,8 +76,9 @@ def build(
             tag="predictions",
             summary="Predict (OIP V2)",
             docs=openapi.infer(versioned),
+            guard=guards.predict,
         )
-    handler = _prediction(router, reader, protocols.v1)
+    handler = _prediction(router, reader, protocols.v1, guards.predict)
     _add(
         app,
         ("POST", "/v1/models/{model}:predict"),
@@ -86,8 +86,9 @@ def build(
         tag="predictions",
         summary="Predict (V1)",
         docs=openapi.predict(),
+        guard=guards.predict,
     )
-    labels = _feedback(models, writer, reader)
+    labels = _feedback(router, models, writer, reader, guards.feedback)
     _add(
         app,
         ("POST", "/v1/models/{model}/feedback"),
@@ -95,59 +96,21 @@ def build(
         tag="feedback",
         summary="Send true labels",
         docs=openapi.feedback(),
+        guard=guards.feedback,
     )
     _add_reads(app, models, version)
+    if guards != Guards():
+        app.openapi = openapi.with_tokens(app.openapi)  # type: ignore[method-assign]
     return app
 
 
-class _Unread(Problem):
-    """The body was not read to its end, so the connection cannot be used again."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.code, problem.message)
-
-
-class _BodyReader:
-    """Read a body, but never keep more than is allowed, and not for ever.
-
-    A body that is too large is read on and thrown away, up to a bound: a client that is still sending does not
-    read, and would see a broken connection where the answer says what is wrong.
-    """
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-
-    async def read(self, request: Request, limit: int) -> bytes:
-        """Raises Problem, ClientDisconnect."""
-        length = request.headers.get("content-length", "")
-        announced = int(length) if length.isdigit() else 0
-        if announced > limit + _THROWN_AWAY:
-            raise _Unread(too_large(limit))
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > limit + _THROWN_AWAY:
-                        raise _Unread(too_large(limit))
-                    if size > limit or announced > limit:
-                        chunks.clear()
-                    else:
-                        chunks.append(chunk)
-        except TimeoutError:
-            raise _Unread(unread_in_time(self._timeout_s)) from None
-        if size > limit:
-            raise too_large(limit)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _prediction(router: Router, reader: _BodyReader, read: Reader) -> Handler:
+def _prediction(router: Router, reader: BodyReader, read: Reader, guard: Guard | None) -> Handler:
     async def handle(request: Request) -> Response:
         path = request.path_params
         model: LiveModel | None = None
         body: bytes | None = None
         try:
+            _check(guard, request)
             model = router.admit(path["model"])
             body = await reader.read(request, model.state.record.limits.max_body_bytes)
         except Problem as problem:
@@ -162,8 +125,14 @@ def _prediction(router: Router, reader: _BodyReader, read: Reader) -> Handler:
     return handle
 
 
-def _feedback(models: Models, writer: FeedbackWriter, reader: _BodyReader) -> Handler:
+def _feedback(
+    router: Router, models: Models, writer: FeedbackWriter, reader: BodyReader, guard: Guard | None
+) -> Handler:
     async def handle(request: Request) -> Response:
+        try:
+            _check(guard, request)
+        except Problem as problem:
+            return _Raw(router.refuse(problem))
         model = _known(models, request)
         try:
             body = await reader.read(request, model.state.record.limits.max_body_bytes)
@@ -295,8 +264,22 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, internal)
 
 
+def _check(guard: Guard | None, request: Request) -> None:
+    """Before the body is read. Raises Problem."""
+    if guard is not None:
+        header = request.headers.get("authorization")
+        guard.check(None if header is None else header.encode("latin-1"))
+
+
 def _add(
-    app: FastAPI, route: tuple[str, str], handler: Handler, *, tag: str, summary: str, docs: dict[str, Any]
+    app: FastAPI,
+    route: tuple[str, str],
+    handler: Handler,
+    *,
+    tag: str,
+    summary: str,
+    docs: dict[str, Any],
+    guard: Guard | None = None,
 ) -> None:
     method, path = route
     app.add_api_route(
@@ -308,7 +291,7 @@ def _add(
         operation_id=f"{method}_{path}".lower().translate(str.maketrans("/{}:", "____")),
         response_model=None,
         response_class=Response,
-        openapi_extra=docs,
+        openapi_extra=docs if guard is None else openapi.guarded(docs),
     )
 
 
@@ -322,6 +305,6 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 def _closing(answer: Answer, problem: Problem) -> Answer:
-    if not isinstance(problem, _Unread):
+    if not isinstance(problem, Unread):
         return answer
     return Answer(answer.status, [*answer.headers, (b"connection", b"close")], answer.body, answer.own)

@@ -15,6 +15,7 @@ from kingmaker_gateway import api
 from kingmaker_gateway.acks import Acknowledger
 from kingmaker_gateway.aftermath import Aftermath
 from kingmaker_gateway.feedback import FeedbackWriter
+from kingmaker_gateway.guard import Guards
 from kingmaker_gateway.hot_path import HotPath
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
@@ -40,9 +41,9 @@ class Gateway:
 def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     """Everything, wired; nothing runs until the public app's lifespan starts. Call it inside the event loop."""
     metrics = Metrics(registry)
-    redis = redis_client.connect(settings.redis_url)
-    events_redis = redis_client.connect(settings.redis_url, timeout_s=2.0)
-    blocking = redis_client.connect_blocking(settings.redis_url)
+    redis = redis_client.connect(settings.redis)
+    events_redis = redis_client.connect(settings.redis, timeout_s=2.0)
+    blocking = redis_client.connect_blocking(settings.redis)
     recorder = Recorder(events_redis, settings.recorder, settings.partition, metrics)
     models = Models(
         settings,
@@ -58,6 +59,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         blocking,
         namespace=settings.namespace,
         poll_s=poll_s,
+        settle_s=settings.routes.settle_ms / 1000,
         snapshot=snapshot,
         metrics=metrics,
         adopt=models.adopt,
@@ -74,14 +76,18 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     router = Router(models, recorder, Ids(settings.partition), metrics)
     writer = FeedbackWriter(redis, settings.namespace, settings.feedback, metrics)
 
+    guards = Guards.of(settings.auth, metrics)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             routes.start()
             recorder.start()
             acks.start()
+            guards.start()
             yield
         finally:  # requests have been drained: first no new work, then the events of the old, then the last word
+            await guards.close()
             await routes.close()
             await models.close()
             await recorder.close()
@@ -91,7 +97,10 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
 
     version = importlib.metadata.version("kingmaker-gateway")
     body_read_s = settings.limits.body_read_ms / 1000
-    public = api.build(router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan)
-    admin = metrics_endpoint.build(registry, lambda: models.is_ready)
-    http = HotPath(router, models, body_read_s).protocol() if settings.hot_path else "httptools"
+    public = api.build(
+        router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan, guards=guards
+    )
+    # a gateway that knows that there is nothing to serve is as ready as it can be; an installation waits for that
+    admin = metrics_endpoint.build(registry, lambda: models.is_ready or routes.is_empty_for_good)
+    http = HotPath(router, models, body_read_s, guards.predict).protocol() if settings.hot_path else "httptools"
     return Gateway(public, http, admin)

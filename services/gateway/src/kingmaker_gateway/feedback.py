@@ -9,7 +9,7 @@ import datetime
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -24,6 +24,12 @@ from kingmaker_gateway.settings import FeedbackSettings
 
 NDJSON: Final = "application/x-ndjson"
 MAX_TEXT: Final = 256
+_APPEND: Final = """
+for number, stream in ipairs(KEYS) do
+  redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], '*', ARGV[2], ARGV[number + 2])
+end
+"""
+"""All streams or none. KEYS: streams of one model. ARGV: entries to keep, the field, an entry for each stream."""
 _FIELDS: Final = ("prediction_id", "label", "observed_at", "source")
 
 
@@ -70,16 +76,18 @@ class FeedbackWriter:
         for label in labels:
             by_partition.setdefault(prediction_ids.partition_of(label.id), []).append(label)
         received_at = time.time_ns() // 1_000_000
-        pipeline = self._redis.pipeline(transaction=True)
-        for partition, part in by_partition.items():
-            pipeline.xadd(
-                keys.feedback(self._namespace, model, partition),
-                {keys.ENTRY_FIELD: feedback.encode(FeedbackBatch(received_at, part))},
-                maxlen=self._settings.max_stream_entries,
-                approximate=True,
-            )
+        entries = {
+            keys.feedback(self._namespace, model, partition): feedback.encode(FeedbackBatch(received_at, part))
+            for partition, part in by_partition.items()
+        }
+        bound = self._settings.max_stream_entries
         async with asyncio.timeout(self._settings.timeout_ms / 1000):
-            await pipeline.execute()
+            if len(entries) == 1:
+                [(stream, entry)] = entries.items()
+                await self._redis.xadd(stream, {keys.ENTRY_FIELD: entry}, maxlen=bound, approximate=True)
+            else:
+                arguments: Any = [bound, keys.ENTRY_FIELD, *entries.values()]
+                await cast(Any, self._redis.eval(_APPEND, len(entries), *entries, *arguments))
 
 
 def _json(raw: bytes, where: str) -> Any:

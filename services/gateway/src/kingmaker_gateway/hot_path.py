@@ -10,6 +10,7 @@ from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.routing import Limits
 from kingmaker_gateway import codec, protocols
 from kingmaker_gateway.answers import too_large, unread_in_time
+from kingmaker_gateway.guard import Guard
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
 from kingmaker_gateway.router import Router
@@ -28,8 +29,10 @@ class HotPath:
     """Which requests are predictions, and what to do with one. Paths seen are remembered, a bounded number, until
     routing changes."""
 
-    def __init__(self, router: Router, models: Models, body_read_s: float) -> None:
+    def __init__(self, router: Router, models: Models, body_read_s: float, guard: Guard | None = None) -> None:
+        """guard: of predictions."""
         self._router = router
+        self._guard = guard
         self._models = models
         self._body_read_s = body_read_s
         self._routes: dict[bytes, FastRoute | None] = {}
@@ -93,7 +96,20 @@ class HotPath:
                 return
             router.start(model, variant, _headers(call, model.state.sticky_header), call.body, read, call.answer)
 
-        return handle
+        guard = self._guard
+        if guard is None:
+            return handle
+
+        def handle_known(call: Call) -> None:
+            try:
+                guard.check(call.header(b"authorization"))
+            except Problem as problem:
+                answer = router.refuse(problem)
+                call.answer(answer.status, answer.headers, answer.body)
+                return
+            handle(call)
+
+        return handle_known
 
     def _model_of(self, path: bytes) -> LiveModel | None:
         text = unquote(path.decode("ascii", "replace"))

@@ -1,11 +1,18 @@
 """Every number the gateway tells Prometheus, in one place; names begin with kingmaker_gateway_."""
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from kingmaker_contracts.labels import CODE, MODEL, REASON, VARIANT
+from kingmaker_contracts.labels import CODE, MODEL, REASON, USE, VARIANT
 from kingmaker_gateway.tally import Tallies
 
 _WHO = (MODEL, VARIANT)
+
+DROPPED_BECAUSE: Final = ("buffer_full", "shutdown", "unencodable")
+IGNORED_BECAUSE: Final = ("malformed", "lower")
+LOOPS: Final = ("acks", "announcements", "recorder", "routes")
+"""Values of labels; every one stands in an answer of /metrics from the start."""
 
 
 class VariantMetrics:
@@ -41,6 +48,9 @@ class Metrics:
         self.tallies = Tallies("kingmaker_gateway_")
         registry.register(self.tallies)
         self.rejected = counter("rejected_total", "Requests refused before routing, by problem code.", CODE)
+        self.token_file_good = gauge(
+            "token_file_good", "1: the file of tokens was read as it is now, 0: an earlier reading holds.", USE
+        )
         self.in_flight = gauge("in_flight", "Prediction requests being worked on.", MODEL)
         self.fallbacks = counter(
             "fallbacks_total", "Requests meant for this challenger that the champion answered for its sickness.", *_WHO
@@ -60,6 +70,7 @@ class Metrics:
         self.shadow_failed = counter("shadow_failed_total", "Copies that got no usable answer.", *_WHO)
         self.events_sent = counter("events_sent_total", "Prediction rows offered to the recorder.", MODEL)
         self.events_dropped = counter("events_dropped_total", "Prediction rows given up, by reason.", MODEL, REASON)
+        self.ready = gauge("ready", "1 while the champion can be asked, as far as this gateway knows.", MODEL)
         self.events_buffered = gauge("events_buffered", "Prediction rows waiting for Redis.")
         self.feedback_labels = counter("feedback_labels_total", "Labels that Redis accepted.", MODEL)
         self.routing_revision = gauge("routing_revision", "Revision of the routing record in force.", MODEL)
@@ -68,6 +79,20 @@ class Metrics:
         self.redis_up = gauge("redis_up", "1 when Redis answered the last time it was asked.")
         self.unrouted = VariantMetrics(self, "", "")
         self.loop_errors = counter("background_errors_total", "Unexpected errors background loops survived.", "loop")
+        # at 0 from the start: an increase from nothing at all is none to Prometheus
+        for reason in IGNORED_BECAUSE:
+            self.routing_ignored.labels(reason)
+        for loop in LOOPS:
+            self.loop_errors.labels(loop)
+
+    def events(self, model: str) -> tuple[Counter, dict[str, Counter]]:
+        """Rows offered to the recorder, and rows given up by reason, of one model."""
+        return self.events_sent.labels(model), {r: self.events_dropped.labels(model, r) for r in DROPPED_BECAUSE}
+
+    def forget(self, model: str, variant: str) -> None:
+        """Take away what says how a variant is: a breaker that was open when it left would stay so for ever."""
+        for gauge in (self.breaker_state, self.signature_mismatch):
+            gauge.remove_by_labels({MODEL: model, VARIANT: variant})
 
     def variant(self, model: str, variant: str) -> VariantMetrics:
         return VariantMetrics(self, model, variant)

@@ -156,6 +156,7 @@ class LiveModel:
         self.in_flight = 0
         self.unrouted = metrics.variant(name, "")
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
+        metrics.ready.labels(name).set_function(lambda: self.state.takes_requests(split.CHAMPION))
 
 
 class Models:
@@ -235,6 +236,8 @@ class Models:
         self._assemble(record)
         for gone in set(old) - set(new):
             self._retire(old[gone])
+        for name in {live.routed.name for live in old.values()} - {live.routed.name for live in new.values()}:
+            self._metrics.forget(record.name, name)
         for live in new.values():
             if live.signature is None and live.discovery is None:
                 live.discovery = asyncio.create_task(

@@ -1,6 +1,7 @@
 """The words of /docs: parameters, schemas and examples of every route. Documentation only; nothing here is executed
 per request, because bodies are decoded by msgspec against the model's own signature."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from kingmaker_contracts.feedback import MAX_LABELS
@@ -70,6 +71,7 @@ _ANSWER_HEADERS: Final = {
 }
 _PROBLEMS: Final = {
     400: ("bad_input", "unknown input 'distnace'; known inputs: 'distance', 'carrier'"),
+    401: ("unauthorized", "no token was sent; expected the header Authorization: Bearer <token>"),
     403: ("override_denied", "model 'flights' does not allow clients to choose a variant (overrides)"),
     404: ("model_not_found", "no model 'fligths' is served here; GET /v2/models lists them"),
     408: ("request_timeout", "the body did not arrive within 10 s"),
@@ -263,3 +265,20 @@ def feedback() -> Json:
         | _errors(400, 404, 408, 413, 429)
         | unavailable,
     }
+
+
+def guarded(docs: Json) -> Json:
+    """The same for a call that needs a token."""
+    return {**docs, "security": [{"token": []}], "responses": docs["responses"] | _errors(401)}
+
+
+def with_tokens(plain: Callable[[], Json]) -> Callable[[], Json]:
+    """A document in which /docs can ask for the token that `guarded` calls need."""
+
+    def document() -> Json:
+        made = plain()
+        scheme = {"type": "http", "scheme": "bearer", "description": "A token the gateway's operator gave you."}
+        made.setdefault("components", {})["securitySchemes"] = {"token": scheme}
+        return made
+
+    return document

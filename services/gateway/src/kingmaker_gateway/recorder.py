@@ -46,6 +46,7 @@ class _Stream:
     """The accounts of one model's stream. encoded: rows that got a sequence number; written: rows Redis took."""
 
     offered: Counter
+    given_up: dict[str, Counter]
     sent: int = 0
     dropped: int = 0
     encoded: int = 0
@@ -85,7 +86,7 @@ class Recorder:
         model = run.by.model
         stream = self._streams.get(model)
         if stream is None:
-            stream = self._streams[model] = _Stream(self._metrics.events_sent.labels(model))
+            stream = self._streams[model] = _Stream(*self._metrics.events(keys.split_model_id(model)[1]))
         rows = run.rows
         stream.sent += rows
         stream.offered.inc(rows)
@@ -224,8 +225,9 @@ class Recorder:
         self._unsent_bytes -= len(entry.raw)
 
     def _drop(self, model: str, rows: int, reason: str) -> None:
-        self._streams[model].dropped += rows
-        self._metrics.events_dropped.labels(model, reason).inc(rows)
+        stream = self._streams[model]
+        stream.dropped += rows
+        stream.given_up[reason].inc(rows)
 
     def _told(self, failing: bool, reason: str) -> None:
         if failing and not self._failing:

@@ -44,6 +44,7 @@ class Routes:
         *,
         namespace: str,
         poll_s: float,
+        settle_s: float,
         snapshot: SnapshotFile | None,
         metrics: Metrics,
         adopt: Adopt,
@@ -53,6 +54,7 @@ class Routes:
         self._blocking = blocking
         self._namespace = namespace
         self._poll_s = poll_s
+        self._settle_s = settle_s
         self._snapshot = snapshot
         self._metrics = metrics
         self._adopt = adopt
@@ -63,6 +65,7 @@ class Routes:
         self._complaints: dict[tuple[str, str], str] = {}
         self._wake = asyncio.Event()
         self._read_at: float | None = None
+        self._empty_since: float | None = None
         self._redis_up: bool | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -72,6 +75,11 @@ class Routes:
     def records(self) -> dict[str, RoutingRecord]:
         """In force, by namespace/name."""
         return self._records
+
+    @property
+    def is_empty_for_good(self) -> bool:
+        """Whether Redis has long said that there is no model: a wiped one is written anew within seconds."""
+        return self._empty_since is not None and time.monotonic() - self._empty_since >= self._settle_s
 
     def start(self) -> None:
         if self._snapshot is not None:
@@ -139,10 +147,16 @@ class Routes:
     async def _read_all(self) -> None:
         changed = False
         members = await self._redis.smembers(keys.MODELS)
+        is_empty = not self._records
         for model in sorted(_bytes(member).decode("utf-8", "replace") for member in members):
             namespace, _, name = model.partition("/")
             if namespace == self._namespace and name:
+                is_empty = False
                 changed |= await self._read(model, name)
+        if not is_empty:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = time.monotonic()
         if changed:
             await self._save()
 

@@ -7,12 +7,16 @@ because a misspelt limit that silently does nothing is worse than a refusal to s
 
 import os
 import socket
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from kingmaker_gateway import tokens
+from kingmaker_servicekit.redis_settings import RedisSettings
 
 PREFIX: Final = "KINGMAKER_GATEWAY_"
 
@@ -94,6 +98,51 @@ class RoutesSettings(_Section):
 
     poll_ms: int = Field(default=1000, ge=10)
     """Besides the announcement over pub/sub, records are read this often."""
+    settle_ms: int = Field(default=15_000, ge=0)
+    """A gateway to which Redis has named no model for so long is ready at its admin port. Longer than a controller
+    takes to fill an emptied Redis again."""
+
+
+class AuthSettings(_Section):
+    """Who may call. Files of lines `name:token`, read again when they change; without one everybody may."""
+
+    predict_tokens_file: Path | None = None
+    """For predictions. Health and metadata stay open."""
+    feedback_tokens_file: Path | None = None
+    """For labels: who sends the truth decides who wins, so this can be a smaller circle."""
+
+    @field_validator("predict_tokens_file", "feedback_tokens_file")
+    @classmethod
+    def _holds_tokens(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            tokens.read(value)
+        return value
+
+
+class TlsSettings(_Section):
+    """TLS on the public port, read at the start only. Both or none; the admin port stays plain."""
+
+    key_file: Path | None = None
+    cert_file: Path | None = None
+    """PEM, the whole chain."""
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("found one of CERT_FILE and KEY_FILE; expected both or none")
+        if self.cert_file is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
+            except OSError as error:  # ssl.SSLError is one
+                found = f"{self.cert_file} and {self.key_file}: {error.strerror or error}"
+                raise ValueError(f"found {found}; expected PEM files of a certificate and its key") from None
+        return self
+
+    @property
+    def files(self) -> tuple[Path, Path] | None:
+        """Certificate and key."""
+        return None if self.cert_file is None or self.key_file is None else (self.cert_file, self.key_file)
 
 
 class LimitSettings(_Section):
@@ -103,7 +152,7 @@ class LimitSettings(_Section):
     """How long a client may take to send its body."""
 
 
-class Settings(BaseSettings):
+class Settings(RedisSettings):
     """Everything, from the environment."""
 
     model_config = SettingsConfigDict(
@@ -114,7 +163,6 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     admin_port: int = Field(default=8081, ge=0, le=65535)
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
     snapshot_file: Path | None = None
     """Where the last good records are kept, to start from when Redis is away."""
     gateway_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", min_length=1)
@@ -132,6 +180,8 @@ class Settings(BaseSettings):
     feedback: FeedbackSettings = FeedbackSettings()
     routes: RoutesSettings = RoutesSettings()
     limits: LimitSettings = LimitSettings()
+    auth: AuthSettings = AuthSettings()
+    tls: TlsSettings = TlsSettings()
 
 
 def unknown_variables(names: Iterable[str]) -> list[str]:

@@ -4,15 +4,16 @@ import os
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, RedisDsn, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from kingmaker_servicekit.logs import LogFormat
+from kingmaker_servicekit.redis_settings import RedisSettings
 
 PREFIX: Final = "KINGMAKER_MONITOR_"
 
 
-class Settings(BaseSettings):
+class Settings(RedisSettings):
     """The monitor's settings. What is measured, and for how long, stands in the plan and not here."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
@@ -22,7 +23,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8082, ge=0, le=65535)
     """API, /metrics and /health. 0 takes any free port."""
-    redis_url: RedisDsn
+    redis_url: str
     state_file: Path
     """SQLite file that holds offsets, aggregates, pending predictions and labels. One monitor at a time."""
     evaluate_seconds: float = Field(default=1.0, ge=0.05, le=30)
@@ -54,10 +55,6 @@ class Settings(BaseSettings):
         if self.shard >= self.shards:
             raise ValueError(f"shard {self.shard} is not one of {self.shards}, they count from 0")
         return self
-
-    @property
-    def redis(self) -> str:
-        return str(self.redis_url)
 
 
 def unknown_variables() -> list[str]:

@@ -22,16 +22,17 @@ from kingmaker_controller.runtimes.replica import Backoff, Replica, Server
 logger = logging.getLogger(__name__)
 
 SERVER_PREFIX: Final = "KINGMAKER_MODEL_SERVER_"
-_HOST: Final = "127.0.0.1"
 _PROBE_TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """How model servers are started and stopped. env: the environment they inherit; logs: folder of their logs."""
+    """How model servers are started and stopped. env: the environment they inherit; host: where they listen and where
+    gateways are told to find them; logs: folder of their logs."""
 
     server: Sequence[str]
     env: Mapping[str, str]
+    host: str
     log_format: str
     logs: Path
     stop_grace_s: float
@@ -207,12 +208,12 @@ class _Variant:
             "MODEL_NAME": keys.split_model_id(self._model)[1],
             "VERSION": manifest.version,
             "EXPECTED_SHA256": manifest.sha256,
-            "HOST": _HOST,
+            "HOST": commands.host,
             "LOG_FORMAT": commands.log_format,
         }
         env = {**commands.env, **{SERVER_PREFIX + key: value for key, value in settings.items()}}
         log = f"{self._wanted.name}.log" if number == 0 else f"{self._wanted.name}.{number}.log"
-        return Server(commands.server, env, f"{SERVER_PREFIX}PORT", _HOST, commands.logs / log)
+        return Server(commands.server, env, f"{SERVER_PREFIX}PORT", commands.host, commands.logs / log)
 
     def _servers_phase(self, ready: int) -> tuple[Phase, str]:
         if not self._replicas:

@@ -1,0 +1,42 @@
+"""What alerts are made of: a gauge follows what it speaks of, and a counter is there before it counts."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from tests.fakes.fake_model_server import Fault
+
+
+async def test_a_model_is_ready_while_its_champion_can_be_asked(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    assert bench.metric("ready", model="flights") == 1
+    await pair.champion.stop()
+    await bench.predict()
+    await kit.until(lambda: bench.metric("ready", model="flights") == 0)
+
+
+async def test_a_variant_that_left_takes_its_open_breaker_with_it(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+    async with kit.running(kit.settings(valkey.url, breaker={"failures": 3}), valkey.client) as bench:
+        await bench.publish(pair.record(ranges="gbm:0-9999"), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        pair.challenger.fault = Fault.ERROR
+        for _ in range(3):
+            await bench.predict([kit.full_row])
+        gbm = {"model": "flights", "variant": "gbm"}
+        assert bench.metric("breaker_state", **gbm) == 2
+        alone = pair.record(revision=2).variants[:1]
+        await bench.publish(kit.record(alone, revision=2), pair.profiles)
+        assert bench.registry.get_sample_value("kingmaker_gateway_breaker_state", gbm) is None
+        assert bench.registry.get_sample_value("kingmaker_gateway_fallbacks_total", gbm) == 3
+        await bench.publish(pair.record(revision=3), pair.profiles)
+        assert bench.registry.get_sample_value("kingmaker_gateway_breaker_state", gbm) == 0
+
+
+async def test_losses_stand_at_zero_before_the_first(bench: Any, pair: Any) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    await bench.predict()
+    zeros = [("events_dropped_total", {"model": "flights", "reason": r}) for r in ("buffer_full", "shutdown")]
+    zeros += [("routing_ignored_total", {"reason": r}) for r in ("malformed", "lower")]
+    zeros += [("background_errors_total", {"loop": "recorder"})]
+    for name, labels in zeros:
+        assert bench.registry.get_sample_value(f"kingmaker_gateway_{name}", labels) == 0, (name, labels)
+    assert bench.metric("events_sent_total", model="flights") == 1
