@@ -1,15 +1,11 @@
 """Every command of docs/operating.md is run, or says that it needs a cluster."""
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.deploy import pages
-from tests.deploy.conftest import Kubectl
 from tests.deploy.operating_stage import ROOT, a_terminal
-from tests.fakes.fake_apiserver import FakeApiserver
 
 PAGE = ROOT / "docs/operating.md"
 ALLOWED_IN_PROSE = frozenset({"helm upgrade", "make bench", "python -m benchmarks.report"})
@@ -40,28 +36,6 @@ def test_the_commands_do_what_the_page_says(tmp_path: Path, kubectl_binary: Path
         assert f'since: "{reigns_since}"' in (terminal.folder / "servedmodels.yaml").read_text(), (
             "status was not restored"
         )
-
-
-def test_helm_3_overwrites_a_patched_weight_only_when_the_values_change_it(
-    server: FakeApiserver, kubectl: Kubectl, tmp_path: Path
-) -> None:
-    helm3 = subprocess.run([ROOT / "scripts/helm"], capture_output=True, text=True, check=True).stdout.split()[1]
-    spec = {
-        "champion": {"name": "lr", "model": "models:/f/1"},
-        "challengers": [{"name": "gbm", "model": "models:/f/2"}],
-    }
-
-    def helm(verb: str, weight: int, level: str) -> str:
-        values = {"models": {"late": {**spec, "weights": {"gbm": weight}}}, "logLevel": level}
-        command = [helm3, verb, "km", ROOT / "deploy/helm/kingmaker", "--disable-openapi-validation", "--values", "-"]
-        environment = kubectl.environment | {"HOME": str(tmp_path)}
-        subprocess.run(command, input=json.dumps(values), env=environment, text=True, check=True, capture_output=True)
-        return kubectl.says("get", "sm", "late", "-o", "jsonpath={.spec.weights.gbm}")
-
-    assert helm("install", 5, "INFO") == "5"
-    kubectl.says("patch", "sm", "late", "--type", "merge", "-p", '{"spec":{"weights":{"gbm":30}}}')
-    assert helm("upgrade", 5, "WARNING") == "30"
-    assert helm("upgrade", 7, "WARNING") == "7"
 
 
 def logs(folder: Path) -> str:
