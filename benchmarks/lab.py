@@ -52,6 +52,10 @@ class Server:
         """utime + stime of the process and all its descendants."""
         return sum(t.user + t.system for t in (p.cpu_times() for p in self._tree()))
 
+    def kernel_s(self) -> float:
+        """stime of the same."""
+        return sum(p.cpu_times().system for p in self._tree())
+
     def rss_mb(self) -> float:
         return sum(p.memory_info().rss for p in self._tree()) / 1e6
 

@@ -1,13 +1,15 @@
-"""The drift question asked of the monitor's own code: `python -m benchmarks.monitor_drift ROWS.npz`, prints JSON.
+"""The drift question asked of the monitor's own code: `python -m benchmarks.monitor_drift FOLDER`, prints JSON.
 
 All of it counts: a million rows into histograms, as ingest does round by round, and the question itself. A running
 monitor has counted long before anybody asks, so the question alone is told as well. The profile was made when
-the model was published; reading the file does not count.
+the model was published; reading the files does not count. Rows are read a round at a time and never held, as a monitor
+gets them from its stream: its memory is that of the counts.
 """
 
-import resource
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,9 @@ from kingmaker_monitor.stats import drift, verdict
 
 ROUND: Final = 20_000
 """Rows the reader counts at once when there are many: 200 entries of 100."""
+REFERENCE: Final = "reference.npy"
+LIVE: Final = "live.f4"
+"""Rows one after another as float32, as many as there are features in the reference."""
 
 
 def histogram(values: Any) -> NumericReference:
@@ -38,25 +43,37 @@ def profile_of(reference: Any) -> Profile:
     return Profile("bench", "", inputs, [], None, Reference(len(reference), numeric), None, None, "")
 
 
+def rounds(path: Path, features: int) -> Iterator[Any]:
+    """Blocks of shape (features, rows) as they come out of event entries."""
+    with path.open("rb") as file:
+        while len(found := np.fromfile(file, np.float32, ROUND * features)):
+            yield np.ascontiguousarray(found.reshape(-1, features).T)
+
+
+def memory_mb(name: str) -> float:
+    """A line of /proc/self/status. Not getrusage: its peak is the starting process's when that was larger."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) / 1024
+
+
 def main() -> None:
-    found = np.load(sys.argv[1])
-    bins = binning.of_profile(profile_of(found["reference"]))
-    live = np.ascontiguousarray(found["live"].T)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.process_time()
-    counted = Aggregate()
-    for at in range(0, live.shape[1], ROUND):
-        for name, counts in bins.count(live[:, at : at + ROUND], {}).items():
+    folder = Path(sys.argv[1])
+    bins = binning.of_profile(profile_of(np.load(folder / REFERENCE)))
+    counted, seconds = Aggregate(), 0.0
+    for block in rounds(folder / LIVE, bins.width):
+        began = time.process_time()
+        for name, counts in bins.count(block, {}).items():
             counted.add(name, counts)
+        seconds += time.process_time() - began
     asked = time.process_time()
     block = bins.layout.block([counted.arrays[name] for name, _ in bins.known])
     levels = verdict.levels(drift.measure(bins.layout, block))
-    done = time.process_time()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    question_s = time.process_time() - asked
     told = {
-        "seconds": done - began,
-        "question_s": done - asked,
-        "grown_mb": grown / 1024,
+        "seconds": seconds + question_s,
+        "question_s": question_s,
+        "rss_mb": memory_mb("VmRSS"),
+        "peak_mb": memory_mb("VmHWM"),
         "drifted": int((levels >= verdict.Level.WARNING).sum()),
     }
     print(msgspec.json.encode(told).decode())

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import sys
 import threading
 import urllib.parse
 from pathlib import Path
@@ -23,14 +24,17 @@ def tiny_model(constant: float) -> bytes:
 
 
 class StandInRegistry:
-    """Version N of `flights` adds N to what it gets. `with` it; aliases and tags may be changed meanwhile."""
+    """The `Registry` of most scenarios: asking the real one costs seconds a pod. `with` it.
+
+    Its fetch step differs from the real one in where it takes the model from, and in nothing else."""
 
     def __init__(self, folder: Path, versions: int = 4) -> None:
         self.folder = folder
         self.aliases: dict[str, str] = {"champion": "1"}
         self.tags: dict[str, str] = {}
         self.is_up = True
-        self.asked = 0
+        stand_in = str(Path(__file__).with_name("stand_in_fetch.py"))
+        self.fetch_command = ["env", f"STAND_IN_REGISTRY={folder}", sys.executable, stand_in]
         folder.mkdir(parents=True)
         for version in range(1, versions + 1):
             raw = tiny_model(float(version))
@@ -40,7 +44,6 @@ class StandInRegistry:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                registry.asked += 1
                 url = urllib.parse.urlsplit(self.path)
                 query = dict(urllib.parse.parse_qsl(url.query))
                 status, body = registry.answer(url.path.rpartition("/mlflow/")[2], query)
@@ -70,6 +73,18 @@ class StandInRegistry:
             return missing
         tags = [{"key": "kingmaker.onnx_sha256", "value": self.tags[version]}] if self.tags[version] else []
         return 200, {"model_version": {"name": "flights", "version": version, "tags": tags}}
+
+    def mistag(self, version: str) -> None:
+        (self.folder / f"{version}.sha256").write_text("0" * 64)
+
+    def retag(self, version: str) -> None:
+        (self.folder / f"{version}.sha256").unlink()
+
+    def go_away(self) -> None:
+        self.is_up = False
+
+    def come_back(self) -> None:
+        self.is_up = True
 
     def __enter__(self) -> "StandInRegistry":
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -22,6 +22,7 @@ spec:
   - {name: gbm, model: models:/flights/2}
   weights: {gbm: 5}
 """
+OWN = "app.kubernetes.io/managed-by=kingmaker"
 PROGRAMMED = ("wait", "--for=condition=Programmed", "sm/flights", "--timeout=60s")
 
 
@@ -34,7 +35,7 @@ def kubectl(stage: Any) -> Kubectl:
     folder.mkdir()
     (folder / "kubectl").symlink_to(binary)
     (folder / "kubectl-kingmaker").symlink_to(Path(sys.executable).parent / "kubectl-kingmaker")
-    made = Kubectl(binary, stage.kubeconfig)
+    made = Kubectl(binary, stage.cluster.kubeconfig)
     made.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
     return made
 
@@ -49,19 +50,18 @@ def test_from_apply_to_delete(stage: Any, kubectl: Kubectl) -> None:
     stage.start_gateway()
     assert "created" in kubectl.says("apply", "-f", "-", stdin=FLIGHTS)
     kubectl.says(*PROGRAMMED)
-    stage.until(lambda: "gbm=5" in row(kubectl), "the challenger has its weight", 60)
+    stage.until(lambda: "lr=95,gbm=5" in row(kubectl), "the challenger has its weight", 60)
     assert row(kubectl)[:4] == ["flights", "Canary", row(kubectl)[2], "lr"]
     stage.until(lambda: stage.answered_by() in {"lr", "gbm"}, "the gateway answers")
 
     kubectl.says("patch", "sm", "flights", "--type", "merge", "-p", '{"spec":{"weights":{"gbm":20}}}')
     kubectl.says(*PROGRAMMED)
     assert stage.record().ranges == "gbm:0-1999", "gateways have it when wait returns"
-    assert {"lr=80", "gbm=20"} <= set(row(kubectl))
-    assert row(kubectl)[6] == "True"
+    assert row(kubectl)[4:6] == ["lr=80,gbm=20", "True"]
 
     assert kubectl.says("kingmaker", "set-weight", "flights", "gbm=30") == "flights: gbm 20 % -> 30 % in the cluster\n"
     kubectl.says(*PROGRAMMED)
-    assert "gbm=30" in kubectl.says("kingmaker", "get", "flights")
+    assert "lr=70,gbm=30" in kubectl.says("kingmaker", "get", "flights")
 
     wrong = '{"spec":{"weights":{"gbm":101}}}'
     assert "less than or equal to 100" in kubectl.refuses("patch", "sm", "flights", "--type", "merge", "-p", wrong)
@@ -73,5 +73,7 @@ def test_from_apply_to_delete(stage: Any, kubectl: Kubectl) -> None:
     kubectl.says("delete", "sm", "flights", "--timeout=60s")
     stage.until(lambda: stage.record() is None, "the routing record is gone", 30)
     stage.until(
-        lambda: not json.loads(kubectl.says("get", "deploy,svc,pods", "-o", "json"))["items"], "so is the rest", 60
+        lambda: not json.loads(kubectl.says("get", "deploy,svc,pods", "-l", OWN, "-o", "json"))["items"],
+        "so is the rest",
+        60,
     )

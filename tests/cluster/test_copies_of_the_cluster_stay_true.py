@@ -14,7 +14,7 @@ import pytest
 from kingmaker_contracts.status import Condition, Status
 from kingmaker_controller.errors import KubernetesError, LeaderLost, LeaseHeld, StatusOutdated
 from kingmaker_controller.kube import api as kube_api
-from kingmaker_controller.kube.api import EVENT, SERVED_MODEL, Api
+from kingmaker_controller.kube.api import EVENT, SERVED_MODEL, SERVICE_MONITOR, Api
 from kingmaker_controller.kube.events import Events
 from kingmaker_controller.kube.lease import DURATION_S, PACE, KubernetesLease
 from kingmaker_controller.kube.records import KubernetesRecords
@@ -23,9 +23,14 @@ from kingmaker_controller.leader import Leader
 from kingmaker_controller.rollout.facts import Event
 from kingmaker_controller.state import StoredModel
 from tests.fakes.fake_apiserver import FakeApiserver, load_yaml
+from tests.fakes.fake_apiserver.cluster import Write
+
+pytestmark = pytest.mark.fake_only("watches break off, hang and are refused when the test says so")
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 CRD = Path(__file__).parents[2] / "deploy" / "k8s" / "crd"
+DEFINITION = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 QUICK = Pace(silence_s=0.5, watch_s=60.0, relist_s=60.0, first_s=0.02, last_s=0.1)
 
 
@@ -99,6 +104,24 @@ async def test_a_list_of_many_pages_is_whole(cluster: Cluster, monkeypatch: pyte
         await cluster.make(f"x{i}")
     items, _ = await cluster.client.list(SERVED_MODEL, "default")
     assert [item["metadata"]["name"] for item in items] == [f"x{i}" for i in range(8)]
+
+
+async def test_a_kind_the_cluster_does_not_know_is_none_until_it_does(cluster: Cluster) -> None:
+    pace = replace(QUICK, relist_s=0.2)
+    made = [c for c in cluster.server.cluster.store.all(DEFINITIONS) if c["spec"]["names"]["kind"] == "ServiceMonitor"]
+    definitions = cluster.server.cluster.kind(*DEFINITION)
+    cluster.server.cluster.delete(definitions, "", made[0]["metadata"]["name"], {})
+    monitors = Reflector(
+        cluster.client, SERVICE_MONITOR, "default", on_change=cluster._note, is_optional=True, pace=pace
+    )
+    task = asyncio.create_task(monitors.run())
+    await asyncio.wait_for(monitors.synced.wait(), 10)
+    assert not monitors.exists and monitors.objects == {}
+    fresh = {**made[0], "metadata": {"name": made[0]["metadata"]["name"]}}
+    cluster.server.cluster.create(definitions, "", fresh, Write("kubectl"))
+    await until(lambda: monitors.exists)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_dropped_watch_goes_on_where_it_was(cluster: Cluster) -> None:

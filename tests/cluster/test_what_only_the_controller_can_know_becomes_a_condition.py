@@ -11,7 +11,7 @@ LR = {"name": "lr", "model": "models:/flights@champion"}
 def serving(one_stage: Any) -> Any:
     """One stage for the whole file: each test puts back what it broke."""
     stage = one_stage
-    stage.controller()
+    stage.leader = stage.controller()
     stage.start_gateway()
     assert stage.create({"champion": LR}).status_code == 201
     stage.until(lambda: stage.answered_by() == "lr", "the champion answers", 60)
@@ -50,48 +50,52 @@ def test_a_model_that_is_not_there(serving: Any, model: str, reason: str, words:
 
 def test_a_registry_that_is_away(serving: Any) -> None:
     stage = serving
-    stage.registry.is_up = False
+    stage.registry.go_away()
     challenge(stage, "models:/flights/2")
     stage.until(lambda: stage.condition("ResolvedRefs")["reason"] == "RegistryUnreachable", "it is said")
-    stage.registry.is_up = True
+    stage.registry.come_back()
     stage.until(lambda: stage.record().ranges == "new:0-999", "it heals by itself", 60)
     reset(stage)
 
 
+@pytest.mark.fake_only("one variant alone gets an image that cannot be pulled")
 def test_an_image_that_cannot_be_pulled(serving: Any) -> None:
     stage = serving
-    stage.pods.trouble["new"] = ("ImagePullBackOff", 'Back-off pulling image "kingmaker-model-server:test"')
+    stage.fake.pods.trouble["new"] = ("ImagePullBackOff", 'Back-off pulling image "kingmaker-model-server:test"')
     challenge(stage, "models:/flights/2")
     stage.until(lambda: stage.condition("VariantsReady")["reason"] == "ImagePullFailed", "it is said")
     assert "Back-off pulling image" in stage.condition("VariantsReady")["message"]
     assert stage.get()["status"]["phase"] == "Degraded"
     assert stage.answered_by() == "lr"
-    del stage.pods.trouble["new"]
+    del stage.fake.pods.trouble["new"]
     reset(stage)
 
 
 def test_a_quota_that_is_used_up(serving: Any) -> None:
     stage = serving
-    stage.kubelet.most_pods = 1
+    stage.allow_no_more_pods()
     challenge(stage, "models:/flights/2")
     stage.until(lambda: stage.condition("VariantsReady")["reason"] == "QuotaExceeded", "it is said")
     assert "exceeded quota" in stage.condition("VariantsReady")["message"]
     assert stage.answered_by() == "lr"
-    stage.kubelet.most_pods = None
+    stage.allow_pods()
     stage.until(lambda: stage.record().ranges == "new:0-999", "it heals by itself", 60)
     reset(stage)
 
 
 def test_a_model_that_is_not_what_the_registry_says(serving: Any) -> None:
     stage = serving
-    (stage.registry.folder / "3.sha256").write_text("0" * 64)
-    stage.patch({"champion": {"name": "next", "model": "models:/flights/3"}})
-    stage.until(lambda: stage.condition("VariantsReady")["reason"] == "ShaMismatch", "it is said")
-    assert "the tag says 0000" in stage.condition("VariantsReady")["message"]
+    following = {"champion": {"name": "next", "model": "models:/flights/3"}}
+    stage.registry.mistag("3")
+    stage.patch(following)
+    stage.until(lambda: stage.condition("VariantsReady")["reason"] == "ShaMismatch", "it is said", 60)
+    assert "says 0000" in stage.condition("VariantsReady")["message"]
     assert stage.condition("SpecCurrent")["reason"] == "ChampionPending"
     assert stage.condition("Ready")["status"] == "True" and stage.answered_by() == "lr"
-    (stage.registry.folder / "3.sha256").unlink()
-    stage.until(lambda: stage.get()["status"]["champion"]["name"] == "next", "it heals by itself", 60)
+    reset(stage)
+    stage.registry.retag("3")
+    stage.patch(following)
+    stage.until(lambda: stage.get()["status"]["champion"]["name"] == "next", "asked for again, it serves", 60)
     reset(stage)
 
 
@@ -108,9 +112,9 @@ def test_a_spec_the_controller_refuses_leaves_the_last_one_in_force(serving: Any
     assert accepted["observedGeneration"] == stage.get()["metadata"]["generation"]
     assert stage.record().ranges == "new:0-999"
 
-    stage.processes[0].kill()
+    stage.leader.kill()
     epoch = stage.record().epoch
-    stage.controller()
+    stage.leader = stage.controller()
     stage.until(lambda: stage.record().epoch > epoch, "the next leader knows what was in force", 60)
     assert stage.record().ranges == "new:0-999" and stage.condition("Accepted")["status"] == "False"
     assert set(stage.deployments()) == {"lr", "new"}

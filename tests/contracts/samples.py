@@ -19,6 +19,7 @@ from kingmaker_contracts import (
     plan,
     prediction_ids,
     profile,
+    rare_categories,
     report,
     routing,
     status,
@@ -73,7 +74,7 @@ PROFILE = profile.Profile(
     reference=profile.Reference(
         rows=10,
         numeric={"distance": profile.NumericReference([100.0, 200.5], [3, 4, 2], 1, 50.0, 900.0, 180.25, 70.5)},
-        categorical={"carrier": profile.CategoricalReference(["AA", "UA"], [6, 3], 1, 0)},
+        categorical={"carrier": profile.CategoricalReference(["AA", "UA"], [6, 3], 1, 0, rare_categories.of(["HA"]))},
         score=profile.NumericReference([0.5], [7, 3], 0, 0.01, 0.99, 0.2, 0.1),
     ),
     quality=profile.Quality(5, {"auc": 0.94, "accuracy": 0.9}),
@@ -109,8 +110,9 @@ EVENTS = events.EventBatch(
         "score": np.array([0.25, 0.75, np.nan], "<f4"),
         "label": np.array([0, 1, events.NO_LABEL], "<u1"),
     },
-    features=np.array([[100.0, np.nan, 300.0], [0.0, 1.0, 2.0]], "<f4"),
+    features=np.array([[100.0, np.nan, 300.0], [0.0, 2.0, 3.0]], "<f4"),
     unseen={"carrier": ["ZZ"]},
+    rare=["carrier"],
 )
 FEEDBACK = feedback.FeedbackBatch(
     1_790_000_100_000,
@@ -201,7 +203,7 @@ REPORT = report.ModelReport(
                         share=0.2,
                         reference_share=0.25,
                         latency=evidence.Latency(0.9, 1.4, 2.0),
-                        quality=evidence.LiveQuality(0, 0, None, None, None, None),
+                        quality=evidence.LiveQuality(0, 0, None, None, None, None, 1.5, 2.5, -0.5),
                         mean_score=0.2,
                         verdict="Drifted",
                         drifted=["distance"],
@@ -223,9 +225,10 @@ REPORT = report.ModelReport(
         replaced=0,
         damaged_panes=0,
         clock_jumps=0,
-        profiles={"lr": report.ProfileHealth(SHA, "usable", [], 0, 0)},
+        profiles={"lr": report.ProfileHealth(SHA, "usable", [], 0, 0, ["carrier"])},
         segment_faults=["gbm: segment carrier is no feature with a reference in its profile"],
         mishaps=[report.Mishap("2026-11-20T00:00:00Z", "set aside as monitor.db.damaged-1")],
+        folded_lives=3,
     ),
 )
 STATUS = status.Status(
@@ -235,7 +238,7 @@ STATUS = status.Status(
     rollout_id="flights-3f2a91c0",
     champion=status.ChampionStatus("lr", "1", "2026-11-21T01:00:00Z", "flights-3f2a91c0"),
     spec_champion=status.SpecChampion("lr", "models:/flights@champion"),
-    summary=status.Summary("lr=80 gbm=20", ""),
+    summary=status.Summary("lr=80,gbm=20", ""),
     routing=status.RoutingStatus(57, 3, 80, "gbm:0-1999", [status.RoutedWeight("gbm", 20, 50)]),
     variants=[status.VariantStatus("lr", "models:/flights@champion", "1", "Ready", SHA, SHA)],
     conditions=[

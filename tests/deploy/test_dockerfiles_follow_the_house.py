@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
-from kingmaker_controller.runtimes.manifests import USER
+from kingmaker_controller.runtimes.podspec import USER
 from kingmaker_controller.settings import Settings as ControllerSettings
 from kingmaker_gateway.settings import Settings as GatewaySettings
 from kingmaker_model_server.settings import Settings as ModelServerSettings

@@ -33,7 +33,7 @@ def test_get_shows_the_clusters_models(plugin: Kubectl, server: FakeApiserver) -
     report(server, **RUNNING)
     head, row = plugin.says("kingmaker", "get").splitlines()
     assert head.split() == ["NAME", "MODE", "PHASE", "CHAMPION", "WEIGHTS", "READY", "AGE", "MESSAGE"]
-    assert row.split()[:7] == ["flights", "Canary", "Progressing", "lr", "lr=95", "gbm=5", "True"]
+    assert row.split()[:6] == ["flights", "Canary", "Progressing", "lr", "lr=95,gbm=5", "True"]
     [view] = json.loads(plugin.says("kingmaker", "get", "flights", "-o", "json"))
     assert view["status"]["champion"]["name"] == "lr"
 

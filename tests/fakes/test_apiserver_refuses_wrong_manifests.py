@@ -157,9 +157,10 @@ def restricted() -> dict[str, Any]:
 
 def refusal(api: Api, body: dict[str, Any], most_pods: int | None = None) -> str:
     """What the Deployment says of pods that could not be created; "" once it is available."""
-    kubelet = Kubelet(api.server.cluster)
-    kubelet.most_pods = most_pods
-    with kubelet:
+    if most_pods is not None:
+        quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(most_pods)}}}
+        api.done("POST", f"{NAMESPACE}/resourcequotas", quota)
+    with Kubelet(api.server.cluster):
         api.done("POST", PATHS["Deployment"], body)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -192,4 +193,4 @@ def test_pods_that_break_the_standard_are_refused_by_every_point(api: Api) -> No
 
 def test_a_full_quota_is_said_by_the_deployment(api: Api) -> None:
     text = refusal(api, item("Deployment", replicas=3), most_pods=2)
-    assert "exceeded quota: pods, requested: pods=1, used: pods=2, limited: pods=2" in text
+    assert "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2" in text

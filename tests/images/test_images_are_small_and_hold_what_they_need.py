@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kingmaker_controller.runtimes.manifests import USER
+from kingmaker_controller.runtimes.podspec import USER
 from tests.images.conftest import FOLDER, PREFIX
 from tests.images.engine import Engine, Failed
 from tests.images.stand_ins import PYTHON

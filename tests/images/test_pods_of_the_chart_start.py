@@ -4,7 +4,9 @@ podman plays kubelet: one network, a Service's name as an alias, volumes where t
 """
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,13 +25,13 @@ ASK = "import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=2)"
 class Played:
     """A pod of the chart, run by podman."""
 
-    def __init__(self, engine: Engine, name: str, pod: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, name: str, pod: dict[str, Any], folder: Path) -> None:
         [self._spec] = pod["containers"]
         command = ["run", "--detach", f"--network={NETWORK}", f"--network-alias={name}", "--no-healthcheck"]
         user = pod["securityContext"]
         command += [f"--user={user['runAsUser']}:{user['runAsGroup']}", *_rules(self._spec["securityContext"])]
         command += [f"--env={variable['name']}={_value(variable)}" for variable in self._spec.get("env", [])]
-        command += [_volume(name, mount, pod) for mount in self._spec.get("volumeMounts", [])]
+        command += [_volume(folder / name, mount, pod) for mount in self._spec.get("volumeMounts", [])]
         command += [f"--entrypoint={json.dumps(self._spec['command'])}", _image(self._spec["image"])]
         self.container = Container(engine, engine.say("podman", *command, *self._spec.get("args", [])).strip())
 
@@ -64,11 +66,15 @@ def _value(variable: dict[str, Any]) -> str:
     return FIELDS[variable["valueFrom"]["fieldRef"]["fieldPath"]]
 
 
-def _volume(name: str, mount: dict[str, Any], pod: dict[str, Any]) -> str:
-    """An empty volume that belongs to the pod's user, as fsGroup makes it: of a claim, or an emptyDir."""
+def _volume(folder: Path, mount: dict[str, Any], pod: dict[str, Any]) -> str:
+    """An empty folder that belongs to the pod's group, as fsGroup makes it: of a claim, or an emptyDir."""
     found = [volume for volume in pod.get("volumes", []) if volume["name"] == mount["name"]]
     assert not found or "emptyDir" in found[0] or "persistentVolumeClaim" in found[0], mount
-    return f"--volume={name}-{mount['name']}:{mount['mountPath']}:U"
+    place = folder / mount["name"]
+    place.mkdir(parents=True)
+    os.chown(place, 0, pod["securityContext"]["fsGroup"])
+    place.chmod(0o2775)
+    return f"--volume={place}:{mount['mountPath']}"
 
 
 def _image(name: str) -> str:
@@ -86,12 +92,12 @@ def network(images: Engine) -> Iterator[Engine]:
     images.say("podman", "network", "rm", NETWORK)
 
 
-def test_redis_gateway_and_monitor_find_each_other(network: Engine) -> None:
+def test_redis_gateway_and_monitor_find_each_other(network: Engine, tmp_path: Path) -> None:
     pods = chart.pods(chart.render())
     played = {}
     for part in ("redis", "monitor", "gateway"):
         name = f"{chart.RELEASE}-kingmaker-{part}"
-        played[part] = Played(network, name, pods[name])
+        played[part] = Played(network, name, pods[name], tmp_path)
         played[part].wait("startupProbe")
     played["redis"].wait("readinessProbe")
     played["monitor"].wait("readinessProbe")

@@ -46,7 +46,7 @@ class Load:
 def test_a_person_can_start_look_edit_predict_and_stop(stack: RunningStack) -> None:
     table = stack.kingmaker("get")
     assert table.stdout.split()[:4] == ["NAME", "MODE", "PHASE", "CHAMPION"], table.stderr
-    assert "old=80 new=20" in table.stdout
+    assert "old=80,new=20" in table.stdout
     answer = stack.predict()
     assert answer.status_code == 200
     assert set(answer.json()["predictions"][0]) == {"label", "probabilities"}
@@ -56,7 +56,7 @@ def test_a_person_can_start_look_edit_predict_and_stop(stack: RunningStack) -> N
     edited = stack.kingmaker("set-weight", "loans", "new=60")
     assert "new 20 % -> 60 %" in edited.stdout, edited.stderr
     assert "# sees everything" in stack.file.read_text()
-    eventually(lambda: stack.view()["status"]["summary"]["weights"] == "old=40 new=60", 10)
+    eventually(lambda: stack.view()["status"]["summary"]["weights"] == "old=40,new=60", 10)
     with Load(stack) as load:
         eventually(lambda: stack.predict().headers["x-variant"] == "new", 10)
         load.wait_for(50)
@@ -131,4 +131,4 @@ def test_an_edit_that_makes_no_sense_changes_nothing_and_says_why(stack: Running
 
     assert "spec.weights.new" in eventually(refusal, 10)
     assert stack.predict().status_code == 200
-    assert stack.view()["status"]["summary"]["weights"] == "old=80 new=20"
+    assert stack.view()["status"]["summary"]["weights"] == "old=80,new=20"

@@ -48,6 +48,19 @@ def test_the_worst_column_stands_first_and_names_are_no_markup() -> None:
     assert text.index("[red]b[/red]") < text.index("\na ")
 
 
+def test_a_share_of_new_categories_that_nobody_knows_is_no_zero() -> None:
+    column = msgspec.structs.replace(samples.COLUMN, out_of_range=None, classes_moved=0)
+    table = msgspec.structs.replace(samples.DRIFT, columns={"carrier": column})
+    window = msgspec.structs.replace(samples.REPORT.windows["lr"]["1h"], drift={"training": table})
+    found = msgspec.structs.replace(samples.REPORT, windows={"lr": {"1h": window}})
+    assert "not known" in printed(found)
+    known = msgspec.structs.replace(table, columns={"carrier": msgspec.structs.replace(column, new=0.125)})
+    window = msgspec.structs.replace(window, drift={"training": known})
+    text = printed(msgspec.structs.replace(found, windows={"lr": {"1h": window}}))
+    assert "12.5 %" in text
+    assert "not known" not in text
+
+
 def test_a_champion_has_nothing_to_be_held_against_but_training() -> None:
     assert "nothing to hold them against: it is the champion" in printed(samples.REPORT, against="champion")
 

@@ -18,7 +18,7 @@ def test_columns_are_aligned_and_never_wrapped() -> None:
     lines = _columns(views, datetime(2026, 11, 21, 1, 30, tzinfo=UTC)).splitlines()
     assert len(lines) == 3
     assert lines[0].split() == ["NAME", "MODE", "PHASE", "CHAMPION", "WEIGHTS", "READY", "AGE", "MESSAGE"]
-    assert lines[1].split(maxsplit=8)[:5] == ["flights", "Canary", "Progressing", "lr", "lr=80"]
+    assert lines[1].split(maxsplit=7)[:5] == ["flights", "Canary", "Progressing", "lr", "lr=80,gbm=20"]
     assert lines[1].endswith("gbm serves 20 % beside champion lr")
     assert "Unknown" in lines[1]
     assert "30m" in lines[1]

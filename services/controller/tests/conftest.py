@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from kingmaker_controller.rollout.facts import (
     stamp,
 )
 from kingmaker_controller.rollout.reconcile import reconcile
+from tests import patience
 
 HERE = Path(__file__).parent
 TOKEN = "t0ken"
@@ -227,17 +227,7 @@ class Stack:
 
     def until(self, holds: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
         """Poll until something holds; its value. Connection errors and missing keys count as not yet."""
-        deadline = time.monotonic() + seconds
-        last: object = None
-        while time.monotonic() < deadline:
-            try:
-                last = holds()
-                if last:
-                    return last
-            except (wire.BadRecord, httpx.HTTPError, KeyError, TypeError, AttributeError, StopIteration) as error:
-                last = error
-            time.sleep(0.03)
-        raise AssertionError(f"{what} did not come true; last: {last!r}\n{self.log.read_text()[-4000:]}")
+        return patience.until(holds, what, seconds, lambda: self.log.read_text()[-4000:])
 
     def close(self) -> None:
         for process in self.processes:

@@ -108,7 +108,7 @@ def test_a_model_that_does_not_start_says_its_last_words(stack: Any) -> None:
     stack.start()
     stack.until(lambda: "the model is damaged" in stack.status()["message"], "the server's last line is shown")
     stack.until(lambda: "flights has no version 99" in stack.condition("ResolvedRefs")["message"], "the fetch's error")
-    assert stack.status()["summary"]["weights"] == "lr=100 gbm=0"
+    assert stack.status()["summary"]["weights"] == "lr=100,gbm=0"
     assert stack.condition("Ready")["status"] == "True"
 
 

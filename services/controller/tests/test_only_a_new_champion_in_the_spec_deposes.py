@@ -85,7 +85,7 @@ def test_the_deposed_champion_may_become_a_challenger_in_the_same_revision(world
     world.settle()
     world.edit({"champion": GBM, "challengers": [LR], "weights": {"lr": 30}})
     outcome = world.step()
-    assert outcome.status.summary.weights == "gbm=70 lr=30"
+    assert outcome.status.summary.weights == "gbm=70,lr=30"
     assert not any(v.draining for v in outcome.wanted)
 
 

@@ -8,7 +8,8 @@ import pytest
 from kingmaker_contracts.served_model import Challenger, Champion
 from kingmaker_controller.rollout.facts import Identity, WantedVariant
 from kingmaker_controller.runtimes import manifests
-from kingmaker_controller.runtimes.manifests import Owner, Pin, Template
+from kingmaker_controller.runtimes.manifests import Owner
+from kingmaker_controller.runtimes.podspec import Pin, Template
 
 OWNER = Owner("flights", "shop", "uid-1")
 TEMPLATE = Template("registry.example/kingmaker-model-server:1", "http://mlflow:5000", registry_secret="mlflow")

@@ -36,7 +36,7 @@ def test_a_weight_waits_until_its_challenger_is_ready_and_is_then_applied(world_
     world.ready(*GBM.values())
     world.step()
     assert world.shares == {"gbm": 2000}
-    assert world.status.summary.weights == "lr=80 gbm=20"
+    assert world.status.summary.weights == "lr=80,gbm=20"
     assert world.status.phase == "Progressing"
 
 

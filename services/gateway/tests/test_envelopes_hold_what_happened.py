@@ -2,14 +2,16 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kingmaker_contracts import events
+from kingmaker_contracts import events, rare_categories
 from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.profile import CategoricalReference, Feature, Output, Profile, Reference, Score
+from kingmaker_contracts.rare_categories import RareCategories
 from kingmaker_gateway import answerers, envelope
 from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.envelope import Run
@@ -115,6 +117,35 @@ def test_a_flood_of_new_categories_is_bounded() -> None:
     assert names[-1] == envelope.OVERFLOW
     assert max(map(len, names)) == envelope.MAX_CATEGORY_CHARS
     assert int(batch.features[2].max()) == 2 + envelope.MAX_UNSEEN - 1
+
+
+def knowing(rare: RareCategories | None) -> Answerer:
+    carrier = CategoricalReference(["AA", "UA"], [9, 8], 3, 0, rare)
+    reference = msgspec.structs.replace(
+        PROFILE.reference, categorical=PROFILE.reference.categorical | {"carrier": carrier}
+    )
+    return answerer(msgspec.structs.replace(PROFILE, reference=reference))
+
+
+def test_rare_categories_of_training_share_a_code_before_the_new_ones() -> None:
+    by = knowing(rare_categories.of(["HA", "B6", "x" * 500]))
+    batch = build(prediction(["UA", "ZZ", "HA", None, "B6"], by), prediction(["x" * 500, "YY", "ZZ", "HA", ""], by))
+    expected = np.array([1, 3, 2, np.nan, 2, 2, 4, 3, 2, np.nan], "<f4")
+    assert np.array_equal(batch.features[2], expected, equal_nan=True)
+    assert (batch.rare, batch.unseen) == (["carrier"], {"carrier": ["ZZ", "YY"]})
+
+
+def test_a_flood_of_rare_categories_is_no_flood_of_new_ones() -> None:
+    names = [f"c{i}" for i in range(2000)]
+    batch = build(prediction([*names, "ZZ"], knowing(rare_categories.of(names))))
+    assert batch.features[2].tolist() == [2.0] * 2000 + [3.0]
+    assert batch.unseen == {"carrier": ["ZZ"]}
+
+
+def test_rare_categories_that_nobody_kept_are_spelled_out() -> None:
+    for rare in (None, RareCategories(b"", "a later method")):
+        batch = build(prediction(["HA"], knowing(rare)))
+        assert (batch.rare, batch.unseen) == ([], {"carrier": ["HA"]})
 
 
 def test_score_and_label_are_the_profile_s() -> None:

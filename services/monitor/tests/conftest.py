@@ -174,10 +174,12 @@ class World:
 class Counting:
     """A book on a file of its own, and what it makes of what it is given."""
 
-    def __init__(self, world: World, path: Path, plan: Plan | None = None, profile: bool = True) -> None:
-        self.world, self.path = world, path
+    def __init__(
+        self, world: World, path: Path, plan: Plan | None = None, profile: bool = True, closed_lives: int = 100
+    ) -> None:
+        self.world, self.path, self._closed_lives = world, path, closed_lives
         self.store = Store.open(path)
-        self.book = Book(self.store, Profiles(time.monotonic))
+        self.book = Book(self.store, Profiles(time.monotonic), closed_lives)
         self.book.follow({MODEL: plan or world.plan()}, {MODEL: 1})
         if profile:
             self.book.learn(world.schema, world.raw_profile)
@@ -197,7 +199,7 @@ class Counting:
     def reopen(self) -> None:
         self.store.close()
         self.store = Store.open(self.path)
-        self.book = Book(self.store, Profiles(time.monotonic))
+        self.book = Book(self.store, Profiles(time.monotonic), self._closed_lives)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,24 @@
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    log_loss,
+    mean_absolute_error,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 
 from kingmaker_contracts.feedback import FeedbackBatch, LabelEvent
 from kingmaker_contracts.plan import Retention
+from kingmaker_contracts.profile import Score, sha256_of
+from kingmaker_contracts.wire import write_json
 
 DAY_MS = 86_400_000
 
@@ -35,6 +45,32 @@ def test_quality_equals_sklearn_on_the_same_rows(counting: Any, world: Any) -> N
     assert found.accuracy == pytest.approx(accuracy_score(truth, score >= 0.5), rel=1e-12)
     assert found.log_loss == pytest.approx(log_loss(truth, score.astype(float)), rel=1e-6)
     assert found.brier == pytest.approx(brier_score_loss(truth, score.astype(float)), rel=1e-6)
+
+
+def test_a_regression_has_errors_and_a_corrected_typing_error_leaves_none(new_counting: Any, world: Any) -> None:
+    task = Score("regression", "minutes", 0)
+    raw = write_json(msgspec.structs.replace(world.profile, score=task))
+    schema = sha256_of(raw)
+    plan = world.plan(lr="1")
+    plan = msgspec.structs.replace(plan, variants=[msgspec.structs.replace(plan.variants[0], profile=schema)])
+    counting = new_counting(plan=plan, profile=False)
+    counting.book.learn(schema, raw)
+    dice = np.random.default_rng(8)
+    score, truth = dice.normal(30, 9, (2, 1000)).astype(np.float32)
+    score[7] = np.nan
+    counting.take(world.batch(1, 1000, score=score, label=255, first=0, schema=schema, variants=["lr"]))
+    labels = [(i, float(truth[i])) for i in range(1000)]
+    found = counting.take(world.labels(*labels, (3, "late"), (5, math.inf))).variants["lr"].quality
+    has = np.isfinite(score)
+    assert (found.n, found.positives, found.auc, found.log_loss, found.accuracy) == (998, 0, None, None, None)
+    has[[3, 5]] = False
+    assert found.mae == pytest.approx(mean_absolute_error(truth[has], score[has]), rel=0.01)
+    assert found.rmse == pytest.approx(root_mean_squared_error(truth[has], score[has]), rel=0.01)
+    assert found.mean_error == pytest.approx((score - truth)[has].mean(), abs=0.01 * found.mae)
+    wrong = counting.take(world.labels((9, 1e15), received_at=world.t0 + 1)).variants["lr"].quality
+    assert wrong.rmse > 1000
+    again = counting.take(world.labels((9, float(truth[9])), received_at=world.t0 + 2)).variants["lr"].quality
+    assert again == found
 
 
 @pytest.mark.parametrize("label", [1, 1.0, True, "1"])

@@ -23,6 +23,7 @@ from kingmaker_contracts.wire import write_json
 from kingmaker_monitor import binning, reports
 from kingmaker_monitor.aggregates import Aggregate, pack, unpack
 from kingmaker_monitor.ingest import fold
+from kingmaker_monitor.state import Arm
 from kingmaker_monitor.stats import verdict
 from kingmaker_monitor.steady_clock import SteadyClock
 from kingmaker_monitor.windows import PANE_MS, WINDOWS, pane_of
@@ -159,8 +160,8 @@ def test_segments_add_up_and_a_drift_of_one_shows_in_one(new_counting: Any, worl
     assert look(counting).segments == found
 
 
-def test_the_size_of_a_feature_in_a_pane(world: Any) -> None:
-    """In memory 8 bytes a slot and kind of answer; in the file, compressed, a fifth of that for a busy pane."""
+def busy_pane(world: Any, rows: int = 5000) -> Aggregate:
+    """25 features of 200 bins, normal as in training."""
     dice = np.random.default_rng(3)
     reference = world.reference(dice.normal(0, 1, 50_000).astype(np.float32), bins=200)
     names = [f"f{i}" for i in range(25)]
@@ -169,12 +170,39 @@ def test_the_size_of_a_feature_in_a_pane(world: Any) -> None:
         Reference(50_000, dict.fromkeys(names, reference)), None, None, "",
     )  # fmt: skip
     bins = binning.of_profile(profile)
-    batch = world.batch(1, 5000, features=dice.normal(0, 1, (25, 5000)).astype(np.float32))
-    counted = fold.of_answering(fold.join([batch]), bins)
+    batch = world.batch(1, rows, features=dice.normal(0, 1, (25, rows)).astype(np.float32))
+    return fold.of_answering(fold.join([batch]), bins)
+
+
+def test_the_size_of_a_feature_in_a_pane(world: Any) -> None:
+    """In memory 8 bytes a slot and kind of answer; in the file, compressed, a fifth of that for a busy pane."""
+    counted = busy_pane(world)
     features = Aggregate({name: values for name, values in counted.arrays.items() if name.startswith("live/")})
     assert sum(values.nbytes for values in features.arrays.values()) == 25 * 203 * 8
     assert len(pack(features)) / 25 < 450
     assert set(unpack(pack(features))) == set(features)
+
+
+@pytest.mark.parametrize(("rows", "bytes_each"), [(20, 250), (5000, 450)])
+def test_the_size_of_a_day_of_panes(counting: Any, world: Any, rows: int, bytes_each: int) -> None:
+    """288 panes lie in the file, each feature's as large as stated; memory holds sums, however many panes there are."""
+    pane, arms, store, state = busy_pane(world, rows), 2, counting.store, counting.state
+    empty = counting.path.stat().st_size
+    with store.transaction():
+        for name in ("lr", "gbm")[:arms]:
+            number = store.arm_number(state, Arm("r1", name, "1", world.schema, "champion"))
+            for ago in range(288):
+                store.save_aggregate(number, pane_of(NOW) - ago * PANE_MS, pane)
+    counting.reopen()
+    assert counting.path.stat().st_size - empty < arms * 288 * 25 * bytes_each
+    counting.book.slide(NOW)
+    day = counting.state.windows["24h"].sums
+    assert [total.rows("answered") for total in day.values()] == [288 * rows] * arms
+    kept = [total.arrays for window in counting.state.windows.values() for total in window.sums.values()]
+    features = [values.nbytes for arrays in kept for name, values in arrays.items() if name.startswith("live/")]
+    assert sum(features) == len(WINDOWS) * arms * 25 * 203 * 8
+    counting.book.slide(NOW + 48 * 3600_000)
+    assert not any(window.sums for window in counting.state.windows.values())
 
 
 def test_a_jump_of_the_clock_makes_age_wait() -> None:

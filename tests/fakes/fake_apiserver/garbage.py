@@ -1,4 +1,5 @@
-"""What a cluster's garbage collector does: objects whose owners are all gone go too, some time later."""
+"""What a cluster's garbage collector does: objects whose owners are all gone go too, some time later, and so does
+what was in a namespace that is gone."""
 
 import threading
 
@@ -42,13 +43,16 @@ class GarbageCollector:
         with store.changed:
             items = store.everything()
             alive = {item["metadata"]["uid"] for _, item in items}
+            namespaces = {item["metadata"]["name"] for item in store.all("namespaces")}
             for storage, item in items:
                 meta = item["metadata"]
                 owners = meta.get("ownerReferences") or []
                 finalizers = meta.get("finalizers") or []
                 if meta.get("deletionTimestamp") and {"foregroundDeletion", "orphan"} & set(finalizers):
                     self._finish(storage, item, items)
-                elif owners and not any(owner["uid"] in alive for owner in owners):
+                elif (owners and not any(owner["uid"] in alive for owner in owners)) or (
+                    meta.get("namespace", "") not in namespaces | {""}
+                ):
                     self._delete(storage, item)
 
     def _finish(self, storage: str, owner: Object, items: list[tuple[str, Object]]) -> None:

@@ -100,6 +100,7 @@ def built_in() -> list[Kind]:
         Kind("", "v1", "serviceaccounts", "ServiceAccount", ("sa",)),
         Kind("", "v1", "events", "Event", ("ev",), columns=_EVENT),
         Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", ("pvc",), has_status=True),
+        Kind("", "v1", "resourcequotas", "ResourceQuota", ("quota",), has_status=True),
     ]
     apps = Kind(
         "apps", "v1", "deployments", "Deployment", ("deploy",), has_status=True, has_generation=True, has_scale=True,
@@ -127,6 +128,9 @@ def built_in() -> list[Kind]:
              definition="io.k8s.api.coordination.v1.Lease"),
         Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", has_generation=True,
              definition="io.k8s.api.discovery.v1.EndpointSlice"),
+        Kind("rbac.authorization.k8s.io", "v1", "roles", "Role", definition="io.k8s.api.rbac.v1.Role"),
+        Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding",
+             definition="io.k8s.api.rbac.v1.RoleBinding"),
         Kind("events.k8s.io", "v1", "events", "Event", ("ev",), columns=_EVENT,
              definition="io.k8s.api.events.v1.Event"),
         Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", ("crd", "crds"),

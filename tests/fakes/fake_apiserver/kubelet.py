@@ -79,8 +79,6 @@ class Kubelet:
         self._addresses = 0
         self._network = random.randrange(16, 250)  # two clusters on one machine must not share addresses
         self._refusals: dict[str, str] = {}
-        self.most_pods: int | None = None
-        """A quota of the namespace in pods; None is no quota."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-kubelet", daemon=True)
 
@@ -155,10 +153,7 @@ class Kubelet:
 
     def _create_pod(self, deployment: Object, mark: str) -> None:
         template, meta = deployment["spec"]["template"], deployment["metadata"]
-        used = len(self._cluster.store.all("pods", meta["namespace"]))
-        if self.most_pods is not None and used >= self.most_pods:
-            text = f"exceeded quota: pods, requested: pods=1, used: pods={used}, limited: pods={self.most_pods}"
-            raise ApiError(403, "Forbidden", f'pods "{meta["name"]}" is forbidden: {text}')
+        self._check_quota(meta)
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
         labels = {**template["metadata"].get("labels", {}), "pod-template-hash": mark}
         about = {"name": f"{meta['name']}-{mark}-{uuid.uuid4().hex[:5]}", "labels": labels}
@@ -167,6 +162,16 @@ class Kubelet:
         spec = {**template["spec"], "nodeName": "fake-node"}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}
         self._cluster.create(self._cluster.kind("", "v1", "pods"), meta["namespace"], body, _MADE)
+
+    def _check_quota(self, meta: Object) -> None:
+        """Only of pods, by their number. Raises ApiError."""
+        used = len(self._cluster.store.all("pods", meta["namespace"]))
+        for quota in self._cluster.store.all("resourcequotas", meta["namespace"]):
+            most = (quota["spec"].get("hard") or {}).get("pods")
+            if most is not None and used >= int(most):
+                name = quota["metadata"]["name"]
+                text = f"exceeded quota: {name}, requested: pods=1, used: pods={used}, limited: pods={most}"
+                raise ApiError(403, "Forbidden", f'pods "{meta["name"]}" is forbidden: {text}')
 
     def _delete_pod(self, pod: Object) -> None:
         meta = pod["metadata"]
@@ -208,6 +213,7 @@ class Kubelet:
         meta = pod["metadata"]
         uid = meta["uid"]
         if "nodeName" not in pod["spec"]:
+            self._schedule(pod)
             return
         if meta.get("deletionTimestamp"):
             if uid not in self._stopping:
@@ -255,6 +261,12 @@ class Kubelet:
                 "initContainerStatuses": [_init_status(c, failed) for c in pod["spec"].get("initContainers", [])],
             },
         )
+
+    def _schedule(self, pod: Object) -> None:
+        kind = self._cluster.kind("", "v1", "pods")
+        bound = {**pod, "spec": {**pod["spec"], "nodeName": "fake-node"}}
+        binding = Write("kube-scheduler", "binding")
+        self._cluster.update(kind, pod["metadata"]["namespace"], pod["metadata"]["name"], bound, binding)
 
     def _say(self, pod: Object, status: Object) -> Object:
         said = pod.get("status", {})

@@ -6,7 +6,9 @@ block holds one element stands for that value in every row; a block of 0 bytes i
 
 Features lie column-major as float32 in the order of the answering variant's profile (`schema` is its
 sha256, "" for a variant without one): numbers as they are, missing as NaN, categories as the profile's
-codes. A category the profile does not hold is spelled out in `unseen` and coded behind the known ones.
+codes. A category the profile does not hold is spelled out in `unseen` and coded behind the known ones. A feature in
+`rare` is one of whose rare categories the profile keeps hashes: there the first code behind the known ones stands
+for all of those, and unseen ones follow it.
 """
 
 from dataclasses import dataclass, field
@@ -64,6 +66,7 @@ class _Wire(msgspec.Struct, array_like=False):
     features: bytes
     width: int
     unseen: dict[str, list[str]] = {}
+    rare: list[str] = []
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class EventBatch:
     columns: dict[str, NDArray[Any]]
     features: NDArray[np.float32]
     unseen: dict[str, list[str]] = field(default_factory=dict)
+    rare: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -130,6 +134,7 @@ def encode(batch: EventBatch) -> bytes:
         features=np.ascontiguousarray(batch.features, np.dtype("<f4")).tobytes() if width else b"",
         width=width,
         unseen=batch.unseen,
+        rare=batch.rare,
     )
     return msgspec.msgpack.encode(wire)
 
@@ -165,6 +170,7 @@ def decode(raw: bytes) -> EventBatch:
         columns={name: _column(name, wire) for name in COLUMNS},
         features=np.frombuffer(wire.features, np.dtype("<f4")).reshape(wire.width, wire.count),
         unseen=wire.unseen,
+        rare=wire.rare,
     )
 
 

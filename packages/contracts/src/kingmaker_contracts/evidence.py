@@ -41,7 +41,8 @@ class FeatureDrift(msgspec.Struct, frozen=True):
 
 
 class LiveQuality(msgspec.Struct, frozen=True):
-    """Quality from joined labels. n: labelled rows; positives: of them with the positive label."""
+    """Quality from joined labels. n: labelled rows; positives: of them with the positive label; mae, rmse, mean_error:
+    of a regression, in the target's unit, the last one above 0 when the model says too much."""
 
     n: int
     positives: int
@@ -49,29 +50,41 @@ class LiveQuality(msgspec.Struct, frozen=True):
     accuracy: float | None
     log_loss: float | None
     brier: float | None
+    mae: float | None = None
+    rmse: float | None = None
+    mean_error: float | None = None
 
 
-class VariantEvidence(msgspec.Struct, frozen=True):
-    """One variant since the start of its rollout.
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What a variant did with rows. answered: rows it answered live; errors: of them, with an error; shadowed: rows it
+    saw as a copy."""
 
-    answered: rows it answered live; assigned: rows the split meant for it; errors: rows answered with an
-    error; fallbacks: rows meant for it that the champion answered; shadowed: rows it saw as a copy.
-    """
+    answered: int
+    errors: int
+    shadowed: int
+    latency: Latency
+    quality: LiveQuality
+    mean_score: float | None
+
+
+class Routed(Served, frozen=True, kw_only=True):
+    """And what became of the rows that were meant for it. assigned: rows the split meant for it; fallbacks: of them,
+    those the champion answered after it failed; ineligible: those that lack its inputs; shadow_errors: copies answered
+    with an error."""
+
+    assigned: int
+    fallbacks: int
+    ineligible: int
+    shadow_errors: int
+
+
+class VariantEvidence(Routed, frozen=True, kw_only=True):
+    """One variant since the start of its rollout."""
 
     role: Role
     version: str
-    assigned: int
-    answered: int
-    errors: int
-    fallbacks: int
-    ineligible: int
-    shadowed: int
-    shadow_errors: int
-    latency: Latency
-    quality: LiveQuality
     drift: dict[str, FeatureDrift]
     score_drift: FeatureDrift
-    mean_score: float | None
 
 
 class Agreement(msgspec.Struct, frozen=True):

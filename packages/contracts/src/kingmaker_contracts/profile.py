@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from kingmaker_contracts.inference import DTYPES
+from kingmaker_contracts.rare_categories import RareCategories
 
 MAX_BYTES = 1024 * 1024
 FILE_NAME = "kingmaker/profile.json"
@@ -79,12 +80,14 @@ class NumericReference(msgspec.Struct, frozen=True):
 
 
 class CategoricalReference(msgspec.Struct, frozen=True):
-    """Counts of training rows by category. categories[i] is code i in events; other: rows of rarer categories."""
+    """Counts of training rows by category. categories[i] is code i in events; other: rows of rarer categories;
+    rare: which those are, None when there are none, or too many, or a release before this one published."""
 
     categories: list[str]
     counts: list[int]
     other: int
     missing: int
+    rare: RareCategories | None = None
 
     def __post_init__(self) -> None:
         if len(self.counts) != len(self.categories):

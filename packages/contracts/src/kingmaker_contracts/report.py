@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from kingmaker_contracts.evidence import DriftVerdict, Evidence, Latency, LiveQuality
+from kingmaker_contracts.evidence import DriftVerdict, Evidence, Routed, Served
 
 WindowName = Literal["1h", "24h", "rollout"]
 Against = Literal["training", "champion"]
@@ -80,39 +80,22 @@ class DriftTable(msgspec.Struct, frozen=True):
     classes: dict[str, ClassShare] | None = None
 
 
-class WindowReport(msgspec.Struct, frozen=True):
-    """One variant in one window. since: its first moment, null for the rollout's. Counts as in
-    `evidence.VariantEvidence`."""
+class WindowReport(Routed, frozen=True, kw_only=True):
+    """One variant in one window. since: its first moment, null for the rollout's."""
 
     since: str | None
-    assigned: int
-    answered: int
-    errors: int
-    fallbacks: int
-    ineligible: int
-    shadowed: int
-    shadow_errors: int
-    latency: Latency
-    quality: LiveQuality
-    mean_score: float | None
     drift: dict[Against, DriftTable]
 
 
-class SegmentReport(msgspec.Struct, frozen=True):
+class SegmentReport(Served, frozen=True, kw_only=True):
     """One variant's rows of one segment in one window.
 
     share: of the variant's rows; reference_share: of its training rows, null where the profile cannot say. verdict,
     drifted, headline, prediction: a challenger against the champion's rows of the same segment; null for the champion.
     """
 
-    answered: int
-    errors: int
-    shadowed: int
     share: float | None
     reference_share: float | None
-    latency: Latency
-    quality: LiveQuality
-    mean_score: float | None
     verdict: DriftVerdict | None = None
     drifted: list[str] | None = None
     headline: float | None = None
@@ -146,13 +129,15 @@ class ProfileHealth(msgspec.Struct, frozen=True):
     """What a variant is held against. state: none (it has no profile), missing (not in Redis, or not what its name
     says),
     usable; faults: where it does not fit its model, for people; unprofiled: rows that could not be binned;
-    foreign: rows that came with another profile and are not mixed in."""
+    foreign: rows that came with another profile and are not mixed in; new_unknown: features whose rare categories it
+    does not know, so that new ones count as rare."""
 
     sha256: str | None
     state: Literal["none", "missing", "usable"]
     faults: list[str]
     unprofiled: int
     foreign: int
+    new_unknown: list[str] = []
 
 
 class Mishap(msgspec.Struct, frozen=True):
@@ -166,8 +151,9 @@ class Pipeline(msgspec.Struct, frozen=True):
     """How far the numbers can be trusted. trimmed_*: entries that left a stream unread; misdated: rows whose time no
     window
     holds (they count for the rollout); replaced: streams that were read anew from their beginning; damaged_panes:
-    panes that could not be read back; producers: the newest 50 lives; lease: its token; segment_faults: declared
-    segments that cannot be, and why."""
+    panes that could not be read back; producers: the newest 50 lives; folded_lives: older ones that are over, of which
+    the sum in `events` is all that is kept; lease: its token; segment_faults: declared segments that cannot be, and
+    why."""
 
     redis_up: bool
     lease: int
@@ -182,6 +168,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     profiles: dict[str, ProfileHealth]
     segment_faults: list[str]
     mishaps: list[Mishap]
+    folded_lives: int = 0
 
 
 class ModelReport(Evidence, frozen=True, kw_only=True):

@@ -99,7 +99,7 @@ class Summary(msgspec.Struct, frozen=True):
     """Strings for columns."""
 
     weights: Annotated[
-        str, Meta(description="Live traffic of every variant in percent, the champion first, as lr=80 gbm=20.")
+        str, Meta(description="Live traffic of every variant in percent, the champion first, as lr=80,gbm=20.")
     ] = ""
     step: Annotated[str, Meta(description="Step of an automatic rollout.")] = ""
 

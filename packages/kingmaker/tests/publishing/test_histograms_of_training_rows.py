@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kingmaker.publishing import histograms
+from kingmaker.publishing import histograms, profile
+from kingmaker.publishing.errors import TooBig
+from kingmaker_contracts import profile as contract
+from kingmaker_contracts import rare_categories, wire
 
 finite = st.floats(-1e6, 1e6, width=32)
 some_rows = st.lists(st.one_of(finite, st.just(float("nan"))), min_size=0, max_size=300)
@@ -72,6 +75,47 @@ def test_beyond_a_hundred_categories_the_rarest_are_other() -> None:
     found = histograms.categorical(np.array(values, dtype=object))
     assert found.categories == [f"c{i:03d}" for i in range(100)]
     assert found.other == sum(200 - i for i in range(100, 150))
+    rare = rare_categories.read(found.rare)
+    assert [name in rare for name in ("c100", "c149", "c099", "c150", "")] == [True, True, False, False, False]
+
+
+def test_a_hundred_categories_leave_nothing_rare() -> None:
+    assert histograms.categorical(np.array([str(i) for i in range(100)], dtype=object)).rare is None
+
+
+def test_rare_categories_are_kept_of_the_features_with_the_fewest() -> None:
+    found = {
+        name: histograms.categorical(np.array([f"c{i}" for i in range(100 + rare)], dtype=object))
+        for name, rare in (("many", 500), ("none", 0), ("few", 3), ("some", 90))
+    }
+    kept = histograms.within_budget(found, 100)
+    assert list(kept) == list(found)
+    assert {name: one.rare is not None for name, one in kept.items()} == {
+        "many": False,
+        "none": False,
+        "few": True,
+        "some": True,
+    }
+    assert kept["many"].other == 500
+
+
+def test_a_feature_of_too_many_categories_keeps_none() -> None:
+    names = np.array([f"c{i}" for i in range(121)], dtype=object)
+    assert histograms.categorical(names, most_rare=20).rare is None
+    assert histograms.categorical(names[:120], most_rare=20).rare is not None
+
+
+def test_a_profile_that_would_be_too_big_gives_up_what_is_rare_first() -> None:
+    column = histograms.categorical(np.array([f"c{i}" for i in range(5000)], dtype=object))
+    known = contract.Profile(
+        "m", "", [], [], None, contract.Reference(5000, categorical={"c": column}), None, None, "2026-01-01T00:00:00Z"
+    )
+    whole = profile.encoded(known)
+    plain = profile.encoded(known, limit=len(whole) - 1)
+    assert wire.read_json(plain, contract.Profile).reference.categorical["c"].rare is None
+    assert wire.read_json(whole, contract.Profile).reference.categorical["c"] == column
+    with pytest.raises(TooBig, match="may have"):
+        profile.encoded(known, limit=len(plain) - 1)
 
 
 @pytest.mark.parametrize(("features", "bins"), [(0, 200), (9, 200), (100, 200), (400, 50), (5000, 20)])

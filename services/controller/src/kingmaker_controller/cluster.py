@@ -9,6 +9,7 @@ import logging
 import secrets
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -18,17 +19,18 @@ from kingmaker_controller import api
 from kingmaker_controller.errors import LeaseHeld, LeaseUnavailable, StoreUnavailable
 from kingmaker_controller.ground import DRAIN_S, Ground, epochs, now, together
 from kingmaker_controller.kube import reflector
-from kingmaker_controller.kube.api import DEPLOYMENT, POD, SERVED_MODEL, Api, Kind, Object, connect
+from kingmaker_controller.kube.api import DEPLOYMENT, POD, SERVED_MODEL, SERVICE_MONITOR, Api, Kind, Object, connect
 from kingmaker_controller.kube.events import Events
 from kingmaker_controller.kube.lease import PACE, KubernetesLease
 from kingmaker_controller.kube.records import KubernetesRecords, is_leaving
 from kingmaker_controller.kube.reflector import Reflector
 from kingmaker_controller.leader import Leader
 from kingmaker_controller.loop import Loop, Pace
-from kingmaker_controller.runtimes import kubernetes, pods
+from kingmaker_controller.runtimes import applying, children, pods
 from kingmaker_controller.runtimes.kubernetes import KubernetesRuntime
-from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner, Template
+from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner
 from kingmaker_controller.runtimes.packages import Packages
+from kingmaker_controller.runtimes.podspec import Template
 from kingmaker_controller.runtimes.registry import Registry
 from kingmaker_controller.settings import KubernetesSettings
 from kingmaker_controller.sources.kubernetes import KubernetesSource
@@ -49,13 +51,18 @@ class Copies:
     models: Reflector
     deployments: Reflector
     pods: Reflector
+    children: dict[str, Reflector]
+    """By kind: everything else a variant or a model has."""
 
     async def keep(self) -> None:
-        await together(self.models.run(), self.deployments.run(), self.pods.run())
+        await together(*(copy.run() for copy in self._all()))
 
     async def synced(self) -> None:
-        for copy in (self.models, self.deployments, self.pods):
+        for copy in self._all():
             await copy.synced.wait()
+
+    def _all(self) -> list[Reflector]:
+        return [self.models, self.deployments, self.pods, *self.children.values()]
 
 
 class _Stage:
@@ -75,20 +82,25 @@ class _Stage:
             settings.registry_secret,
             ground.settings.log_format,
         )
+        self.copies = Copies(
+            self._copy(SERVED_MODEL, self._note_model, keep=_without_managed_fields),
+            self._copy(DEPLOYMENT, self._note_deployment, OWN_SELECTOR, applying.slim),
+            self._copy(POD, self._note_pod, OWN_SELECTOR, pods.slim),
+            {
+                kind.kind: self._copy(kind, partial(self._note_child, kind), OWN_SELECTOR, children.slim)
+                for kind in children.WATCHED
+            },
+        )
         self.runtime = KubernetesRuntime(
             client,
             Registry(template.registry_uri, http),
             Packages(http),
             template,
+            self.copies.deployments.objects,
             owner_of=self._owner_of,
+            has_monitors=lambda: self.copies.children[SERVICE_MONITOR.kind].exists,
             on_change=self.wake.set,
         )
-        self.copies = Copies(
-            self._copy(SERVED_MODEL, self._note_model, keep=_without_managed_fields),
-            self._copy(DEPLOYMENT, self.runtime.note_deployment, OWN_SELECTOR, kubernetes.slim),
-            self._copy(POD, self.runtime.note_pod, OWN_SELECTOR, pods.slim),
-        )
-        self.runtime.use(self.copies.deployments)
         self.events = Events(client, settings.namespace, self.holder, ground.metrics.events_dropped.inc)
         self.records = KubernetesRecords(client, self.copies.models, self.events)
         self.leader = Leader(KubernetesLease(client, settings.namespace, settings.lease), self.holder, PACE)
@@ -96,12 +108,28 @@ class _Stage:
     def _copy(self, kind: Kind, on_change: Any, selector: str = "", keep: Any = None) -> Reflector:
         pace = reflector.Pace(silence_s=self.settings.watch_silence_s)
         return Reflector(
-            self.client, kind, self.settings.namespace, selector, on_change=on_change, keep=keep, pace=pace
+            self.client,
+            kind,
+            self.settings.namespace,
+            selector,
+            on_change=on_change,
+            keep=keep,
+            is_optional=kind is SERVICE_MONITOR,
+            pace=pace,
         )
 
     def _note_model(self, name: str, item: Object | None) -> None:
         self.source.note(name, item)
         self.wake.set()
+
+    def _note_deployment(self, name: str, item: Object | None) -> None:
+        self.runtime.note_deployment(name, item)
+
+    def _note_pod(self, name: str, item: Object | None) -> None:
+        self.runtime.note_pod(name, item)
+
+    def _note_child(self, kind: Kind, name: str, item: Object | None) -> None:
+        self.runtime.note_child(kind, name, item)
 
     def _owner_of(self, model: str) -> Owner | None:
         namespace, name = keys.split_model_id(model)

@@ -5,24 +5,42 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from kingmaker_contracts import rare_categories
 from kingmaker_contracts.feedback import label_text
 from kingmaker_contracts.labels import Role
-from kingmaker_contracts.profile import Profile
+from kingmaker_contracts.profile import CategoricalReference, Profile
+from kingmaker_contracts.rare_categories import RareNames
 
 
 class Codes(dict[Any, int]):
-    """Codes of values as models take and give them, remembered; UNKNOWN for what has none. by_text: of their texts."""
+    """Codes of values as models take and give them, remembered; UNKNOWN for what has none.
+
+    by_text: of their texts, 0 and up; rare: texts that share the code behind those, None when nobody knows them.
+    """
 
     UNKNOWN: Final = -1
 
-    def __init__(self, by_text: dict[str, int]) -> None:
+    def __init__(self, by_text: dict[str, int], rare: RareNames | None = None) -> None:
         super().__init__()
-        self.by_text = by_text
+        self._by_text = by_text
+        self._rare = rare
+
+    @property
+    def tells_rare(self) -> bool:
+        return self._rare is not None
+
+    @property
+    def first_free(self) -> int:
+        """The least code that no text has."""
+        return len(self._by_text) + self.tells_rare
 
     def __missing__(self, value: Any) -> int:
         if value is None or value != value:  # noqa: PLR0124 - NaN
             return self.UNKNOWN
-        code = self.by_text.get(label_text(value), self.UNKNOWN)
+        text = label_text(value)
+        code = self._by_text.get(text, self.UNKNOWN)
+        if code == self.UNKNOWN and self._rare is not None and text in self._rare:
+            code = len(self._by_text)
         if code != self.UNKNOWN and len(self) < _MOST_REMEMBERED:
             self[value] = code
         return code
@@ -66,12 +84,20 @@ def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:
         return {}, Codes({})
     categorical = profile.reference.categorical if profile.reference else {}
     known = {
-        feature.name: _numbered(categorical[feature.name].categories if feature.name in categorical else [])
+        feature.name: _of_categories(categorical[feature.name]) if feature.name in categorical else Codes({})
         for feature in profile.inputs
         if feature.kind == "categorical"
     }
     return known, _numbered(profile.score.labels if profile.score else [])
 
 
+def _of_categories(reference: CategoricalReference) -> Codes:
+    return Codes(_positions(reference.categories), rare_categories.read(reference.rare))
+
+
 def _numbered(texts: list[str]) -> Codes:
-    return Codes({text: code for code, text in enumerate(texts)})
+    return Codes(_positions(texts))
+
+
+def _positions(texts: list[str]) -> dict[str, int]:
+    return {text: code for code, text in enumerate(texts)}

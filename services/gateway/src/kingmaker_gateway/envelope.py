@@ -93,6 +93,7 @@ def build(runs: Sequence[Run], producer: str, seq: int, sent: int, dropped: int)
         columns=columns,
         features=features,
         unseen=unseen,
+        rare=[name for name, codes in by.known_codes.items() if codes.tells_rare],
     )
 
 
@@ -159,21 +160,19 @@ def _codes(array: NDArray[Any], codes_of: Codes) -> tuple[NDArray[np.float32], l
     found = codes_of.of(array)
     if Codes.UNKNOWN not in found:
         return np.array(found, np.float32).reshape(array.shape), []
-    known = codes_of.by_text
+    first = codes_of.first_free
     new: dict[str, int] = {}
-    codes = np.empty(array.size, np.float32)
+    codes = np.array(found, np.float32)
     for at, value in enumerate(array.ravel().tolist()):
-        if value is None or value != value:  # noqa: PLR0124 - NaN
-            codes[at] = np.nan
+        if found[at] != Codes.UNKNOWN:
             continue
-        text = label_text(value)
-        code = known.get(text)
-        if code is None:
-            text = text[:MAX_CATEGORY_CHARS]
-            if text not in new and len(new) >= MAX_UNSEEN - 1:
-                text = OVERFLOW
-            code = new.setdefault(text, len(known) + len(new))
-        codes[at] = code
+        if value is None or value != value or not (text := label_text(value)):  # noqa: PLR0124 - NaN
+            codes[at] = np.nan  # an empty text is a missing one, as in training
+            continue
+        text = text[:MAX_CATEGORY_CHARS]
+        if text not in new and len(new) >= MAX_UNSEEN - 1:
+            text = OVERFLOW
+        codes[at] = new.setdefault(text, first + len(new))
     return codes.reshape(array.shape), list(new)
 
 
@@ -215,7 +214,7 @@ def _score(outputs: dict[str, NDArray[Any]], score: Score | None, rows: int) -> 
 
 def _labels(outputs: dict[str, NDArray[Any]], score: Score | None, rows: int, codes: Codes) -> NDArray[np.uint8]:
     array = outputs.get(score.label_output) if score and score.label_output else None
-    if array is None or not codes.by_text or array.size != rows:
+    if array is None or not codes.first_free or array.size != rows:
         return np.full(rows, NO_LABEL, np.uint8)
     found = np.array(codes.of(array))
     return np.where((found < 0) | (found > NO_LABEL), NO_LABEL, found).astype(np.uint8)

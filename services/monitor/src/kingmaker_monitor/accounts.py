@@ -5,11 +5,19 @@ arrived up to and with a batch is sent - dropped + count. The largest such numbe
 lost; a batch that comes late after all takes its rows out of the loss again. A loss behind the last batch
 shows in the gateway's ack, and counts only once the stream was read to its end after that ack. When a
 gateway's life is over, what it still had in its buffer is lost too: then lost = sent - dropped - stored.
+
+Every restart of a gateway is a life, so lives that can say nothing more are folded into one sum. A life can when it may
+be read again: a stream that forgot its end is read from its beginning, and then the account tells what was seen.
+So a life is folded once nothing of it is left in its stream, and never while an ack speaks for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
+
+from kingmaker_monitor.positions import START, id_of
+
+Key = TypeVar("Key")
 
 MAX_HOLES: Final = 1000
 """Missing sequence numbers remembered for a producer; an older one that still arrives counts as a duplicate."""
@@ -18,7 +26,8 @@ MAX_HOLES: Final = 1000
 @dataclass(slots=True)
 class Account:
     """One producer on one stream, in rows. owed: what should have arrived up to the newest batch or ack;
-    tail: what an ack without `written` says is missing behind it; closed: this life is over."""
+    tail: what an ack without `written` says is missing behind it; closed: this life is over; number: of the life,
+    in the order they were first seen; last_entry: id of its newest entry in the stream."""
 
     last_seq: int = 0
     sent: int = 0
@@ -28,6 +37,8 @@ class Account:
     tail: int = 0
     holes: set[int] = field(default_factory=set)
     closed: bool = False
+    number: int = 0
+    last_entry: bytes = START
 
     @property
     def lost(self) -> int:
@@ -66,10 +77,31 @@ class Account:
             self.tail = max(0, self.sent - self.dropped - max(self.owed, self.stored))
         return before != (self.sent, self.dropped, self.lost)
 
+    def seen_at(self, entry: bytes) -> None:
+        """An entry of it was read, counted or not."""
+        if id_of(entry) > id_of(self.last_entry):
+            self.last_entry = entry
+
     def close(self) -> bool:
         """The producer is gone; whether that was news. An ack after all opens the account again."""
         was, self.closed = self.closed, True
         return not was
+
+
+def finished(
+    accounts: Mapping[Key, Account], *, first_entry: bytes | None, acked: Collection[Key], keep: int
+) -> list[Key]:
+    """Lives on one stream that can say nothing more, but for the newest `keep` of those that are over.
+
+    A gateway that was cut off from Redis for longer than its ack lives comes back as if from the dead: the newest lives
+    are kept for that. first_entry: the oldest the stream still holds, None when it is empty.
+    """
+    over = sorted((key for key, one in accounts.items() if one.closed), key=lambda key: accounts[key].number)
+    return [
+        key
+        for key in over[: max(0, len(over) - keep)]
+        if key not in acked and (first_entry is None or id_of(first_entry) > id_of(accounts[key].last_entry))
+    ]
 
 
 @dataclass(slots=True, frozen=True)

@@ -26,7 +26,7 @@ ROWS: Final = (
 """Positions of the array "rows". unprofiled: rows whose features could not be binned."""
 QUALITY: Final = ("n", "positives", "judged", "right", "probabilities", "scored")
 """Positions of the array "quality.live" and "quality.shadow". judged: rows whose class is known to be right or
-wrong; probabilities: rows that log loss and Brier count; scored: rows in the AUC histograms."""
+wrong; probabilities: rows that log loss and Brier count; scored: rows in the AUC or error histograms."""
 PAIRS: Final = ("n", "classed", "same", "scored", "labelled", "champion_only_right", "challenger_only_right")
 """Positions of the array "pairs", kept with the challenger."""
 
@@ -50,8 +50,9 @@ class Aggregate:
     rows; latency.live, latency.shadow (log buckets); live/<column> and shadow/<column> (the profile's bins,
     then its extras, see `binning`); score.live, score.shadow (sum, n); classes.live, classes.shadow
     (predicted classes as the profile names them, then none); quality.* with losses.* (log loss,
-    Brier) and positives.*, negatives.* (score bins); pairs, pairs.difference (sum); as.<schema>/<column> (the
-    champion's live rows in the bins of a challenger's profile that cut that column otherwise).
+    Brier) and positives.*, negatives.* (score bins), or errors.* of a regression (see `stats.errors`); pairs,
+    pairs.difference (sum); as.<schema>/<column> (the champion's live rows in the bins of a challenger's profile that
+    cuts that column otherwise).
     """
 
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)

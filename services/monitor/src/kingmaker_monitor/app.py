@@ -29,7 +29,7 @@ async def run(settings: Settings, sock: socket.socket, store: Store) -> None:
     # one thread: SQLite and the counts have one owner, and the event loop keeps answering
     executor = ThreadPoolExecutor(1, "counting")
     short, blocking = redis_client.connect(settings.redis), redis_client.connect_blocking(settings.redis)
-    book = await loop.run_in_executor(executor, Book, store, Profiles(loop.time))
+    book = await loop.run_in_executor(executor, Book, store, Profiles(loop.time), settings.closed_lives)
     board = Board()
     leases = Leases(short, store.id, seconds=settings.lease_seconds, shard=settings.shard, shards=settings.shards)
     reader = Reader(

@@ -16,7 +16,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kingmaker_contracts import rare_categories
 from kingmaker_contracts.profile import CategoricalReference, NumericReference, Profile, Score
+from kingmaker_contracts.rare_categories import RareNames
 from kingmaker_monitor.stats import layout as laying
 from kingmaker_monitor.stats.layout import Layout
 
@@ -81,12 +83,13 @@ class Numeric:
 @dataclass(slots=True, frozen=True)
 class Categorical:
     """A categorical column. names: the codes' categories; reference: shape (categories + 1,), the last is the rarer
-    training categories. A profile that has such cannot tell them from new ones: what it does not name is
-    `other` then."""
+    training categories; rare: which those are, and then the code behind the names stands for them. A profile that has
+    such and does not know them cannot tell them from new ones: what it does not name is `other` then."""
 
     names: tuple[str, ...]
     reference: NDArray[np.int64]
     missing: int
+    rare: RareNames | None = None
 
     @property
     def bins(self) -> int:
@@ -96,16 +99,35 @@ class Categorical:
     def size(self) -> int:
         return self.bins + 2
 
+    @property
+    def tells_new(self) -> bool:
+        """Whether a new category can be told from a rare one."""
+        return self.rare is not None or not self.reference[-1]
+
+    @property
+    def unnamed(self) -> tuple[int, int]:
+        """The slots of a code just behind the names, and of those behind it."""
+        other, new = self.bins - 1, self.bins
+        if self.rare is not None:
+            return other, new
+        return (new, new) if self.tells_new else (other, other)
+
+    def slots(self, codes: NDArray[np.float32]) -> NDArray[np.intp]:
+        """The slot of each row among the categories, other, new, missing. Same shape."""
+        names = self.bins - 1
+        of_code = np.array([*range(names), *self.unnamed, self.size - 1], np.intp)
+        at = np.where(np.isnan(codes), names + 2, np.clip(codes, 0, names + 1))
+        return of_code[at.astype(np.intp)]
+
     def count(self, codes: NDArray[np.float32]) -> NDArray[np.int64]:
         """Counts of shape (categories + 3,): the categories, other, new, missing."""
-        present = codes[~np.isnan(codes)]
-        known = self.bins - 1
-        counts = np.zeros(self.size, np.int64)
-        found = np.bincount(np.clip(present, 0, known).astype(np.intp), minlength=self.bins)
-        counts[:known] = found[:known]
-        counts[known if self.reference[known] else known + 1] = found[known]
-        counts[-1] = len(codes) - len(present)
-        return counts
+        return np.bincount(self.slots(codes), minlength=self.size).astype(np.int64)
+
+    def slot_of(self, name: str) -> int:
+        """Of a category by its name."""
+        if name in self.names:
+            return self.names.index(name)
+        return self.unnamed[0] if self.rare is None or name in self.rare else self.unnamed[1]
 
     def is_cut_like(self, other: "Column") -> bool:
         """Whether counts of both columns may be compared slot by slot."""
@@ -113,6 +135,7 @@ class Categorical:
             isinstance(other, Categorical)
             and self.names == other.names
             and bool(self.reference[-1]) == bool(other.reference[-1])
+            and self.rare == other.rare
         )
 
 
@@ -144,6 +167,11 @@ class Binning:
     def known(self) -> list[tuple[str, Column]]:
         """Columns that have a reference."""
         return [(name, column) for name, column in self.columns if column is not None]
+
+    @property
+    def new_unknown(self) -> list[str]:
+        """Columns whose new categories cannot be told from rare ones."""
+        return [name for name, column in self.known if isinstance(column, Categorical) and not column.tells_new]
 
     @property
     def width(self) -> int:
@@ -222,7 +250,8 @@ def _numeric(reference: NumericReference) -> Numeric:
 
 def _categorical(reference: CategoricalReference) -> Categorical:
     counts = np.asarray([*reference.counts, reference.other], np.int64)
-    return Categorical(tuple(reference.categories), counts, reference.missing)
+    rare = rare_categories.read(reference.rare) if reference.other else None
+    return Categorical(tuple(reference.categories), counts, reference.missing, rare)
 
 
 def _laid_out(column: Column) -> laying.Column:
@@ -235,7 +264,7 @@ def _laid_out(column: Column) -> laying.Column:
             std=np.nan if column.std is None else column.std,
             discrete=column.discrete,
         )
-    return laying.Categorical(np.append(column.reference, [0, column.missing]))
+    return laying.Categorical(np.append(column.reference, [0, column.missing]), knows_rare=column.rare is not None)
 
 
 def _floor(value: float) -> np.float32:

@@ -7,6 +7,7 @@ are the same clients' requests; quality leaves out override, fallback and inelig
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,17 @@ from kingmaker_contracts.evidence import (
     Feedback,
     Latency,
     LiveQuality,
+    Routed,
+    Served,
     VariantEvidence,
 )
 from kingmaker_contracts.plan import Plan, PlannedVariant
 from kingmaker_monitor import accounts, drift
-from kingmaker_monitor.aggregates import PAIRS, QUALITY, Aggregate
+from kingmaker_monitor.aggregates import PAIRS, QUALITY, ROWS, Aggregate
 from kingmaker_monitor.binning import SCORE, Binning
 from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.state import Arm, ModelState
-from kingmaker_monitor.stats import latency, quality
+from kingmaker_monitor.stats import errors, latency, quality
 
 
 def of_model(state: ModelState, plan: Plan, profiles: Profiles, as_of: str) -> Evidence:
@@ -107,23 +110,30 @@ class ArmIndex:
 
 
 def _variant(variant: PlannedVariant, sums: Sums, profiles: Profiles) -> VariantEvidence:
-    everything, profiled, binning = sums.everything, sums.profiled, profiles.get(sums.schema)
+    profiled, binning = sums.profiled, profiles.get(sums.schema)
     return VariantEvidence(
         role=variant.role,
         version=variant.version,
-        assigned=everything.rows("assigned"),
-        answered=everything.rows("answered"),
-        errors=everything.rows("errors"),
-        fallbacks=everything.rows("fallbacks"),
-        ineligible=everything.rows("ineligible"),
-        shadowed=everything.rows("shadowed"),
-        shadow_errors=everything.rows("shadow_errors"),
-        latency=latency_of(everything),
-        quality=quality_of(profiled, binning),
         drift={} if binning is None else drift.of_features(binning, features_block(profiled, binning)),
         score_drift=drift.NO_DATA if binning is None else drift.of_score(binning, score_block(profiled, binning)),
-        mean_score=mean_score(profiled),
+        **routed(sums, binning),
     )
+
+
+def routed(sums: Sums, binning: Binning | None) -> dict[str, Any]:
+    """The fields of `contracts.evidence.Routed`."""
+    counts = {name: sums.everything.rows(name) for name in Routed.__struct_fields__ if name in ROWS}
+    return counts | {
+        "latency": latency_of(sums.everything),
+        "quality": quality_of(sums.profiled, binning),
+        "mean_score": mean_score(sums.profiled),
+    }
+
+
+def served(sums: Sums, binning: Binning | None) -> dict[str, Any]:
+    """The fields of `contracts.evidence.Served`."""
+    found = routed(sums, binning)
+    return {name: found[name] for name in Served.__struct_fields__}
 
 
 def latency_of(everything: Aggregate) -> Latency:
@@ -161,6 +171,8 @@ def quality_of(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:
     count = dict(zip(QUALITY, counts.tolist(), strict=True))
     losses = aggregate.sums("losses.live", 2) + aggregate.sums("losses.shadow", 2)
     auc = None
+    mistakes = aggregate.get("errors.live", errors.BUCKETS) + aggregate.get("errors.shadow", errors.BUCKETS)
+    deviation = binning.score.std if binning is not None and binning.score is not None else None
     if binning is not None:
         bins = len(binning.auc_edges) + 1
         positives, negatives = (
@@ -175,6 +187,9 @@ def quality_of(aggregate: Aggregate, binning: Binning | None) -> LiveQuality:
         accuracy=quality.mean(count["right"], count["judged"]),
         log_loss=quality.mean(float(losses[0]), count["probabilities"]),
         brier=quality.mean(float(losses[1]), count["probabilities"]),
+        mae=errors.mean_absolute(mistakes, deviation),
+        rmse=errors.root_mean_square(mistakes, deviation),
+        mean_error=errors.mean(mistakes, deviation),
     )
 
 
@@ -195,10 +210,10 @@ def _events(state: ModelState) -> Events:
     total = accounts.total(state.accounts.values())
     tally = state.tally
     return Events(
-        sent=total.sent,
-        stored=total.stored,
-        dropped=total.dropped,
-        lost=total.lost,
+        sent=total.sent + tally.folded_sent,
+        stored=total.stored + tally.folded_stored,
+        dropped=total.dropped + tally.folded_dropped,
+        lost=total.lost + tally.folded_lost,
         duplicates=tally.duplicates,
         malformed=tally.malformed,
         late_seconds=None if tally.late_ms < 0 else tally.late_ms / 1000,
@@ -206,14 +221,5 @@ def _events(state: ModelState) -> Events:
 
 
 def _feedback(state: ModelState) -> Feedback:
-    tally = state.tally
-    return Feedback(
-        received=tally.received,
-        joined=tally.joined,
-        duplicate=tally.duplicate,
-        conflicting=tally.conflicting,
-        unknown=tally.unknown,
-        expired=tally.expired,
-        parked=tally.parked,
-        pending=tally.pending,
-    )
+    """The tally has the same words."""
+    return Feedback(**{name: getattr(state.tally, name) for name in Feedback.__struct_fields__})

@@ -45,6 +45,7 @@ def of_model(
         profiles={} if state.plan is None else _profiles(state, state.plan, profiles),
         segment_faults=[] if state.plan is None else _segment_faults(state.plan, profiles),
         mishaps=[Mishap(_text(at), what) for at, what in mishaps],
+        folded_lives=tally.folded_lives,
     )
 
 
@@ -82,6 +83,7 @@ def _profile(variant: PlannedVariant, profiles: Profiles, by_schema: dict[str, A
         faults=list(binning.faults) if binning is not None else [],
         unprofiled=sum(total.rows("unprofiled") for total in by_schema.values()),
         foreign=sum(total.rows("answered") + total.rows("shadowed") for total in foreign) if variant.profile else 0,
+        new_unknown=binning.new_unknown if binning is not None else [],
     )
 
 

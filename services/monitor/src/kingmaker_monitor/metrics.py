@@ -40,6 +40,8 @@ _GAUGES: Final[dict[str, tuple[str, Callable[[VariantEvidence], float | None]]]]
     "quality_accuracy": ("Share of right classes.", lambda v: v.quality.accuracy),
     "quality_log_loss": ("Mean log loss, nats.", lambda v: v.quality.log_loss),
     "quality_brier": ("Mean squared error of the probability.", lambda v: v.quality.brier),
+    "quality_mae": ("Mean absolute error of a regression.", lambda v: v.quality.mae),
+    "quality_rmse": ("Root of the mean squared error of a regression.", lambda v: v.quality.rmse),
     "score_psi": ("Population stability index of the score, nats.", lambda v: v.score_drift.psi),
     "score_mean": ("Mean score.", lambda v: v.mean_score),
 }

@@ -13,11 +13,13 @@ START: Final = b"0-0"
 
 @dataclass(slots=True, frozen=True)
 class Extent:
-    """A stream as Redis tells it. last: the newest id it ever gave; added: entries it ever got; length: it holds."""
+    """A stream as Redis tells it. last: the newest id it ever gave; added: entries it ever got; length: it holds;
+    first: the oldest of those, None when there is none."""
 
     last: bytes
     added: int
     length: int
+    first: bytes | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,8 +45,8 @@ class Standing:
 
 def of_info(info: dict[str, Any]) -> Extent:
     """From XINFO STREAM, as redis-py gives it. Raises KeyError, ValueError for a server that tells less."""
-    last = info["last-generated-id"]
-    return Extent(last if isinstance(last, bytes) else str(last).encode(), int(info["entries-added"]), info["length"])
+    first = _bytes(info["recorded-first-entry-id"]) if info["length"] else None
+    return Extent(_bytes(info["last-generated-id"]), int(info["entries-added"]), info["length"], first)
 
 
 def standing(position: Position, extent: Extent) -> Standing:
@@ -62,6 +64,10 @@ def standing(position: Position, extent: Extent) -> Standing:
     behind = 0 if position.offset == START else id_of(extent.last)[0] - id_of(position.offset)[0]
     waiting = extent.added - read
     return Standing(Position(position.offset, read), trimmed, replaced, waiting, behind if waiting else 0)
+
+
+def _bytes(entry: bytes | str) -> bytes:
+    return entry if isinstance(entry, bytes) else entry.encode()
 
 
 def id_of(raw: bytes) -> tuple[int, int]:

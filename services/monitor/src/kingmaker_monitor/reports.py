@@ -9,7 +9,7 @@ from kingmaker_contracts.plan import Plan, PlannedVariant
 from kingmaker_contracts.report import Against, DriftTable, SegmentReport, WindowName, WindowReport
 from kingmaker_monitor import tables
 from kingmaker_monitor.aggregates import Aggregate
-from kingmaker_monitor.evidence import ArmIndex, Sums, latency_of, mean_score, quality_of
+from kingmaker_monitor.evidence import ArmIndex, Sums, routed, served
 from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.segments import share_in_training
 from kingmaker_monitor.state import ModelState
@@ -90,20 +90,10 @@ class _Look:
         ]
 
     def _window(self, name: WindowName, sums: Sums, drift: dict[Against, DriftTable]) -> WindowReport:
-        rows = sums.everything
         return WindowReport(
             since=None if name == "rollout" else _text(self._state.windows[name].first),
-            assigned=rows.rows("assigned"),
-            answered=rows.rows("answered"),
-            errors=rows.rows("errors"),
-            fallbacks=rows.rows("fallbacks"),
-            ineligible=rows.rows("ineligible"),
-            shadowed=rows.rows("shadowed"),
-            shadow_errors=rows.rows("shadow_errors"),
-            latency=latency_of(rows),
-            quality=quality_of(sums.profiled, self._profiles.get(sums.schema)),
-            mean_score=mean_score(sums.profiled),
             drift=drift,
+            **routed(sums, self._profiles.get(sums.schema)),
         )
 
     def segments(self) -> Segments:
@@ -141,18 +131,13 @@ class _Look:
                 continue
             table = compared[i] if compared else None
             found[name] = SegmentReport(
-                answered=rows.rows("answered"),
-                errors=rows.rows("errors"),
-                shadowed=rows.rows("shadowed"),
                 share=seen / of if of else None,
                 reference_share=training,
-                latency=latency_of(rows),
-                quality=quality_of(mine[name].profiled, binning),
-                mean_score=mean_score(mine[name].profiled),
                 verdict=table.verdict if table else None,
                 drifted=[n for n, c in table.columns.items() if c.verdict == "Drifted"] if table else None,
                 headline=table.headline if table else None,
                 prediction=table.prediction if table else None,
+                **served(mine[name], binning),
             )
         return found
 

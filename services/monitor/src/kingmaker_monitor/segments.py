@@ -39,10 +39,10 @@ def split(binning: Binning, feature: str, values: NDArray[np.float32]) -> list[t
 def _slots(column: Column, values: NDArray[np.float32]) -> tuple[NDArray[np.intp], list[str]]:
     """Each row's position in the names of the segments."""
     if isinstance(column, Categorical):
-        known = [*column.names, OTHER if column.reference[-1] else NEW]
+        known = [*column.names, OTHER, NEW]
         of_code = np.arange(len(known))
         weight = column.reference[:-1]
-        codes = np.where(np.isnan(values), len(known), np.minimum(values, len(known) - 1)).astype(np.intp)
+        codes = column.slots(values)
     else:
         points = np.array([*column.edges, column.maximum]).astype(np.float32)
         known = [*(f"{point:g}" for point in points.tolist()), NEW]

@@ -34,6 +34,8 @@ class Settings(RedisSettings):
     """Event streams of each model that are read: partitions 0 to this less one."""
     lease_seconds: float = Field(default=10.0, ge=2, le=300)
     """How long a model stays ours when this monitor falls silent. Another one that waits for it takes over then."""
+    closed_lives: int = Field(default=100, ge=0, le=100_000)
+    """Lives of gateways that are over and are kept one by one, of each stream; of older ones only the sum is kept."""
     shards: int = Field(default=1, ge=1, le=1000)
     """Monitors that share the models of a namespace by the hash of their names, each with a state file of its own."""
     shard: int = Field(default=0, ge=0)

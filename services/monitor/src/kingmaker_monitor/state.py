@@ -1,6 +1,6 @@
 """What the monitor holds in memory of one model: exactly what its state file says, or it is thrown away."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kingmaker_contracts.labels import Role
@@ -38,7 +38,8 @@ class Tally:
     unusable: joined labels that are none of the model's classes; unlabelled: predictions whose time was up
     before a label came; late_ms: age of the newest event when it was read, -1 before the first; misdated: rows whose
     time no window holds; trimmed_events, trimmed_feedback: entries that were trimmed before they were read;
-    replaced: streams that were read again from their beginning; damaged_panes: panes that could not be read back.
+    replaced: streams that were read again from their beginning; damaged_panes: panes that could not be read back;
+    lives: of gateways, ever seen; folded_*: those of which only the sum is kept, in lives and in rows.
     """
 
     duplicates: int = 0
@@ -59,9 +60,20 @@ class Tally:
     trimmed_feedback: int = 0
     replaced: int = 0
     damaged_panes: int = 0
+    lives: int = 0
+    folded_lives: int = 0
+    folded_sent: int = 0
+    folded_stored: int = 0
+    folded_dropped: int = 0
+    folded_lost: int = 0
 
-    def as_dict(self) -> dict[str, int]:
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+    def fold(self, account: Account) -> None:
+        """Take over what a life came to."""
+        self.folded_lives += 1
+        self.folded_sent += account.sent
+        self.folded_stored += account.stored
+        self.folded_dropped += account.dropped
+        self.folded_lost += account.lost
 
 
 @dataclass(slots=True)

@@ -91,6 +91,8 @@ class Store:
             models[model].positions[stream] = Position(last, read_so_far)
         for model, partition, producer, raw in self.sql.execute("SELECT * FROM producers"):
             models[model].accounts[Producer(partition, producer)] = msgspec.msgpack.decode(raw, type=Account)
+        for state in models.values():
+            state.accounts = dict(sorted(state.accounts.items(), key=lambda item: item[1].number))
         for arm, model, *key in self.sql.execute("SELECT * FROM arms"):
             models[model].arms[Arm(*key)] = arm
         for state in models.values():
@@ -184,6 +186,12 @@ class Store:
         self.sql.executemany(
             "INSERT OR REPLACE INTO producers VALUES(?, ?, ?, ?)",
             [(state.number, *one, msgspec.msgpack.encode(state.accounts[one])) for one in producers],
+        )
+
+    def forget_producers(self, state: ModelState, producers: Iterable[Producer]) -> None:
+        self.sql.executemany(
+            "DELETE FROM producers WHERE model = ? AND partition = ? AND producer = ?",
+            [(state.number, *one) for one in producers],
         )
 
     def save_aggregate(self, arm: int, pane: int, aggregate: Aggregate) -> None:

@@ -137,12 +137,10 @@ def _in_bins_of(champion: Rows, own: Column | None, schema: str, name: str, colu
 
 
 def _renamed(counts: Counts, own: Categorical, column: Categorical) -> Counts:
-    """Categories by name. What the other profile does not name is other there, or new when it has no others."""
-    position = {name: i for i, name in enumerate(column.names)}
-    other = column.bins - 1
-    strange = other if column.reference[other] else other + 1
+    """Categories by name. The champion's rare and new ones were counted without their names: they count as rare and
+    new to the other profile too, as far as it tells these apart."""
     found = np.zeros(column.size, np.int64)
-    targets = [*(position.get(name, strange) for name in own.names), strange, strange, column.size - 1]
+    targets = [*(column.slot_of(name) for name in own.names), *column.unnamed, column.size - 1]
     np.add.at(found, targets, counts)
     return found
 

@@ -37,9 +37,9 @@ def drift(  # noqa: PLR0917 - typer calls it by name
 ) -> None:
     """Show how far each variant's traffic is from its training rows and from the champion's traffic.
 
-    OUTSIDE is the share of numbers outside what training saw, or of categories training never saw. With fewer than
-    500 rows
-    the verdict is "insufficient data", which is not "stable".
+    OUTSIDE is the share of numbers outside what training saw, or of categories training never saw; "not known" where
+    the profile cannot tell those from rare ones. With fewer than 500 rows the verdict is "insufficient data", which
+    is not "stable".
     """
     _one_of("--window", window, _WINDOWS)
     _one_of("--output", output, ("table", "json"))
@@ -110,9 +110,11 @@ def _row(name: str, column: ColumnDrift) -> list[str | Text]:
     if column.now != column.verdict:
         verdict.append(f" (this hour {_WORDS[column.now]})", "dim")
     outside = column.out_of_range if column.out_of_range is not None else column.new
+    is_unknown = outside is None and column.classes_moved is not None
     numbers = (column.psi, column.psi_corrected, column.noise, column.jensen_shannon, column.ks, column.wasserstein)
     # names are whatever a publisher called them: Text is never read as markup
-    return [Text(name), verdict, f"{column.n:,}", *map(_number, numbers), _percent(column.missing), _percent(outside)]
+    return [Text(name), verdict, f"{column.n:,}", *map(_number, numbers), _percent(column.missing),
+            "not known" if is_unknown else _percent(outside)]  # fmt: skip
 
 
 def _order(column: ColumnDrift) -> tuple[int, float]:

@@ -6,9 +6,11 @@ joined from them later without the rows. Wide models get fewer bins, since a pro
 
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kingmaker_contracts import rare_categories
 from kingmaker_contracts.profile import CategoricalReference, NumericReference
 
 FINE_BINS: Final = 200
@@ -17,6 +19,8 @@ BIN_BUDGET: Final = 20_000
 """Bins of all numeric features together: about half of a profile's 1 MiB."""
 MAX_DISCRETE: Final = 20
 MAX_CATEGORIES: Final = 100
+MAX_RARE: Final = 40_000
+"""Rare categories of all features together: 213 kB of a profile's 1 MiB."""
 
 
 def bins_for(numeric_features: int) -> int:
@@ -55,8 +59,9 @@ def numeric(values: NDArray[Any], bins: int = FINE_BINS) -> NumericReference:
     )
 
 
-def categorical(values: NDArray[Any]) -> CategoricalReference:
-    """Counts of strings, the commonest first; "" is missing. Up to 100 categories are named, the rest is other."""
+def categorical(values: NDArray[Any], most_rare: int = MAX_RARE) -> CategoricalReference:
+    """Counts of strings, the commonest first; "" is missing. Up to 100 categories are named, the rest is other, and of
+    up to most_rare of those it is kept which they are."""
     found, counts = np.unique(values.astype(str), return_counts=True) if len(values) else (np.array([]), np.array([]))
     pairs = [(str(name), int(count)) for name, count in zip(found, counts, strict=True)]
     missing = sum(count for name, count in pairs if name == "")
@@ -67,4 +72,18 @@ def categorical(values: NDArray[Any]) -> CategoricalReference:
         counts=[count for _, count in named],
         other=sum(count for _, count in rest),
         missing=missing,
+        rare=rare_categories.of(name for name, _ in rest) if 0 < len(rest) <= most_rare else None,
     )
+
+
+def within_budget(found: dict[str, CategoricalReference], most: int = MAX_RARE) -> dict[str, CategoricalReference]:
+    """The same with the rare categories of as many features as fit, the features with the fewest first."""
+    kept: dict[str, CategoricalReference] = {}
+    for name, reference in sorted(found.items(), key=lambda item: _rare(item[1])):
+        most -= _rare(reference)
+        kept[name] = reference if most >= 0 else msgspec.structs.replace(reference, rare=None)
+    return {name: kept[name] for name in found}
+
+
+def _rare(reference: CategoricalReference) -> int:
+    return 0 if reference.rare is None else reference.rare.count

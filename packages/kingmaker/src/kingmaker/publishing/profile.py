@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Sequence
 from importlib.metadata import version as installed
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,10 +41,11 @@ def reference(features: Sequence[contract.Feature], rows: Rows, scores: NDArray[
     """Histograms of the training rows and of the model's scores on them."""
     numeric = [feature.name for feature in features if feature.kind == "numeric"]
     bins = histograms.bins_for(len(numeric))
+    categorical = {f.name: histograms.categorical(rows[f.name]) for f in features if f.kind == "categorical"}
     return contract.Reference(
         rows=len(scores),
         numeric={name: histograms.numeric(rows[name], bins) for name in numeric},
-        categorical={f.name: histograms.categorical(rows[f.name]) for f in features if f.kind == "categorical"},
+        categorical=histograms.within_budget(categorical),
         score=histograms.numeric(scores),
     )
 
@@ -58,8 +60,19 @@ def now() -> str:
 
 
 def encoded(profile: contract.Profile, limit: int = contract.MAX_BYTES) -> bytes:
-    """The bytes of profile.json. Raises TooBig: Redis and every gateway hold a copy."""
+    """The bytes of profile.json. Raises TooBig: Redis and every gateway hold a copy. What is rare and what is new is
+    given up before a model is refused."""
     raw = wire.write_json(profile)
+    if len(raw) > limit:
+        raw = wire.write_json(_without_rare(profile))
     if len(raw) > limit:
         raise TooBig(f"the profile of {len(profile.inputs)} inputs is {len(raw):,} bytes, a profile may have {limit:,}")
     return raw
+
+
+def _without_rare(profile: contract.Profile) -> contract.Profile:
+    reference = profile.reference
+    if reference is None:
+        return profile
+    plain = {name: msgspec.structs.replace(one, rare=None) for name, one in reference.categorical.items()}
+    return msgspec.structs.replace(profile, reference=msgspec.structs.replace(reference, categorical=plain))

@@ -138,16 +138,6 @@ class Api:
             if error.status != 404:
                 raise
 
-    async def serves(self, kind: Kind) -> bool:
-        """Whether the cluster knows this resource type."""
-        try:
-            found = await self._read("GET", kind, kind.root)
-        except KubernetesError as error:
-            if error.status == 404:
-                return False
-            raise
-        return any(resource["name"] == kind.plural for resource in found.get("resources") or [])
-
     async def _call(
         self,
         verb: str,

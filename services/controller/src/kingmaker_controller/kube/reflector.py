@@ -3,6 +3,7 @@
 The watch carries bookmarks, ends by itself after some minutes and goes on from the last version; silence is
 taken for a dead connection. A version that is too old (410) means to list again. All of it is listed again every
 ten minutes even so: copies of others have been found stale after an event got lost, with nothing to heal them.
+A kind the cluster need not know is asked for again just as often.
 """
 
 import asyncio
@@ -32,7 +33,8 @@ class Pace:
 
 class Reflector:
     """on_change: told each object that is new or another than before, and with None each name that is gone;
-    keep: the parts of an object worth the memory."""
+    keep: the parts of an object worth the memory; is_optional: the cluster may not know this kind, or not let us see
+    it, which leaves the copy empty."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Reflector:
         *,
         on_change: Callable[[str, Object | None], None],
         keep: Callable[[Object], Object] | None = None,
+        is_optional: bool = False,
         pace: Pace | None = None,
         dice: random.Random | None = None,
     ) -> None:
@@ -50,9 +53,12 @@ class Reflector:
         self._on_change, self._keep = on_change, keep or (lambda item: item)
         self._pace = pace or Pace()
         self._dice = dice or random.Random()  # noqa: S311 - spreads reconnections, guards nothing
+        self._is_optional = is_optional
         self._objects: dict[str, Object] = {}
         self.synced = asyncio.Event()
         """Set once the first list is in."""
+        self.exists = not is_optional
+        """Whether the cluster knows this kind, as far as we were told."""
 
     @property
     def objects(self) -> dict[str, Object]:
@@ -78,6 +84,10 @@ class Reflector:
                 logger.warning("cluster does not answer", extra={"kind": self._kind.kind, "error": str(error)})
                 failures += 1
             except KubernetesError as error:
+                if self._is_optional and error.status in (403, 404):
+                    self._do_without(error)
+                    await asyncio.sleep(self._pace.relist_s * self._dice.uniform(0.8, 1.0))
+                    continue
                 level = logging.INFO if error.status == 410 else logging.WARNING
                 logger.log(level, "listing again", extra={"kind": self._kind.kind, "error": str(error)})
                 failures += 1
@@ -93,8 +103,17 @@ class Reflector:
             known = self._objects.get(item["metadata"]["name"])
             if known is None or _version(known) != _version(item):
                 self._take(item)
+        self.exists = True
         self.synced.set()
         return version
+
+    def _do_without(self, error: KubernetesError) -> None:
+        if self.exists or not self.synced.is_set():
+            logger.info("the cluster has none of these", extra={"kind": self._kind.kind, "error": str(error)})
+        for name in list(self._objects):
+            self._drop(name)
+        self.exists = False
+        self.synced.set()
 
     async def _follow(self, version: str) -> None:
         """Watch after watch until it is time to list again. Raises KubernetesError, also for 410."""

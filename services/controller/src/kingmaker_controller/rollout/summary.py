@@ -44,7 +44,7 @@ def sick(scene: Scene, routing: RoutingRecord) -> list[VariantStatus]:
 
 
 def weights_text(routing: RoutingRecord | None) -> Summary:
-    return Summary(weights=" ".join(f"{v.name}={v.weight}" for v in routing.variants) if routing else "")
+    return Summary(weights=",".join(f"{v.name}={v.weight}" for v in routing.variants) if routing else "")
 
 
 def message_of(

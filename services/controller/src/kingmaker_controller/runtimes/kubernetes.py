@@ -1,7 +1,7 @@
 """Variants as Deployments: what is wanted is applied in the background, what is seen comes from copies of the cluster.
 
-A new leader applies only what differs from what the cluster says was applied; every ten minutes everything is
-applied again, whatever it says. Nothing here decides: a variant that is not wanted any more has drained already.
+What differs from what is wanted is applied when a copy of the cluster shows it, and every ten minutes everything is
+compared again, for a report that got lost. Nothing here decides: a variant that is not wanted any more has drained.
 """
 
 import asyncio
@@ -12,35 +12,28 @@ from typing import Final
 
 from kingmaker_contracts import keys
 from kingmaker_controller.errors import FetchFailed, KubernetesError
-from kingmaker_controller.kube.api import (
-    AUTOSCALER,
-    DEPLOYMENT,
-    DISRUPTION_BUDGET,
-    KINDS,
-    SERVICE,
-    SERVICE_MONITOR,
-    Api,
-    Object,
-)
-from kingmaker_controller.kube.reflector import Reflector
+from kingmaker_controller.kube.api import Api, Kind, Object
 from kingmaker_controller.queue import WorkQueue
 from kingmaker_controller.rollout.facts import Identity, Observed, WantedVariant
 from kingmaker_controller.runtimes import manifests, pods
-from kingmaker_controller.runtimes.manifests import Owner, Pin, Template
+from kingmaker_controller.runtimes.applying import Applier
+from kingmaker_controller.runtimes.children import Children, model_of
+from kingmaker_controller.runtimes.manifests import Owner
 from kingmaker_controller.runtimes.packages import Packages
+from kingmaker_controller.runtimes.pins import Pins
+from kingmaker_controller.runtimes.podspec import Pin, Template
 from kingmaker_controller.runtimes.registry import Registry
 
 logger = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
-HEAL_S: Final = 600.0
-_CHILDREN: Final = (DEPLOYMENT, AUTOSCALER, SERVICE, DISRUPTION_BUDGET)
+COMPARE_S: Final = 600.0
 
 
 class KubernetesRuntime:
-    """owner_of: the ServedModel behind `namespace/name`, None when it is gone; on_change: something is to be observed.
-
-    `deployments` and `running` are copies of the cluster; tell of their changes with `note_deployment` and `note_pod`.
+    """deployments: the copy of the cluster's, by name, as `applying.slim` leaves them; owner_of: the ServedModel behind
+    `namespace/name`, None when it is gone; has_monitors: whether the cluster knows ServiceMonitors; on_change: there
+    is something to observe. Changes of the copies are told with `note_deployment`, `note_pod` and `note_child`.
     """
 
     def __init__(
@@ -49,41 +42,44 @@ class KubernetesRuntime:
         registry: Registry,
         packages: Packages,
         template: Template,
+        deployments: Mapping[str, Object],
         *,
         owner_of: Callable[[str], Owner | None],
+        has_monitors: Callable[[], bool],
         on_change: Callable[[], None],
     ) -> None:
-        self._api, self._registry, self._packages, self._template = api, registry, packages, template
-        self._owner_of, self._on_change = owner_of, on_change
-        self._deployments: Mapping[str, Object] = {}
+        self._packages, self._deployments = packages, deployments
+        self._owner_of, self._has_monitors, self._on_change = owner_of, has_monitors, on_change
+        self._children = Children()
+        self._applier = Applier(api, template, deployments, self._children)
+        self._pins = Pins(registry, self._do)
         self._names: dict[str, set[str]] = {}
         self._pods: dict[str, dict[str, Object]] = {}
         self._wanted: dict[str, tuple[WantedVariant, ...]] = {}
-        self._pins: dict[tuple[str, Identity], Pin] = {}
         self._failures: dict[tuple[str, Identity], tuple[str, str]] = {}
-        self._generations: dict[str, int] = {}
-        self._monitored: set[str] = set()
-        self._has_monitors = False
         self._changed: set[str] = set()
         self._todo = WorkQueue()
         self._wake = asyncio.Event()
-        self._healed = time.monotonic()
+        self._compared = time.monotonic()
 
     # what the cluster says
 
-    def use(self, deployments: Reflector) -> None:
-        self._deployments = deployments.objects
-
     def note_deployment(self, name: str, item: Object | None) -> None:
         """A Deployment is new, another than before, or gone."""
-        model = self._model_of(item) if item else next((m for m, own in self._names.items() if name in own), "")
+        model = model_of(item) if item else next((m for m, own in self._names.items() if name in own), "")
         if item is None:
-            self._generations.pop(name, None)
+            self._applier.forget(name)
             self._names.get(model, set()).discard(name)
         elif model:
             self._names.setdefault(model, set()).add(name)
         if model:
             self._report(model)
+            self._do(model)
+
+    def note_child(self, kind: Kind, name: str, item: Object | None) -> None:
+        """A Service, autoscaler and so on is new, another than before, or gone."""
+        model = self._children.note(kind, name, item)
+        if model:
             self._do(model)
 
     def note_pod(self, name: str, item: Object | None) -> None:
@@ -98,7 +94,7 @@ class KubernetesRuntime:
                 self._pods.pop(mark, None)
         deployment = self._deployments.get(mark)
         if deployment is not None:
-            self._report(self._model_of(deployment))
+            self._report(model_of(deployment))
 
     # Runtime
 
@@ -137,18 +133,16 @@ class KubernetesRuntime:
 
     async def close(self) -> None:
         """Pods outlive the controller; only what it was asking for ends."""
+        await self._pins.close()
         await self._packages.close()
 
     async def run(self) -> None:
         """Carry out what is wanted until cancelled."""
-        self._has_monitors = await self._find_monitors()
+        had_monitors = self._has_monitors()
         while True:
             now = time.monotonic()
-            if now - self._healed >= HEAL_S:
-                self._healed = now
-                self._has_monitors = await self._find_monitors()
-                self._generations.clear()
-                self._monitored.clear()
+            if now - self._compared >= COMPARE_S or had_monitors != self._has_monitors():
+                self._compared, had_monitors = now, self._has_monitors()
                 for model in self._wanted:
                     self._todo.sweep(model, now)
             slots = asyncio.Semaphore(AT_ONCE)
@@ -184,15 +178,14 @@ class KubernetesRuntime:
         if owner is not None:
             for variant in wanted:
                 faults += await self._carry_out_variant(owner, variant)
-            if self._has_monitors and model not in self._monitored:
-                await self._api.apply(SERVICE_MONITOR, owner.namespace, manifests.monitor(owner))
-                self._monitored.add(model)
+            if self._has_monitors():
+                try:
+                    await self._applier.monitor(owner)
+                except KubernetesError as error:  # who measures is no reason to keep anybody from serving
+                    faults.append(error)
         names = {manifests.name_of(model, variant.identity) for variant in wanted}
-        for deployment in self._own(model):
-            name = deployment["metadata"]["name"]
-            if name not in names and not deployment["metadata"].get("deletionTimestamp"):
-                for kind in _CHILDREN:
-                    await self._api.delete(kind, deployment["metadata"]["namespace"], name)
+        staying = {d["metadata"]["name"] for d in self._own(model) if not d["metadata"].get("deletionTimestamp")}
+        await self._applier.remove(model, names, staying)
         self._tidy(model, {variant.identity for variant in wanted})
         if not wanted:
             self._wanted.pop(model, None)
@@ -203,15 +196,19 @@ class KubernetesRuntime:
         """One variant; what the cluster refused."""
         key = (owner.model, variant.identity)
         existing = self._deployments.get(manifests.name_of(*key))
-        is_as_asked = variant.draining or (variant.asked is None and existing is not None)
-        if is_as_asked or (existing is None and not variant.replicas):
+        if existing is None and (variant.draining or not variant.replicas):
             return []
         try:
-            pin = await self._pin_of(key, variant, existing)
-            await self._apply(owner, variant, pin, existing)
+            if variant.draining or (variant.asked is None and existing is not None):  # its pods run on as they are
+                await self._applier.surroundings(owner, variant)
+            else:
+                pin = self._pin_of(key, variant, existing)
+                if pin is None:
+                    return []  # told when there is an answer
+                await self._applier.variant(owner, variant, pin)
         except FetchFailed as error:
             self._fail(key, error.reason, str(error))
-            return [KubernetesError(0, error.reason, str(error))]
+            return []
         except KubernetesError as error:
             if error.status:  # an API server that is away says nothing about the variant
                 reason = "QuotaExceeded" if "exceeded quota" in error.message else f"Refused{error.reason}"
@@ -221,47 +218,18 @@ class KubernetesRuntime:
             self._report(owner.model)
         return []
 
-    async def _apply(self, owner: Owner, variant: WantedVariant, pin: Pin, existing: Object | None) -> None:
-        items = manifests.objects(owner, variant, pin, self._template)
-        name = items[-1]["metadata"]["name"]
-        mark = items[-1]["metadata"]["annotations"][manifests.APPLIED]
-        scales_itself = any(item["kind"] == AUTOSCALER.kind for item in items)
-        deployment = existing
-        if existing is None or self._is_another(name, existing, mark):
-            if existing is not None and not scales_itself:
-                await self._api.delete(AUTOSCALER, owner.namespace, name)
-            for item in items:
-                deployment = await self._api.apply(KINDS[item["kind"]], owner.namespace, item)
-        if deployment is not None:
-            if not scales_itself and deployment["spec"].get("replicas") != variant.replicas:
-                change = manifests.replicas(owner, variant)
-                manager = manifests.REPLICAS_MANAGER
-                deployment = await self._api.apply(DEPLOYMENT, owner.namespace, change, manager=manager)
-            self._generations[name] = int(deployment["metadata"]["generation"])
-
-    def _is_another(self, name: str, existing: Object, mark: str) -> bool:
-        """Whether the cluster holds something else than was applied, by us before or by somebody else since."""
-        meta = existing["metadata"]
-        known = self._generations.setdefault(name, int(meta["generation"]))
-        return meta["annotations"].get(manifests.APPLIED) != mark or known != int(meta["generation"])
-
-    async def _pin_of(self, key: tuple[str, Identity], variant: WantedVariant, existing: Object | None) -> Pin:
-        """The version its pods fetch: what its Deployment says, else the status, else the registry."""
+    def _pin_of(self, key: tuple[str, Identity], variant: WantedVariant, existing: Object | None) -> Pin | None:
+        """The version its pods fetch: what its Deployment says, else the status, else the registry; None while that
+        was not heard. Raises FetchFailed."""
         if existing is not None:
             annotations = existing["metadata"]["annotations"]
             return Pin(annotations[manifests.VERSION], annotations.get(manifests.SHA256, ""))
         if variant.version:
             return Pin(variant.version, variant.sha256)
-        if key not in self._pins:
-            self._pins[key] = await self._registry.resolve(variant.model)
-        return self._pins[key]
-
-    async def _find_monitors(self) -> bool:
-        try:
-            return await self._api.serves(SERVICE_MONITOR)
-        except KubernetesError as error:
-            logger.warning("cannot tell whether there are ServiceMonitors", extra={"error": str(error)})
-            return self._has_monitors
+        found = self._pins.of(key)
+        if isinstance(found, FetchFailed):
+            raise found
+        return found
 
     # looking
 
@@ -292,11 +260,6 @@ class KubernetesRuntime:
     def _own(self, model: str) -> list[Object]:
         return [self._deployments[name] for name in sorted(self._names.get(model, ()))]
 
-    def _model_of(self, item: Object) -> str:
-        meta = item["metadata"]
-        owners = [o for o in meta.get("ownerReferences") or [] if o.get("kind") == "ServedModel"]
-        return keys.model_id(meta["namespace"], owners[0]["name"]) if owners else ""
-
     # between the two
 
     def _report(self, model: str) -> None:
@@ -314,18 +277,7 @@ class KubernetesRuntime:
             self._report(key[0])
 
     def _tidy(self, model: str, identities: Set[Identity]) -> None:
-        for kept in (self._pins, self._failures):
-            for key in [key for key in kept if key[0] == model and key[1] not in identities]:
-                del kept[key]
+        for key in [key for key in self._failures if key[0] == model and key[1] not in identities]:
+            del self._failures[key]
+        self._pins.tidy(model, identities)
         self._packages.tidy(model, identities)
-
-
-def slim(item: Object) -> Object:
-    """The parts of a Deployment this module looks at."""
-    meta = item["metadata"]
-    kept = ("name", "namespace", "uid", "resourceVersion", "generation", "labels", "annotations", "ownerReferences")
-    return {
-        "metadata": {key: meta[key] for key in (*kept, "deletionTimestamp") if key in meta},
-        "spec": {"replicas": (item.get("spec") or {}).get("replicas", 1)},
-        "status": {"conditions": (item.get("status") or {}).get("conditions") or []},
-    }

@@ -13,7 +13,7 @@ import httpx
 
 from kingmaker_contracts import profile
 from kingmaker_controller.rollout.facts import Identity
-from kingmaker_controller.runtimes.manifests import PORT
+from kingmaker_controller.runtimes.podspec import PORT
 
 logger = logging.getLogger(__name__)
 

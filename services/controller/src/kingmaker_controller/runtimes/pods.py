@@ -8,7 +8,7 @@ import msgspec
 
 from kingmaker_controller.kube.api import Object
 from kingmaker_controller.rollout.facts import Phase
-from kingmaker_controller.runtimes.manifests import FETCH
+from kingmaker_controller.runtimes.podspec import FETCH
 
 _IMAGE_TROUBLE: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}

@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 
 from kingmaker_controller.errors import FetchFailed
-from kingmaker_controller.runtimes.manifests import Pin
+from kingmaker_controller.runtimes.podspec import Pin
 
 SHA_TAG: Final = "kingmaker.onnx_sha256"
 TIMEOUT_S: Final = 10.0

@@ -1,7 +1,7 @@
 """Take a version from an MLflow registry. Works with mlflow-skinny (plus sqlalchemy and alembic for sqlite:///).
 
-No pandas is needed. mlflow is imported inside functions, after what needs no registry was checked: the import takes 3 s.
-An alias is resolved once; from then on only its version is spoken of.
+No pandas is needed. mlflow is imported inside functions, after what needs no registry was checked: that takes 3 s. An
+alias is resolved once; from then on only its version is spoken of.
 """
 
 import hashlib

@@ -40,7 +40,7 @@ class Read:
 @dataclass(slots=True)
 class Decoded:
     """A read, decoded. last: id of its last entry, None when there was none; entries: how many it had; malformed: of
-    them, those given up."""
+    them, those given up; newest: by producer, the id of its last entry."""
 
     stream: Stream
     last: bytes | None
@@ -50,6 +50,7 @@ class Decoded:
     batches: list[events.EventBatch] = field(default_factory=list)
     labels: list[feedback.FeedbackBatch] = field(default_factory=list)
     malformed: int = 0
+    newest: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def schemas(self) -> set[str]:
@@ -69,6 +70,7 @@ def decode(read: Read) -> Decoded:
                 batch = events.decode(raw)
                 fold.check(batch)
                 found.batches.append(batch)
+                found.newest[batch.producer] = entry_id
             else:
                 found.labels.append(feedback.decode(raw))
         except ValueError as error:  # BadEnvelope is one; numpy refuses impossible shapes with another

@@ -15,7 +15,7 @@ from kingmaker_contracts.events import BadEnvelope, EventBatch
 from kingmaker_contracts.labels import ASSIGNED_BY_SPLIT, REASONS
 from kingmaker_monitor import segments
 from kingmaker_monitor.aggregates import AS, ROWS, Aggregate, as_name, new_rows
-from kingmaker_monitor.binning import SCORE, Binning, Numeric
+from kingmaker_monitor.binning import SCORE, Binning, Categorical, Numeric
 from kingmaker_monitor.stats import latency
 
 SHADOW: Final = REASONS.index("shadow")
@@ -86,6 +86,21 @@ def check(batch: EventBatch) -> None:
         raise BadEnvelope(f"seq {batch.seq}, sent {batch.sent}, dropped {batch.dropped}: none may be below its start")
     if not 0 <= batch.t0 < 1 << 48:
         raise BadEnvelope(f"t0 {batch.t0} is no time in unix milliseconds")
+
+
+def without_rare(rows: Rows, binning: Binning | None, told: Sequence[str]) -> Rows:
+    """Rows of a gateway that does not know the rare categories its profile keeps: all that is not named counts as rare,
+    for its codes would be read as new. told: features whose rare categories it did know."""
+    if binning is None or not fits(rows, binning):
+        return rows
+    most = {i: column.bins - 1 for i, (name, column) in enumerate(binning.columns)
+            if isinstance(column, Categorical) and column.rare is not None and name not in told}  # fmt: skip
+    if not most:
+        return rows
+    features = rows.features.copy()
+    for i, code in most.items():
+        np.minimum(features[i], code, out=features[i])
+    return Rows(rows.variants, rows.columns, features)
 
 
 def join(batches: list[EventBatch]) -> Rows:

@@ -23,7 +23,7 @@ from kingmaker_monitor.ingest.discovery import Acks, Discovery
 from kingmaker_monitor.ingest.lives import Lives
 from kingmaker_monitor.ingest.ownership import Leases
 from kingmaker_monitor.ingest.rounds import Book
-from kingmaker_monitor.positions import START, Standing
+from kingmaker_monitor.positions import START, Extent, Standing
 from kingmaker_servicekit.redis_client import BLOCK_MS
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,13 @@ class Reader:
         self._acks = {key: acks for key, acks in found.acks.items() if key[0] in tokens}
         accounts = {model: self._book.models[model].accounts for model in tokens}
         self._lives.look(self._acks, found.ended, accounts, time.monotonic())
+        await self._off_loop(lambda: self._fold(extents))
         self._looked = time.monotonic()
+
+    def _fold(self, extents: dict[Stream, Extent]) -> None:
+        for stream, extent in extents.items():
+            if stream.kind == "events":
+                self._book.fold(stream, extent, self._acks.get((stream.model, stream.partition), {}))
 
     def _follow(self, models: tuple[str, ...]) -> None:
         if models == self._followed:

@@ -66,6 +66,10 @@ class Round:
         if fresh:
             last = max(batch.t0 + int(batch.columns["dt"].max()) // 1000 for batch in fresh)
             self._state.tally.late_ms = max(0, self._now_ms - last)
+        for producer, entry in read.newest.items():
+            account = self._account(Producer(read.stream.partition, producer), is_new=False)
+            if account is not None:
+                account.seen_at(entry)
         for producer, ack in read.acks.items():
             account = self._account(Producer(read.stream.partition, producer), is_new=ack.sent > 0)
             if account is not None:
@@ -85,7 +89,8 @@ class Round:
     def _account(self, producer: Producer, *, is_new: bool) -> Account | None:
         account = self._state.accounts.get(producer)
         if account is None and is_new:
-            account = self._state.accounts[producer] = Account()
+            self._state.tally.lives += 1
+            account = self._state.accounts[producer] = Account(number=self._state.tally.lives)
         if account is not None:
             self._touched.add(producer)
         return account
@@ -95,7 +100,8 @@ class Round:
         first = batches[0]
         state, pane = self._state, pane_of(first.t0)
         arm = Arm(first.rollout, first.variant, first.version, first.schema, first.role)
-        rows, binning = fold.join(batches), self._profiles.get(first.schema)
+        binning = self._profiles.get(first.schema)
+        rows = fold.without_rare(fold.join(batches), binning, first.rare)
         self._has_shadows |= bool(rows.shadow.any())
         if not is_kept(pane, self._now_ms):
             state.tally.misdated += len(rows.columns["id"])
@@ -143,5 +149,5 @@ class Round:
 
 def _header(batch: EventBatch) -> tuple[str | int, ...]:
     """What batches must share to be counted as one."""
-    header = (batch.rollout, batch.variant, batch.version, batch.schema, batch.role, *batch.variants)
+    header = (batch.rollout, batch.variant, batch.version, batch.schema, batch.role, *batch.variants, "", *batch.rare)
     return (pane_of(batch.t0), batch.features.shape[0], *header)

@@ -7,11 +7,12 @@ stop the monitor.
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 
 from kingmaker_contracts.plan import Plan, Retention
+from kingmaker_monitor import accounts
 from kingmaker_monitor.errors import Superseded
 from kingmaker_monitor.ingest import labels, predictions
 from kingmaker_monitor.ingest.decoding import Decoded, Read, Stream, decode
@@ -26,10 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 class Book:
-    """Everything the monitor has counted, in memory and in the store. Used by one thread only."""
+    """Everything the monitor has counted, in memory and in the store. Used by one thread only.
 
-    def __init__(self, store: Store, profiles: Profiles) -> None:
+    closed_lives: gateways' lives of a stream that are over and are kept one by one, see `accounts.finished`.
+    """
+
+    def __init__(self, store: Store, profiles: Profiles, closed_lives: int = 100) -> None:
         self._store = store
+        self._closed_lives = closed_lives
         self.profiles = profiles
         self.models: dict[str, ModelState] = {}
         self.mishaps = store.mishaps()
@@ -91,6 +96,23 @@ class Book:
                 extra={"stream": stream.key, "trimmed": found.trimmed},
             )
         return found
+
+    def fold(self, stream: Stream, extent: Extent, acked: Collection[str]) -> None:
+        """Keep only the sum of gateways' lives that are over and have left the stream. acked: producers of this stream
+        whose ack is still there."""
+        state = self.models[stream.model]
+        mine = {one: account for one, account in state.accounts.items() if one.partition == stream.partition}
+        speaking = [one for one in mine if one.id in acked]
+        gone = accounts.finished(mine, first_entry=extent.first, acked=speaking, keep=self._closed_lives)
+        if not gone:
+            return
+        with self._guarded():
+            self._store.check_token(state)
+            for one in gone:
+                state.tally.fold(state.accounts.pop(one))
+            self._store.forget_producers(state, gone)
+            self._store.save_progress(state, ())
+            state.version += 1
 
     def slide(self, now_ms: int) -> None:
         """Move every window to now."""
@@ -158,7 +180,10 @@ class Book:
                 logger.exception("stream entry given up", extra={"stream": read.stream.key})
                 failed += 1
                 self.load()
-        rest = Decoded(read.stream, read.last, read.acks, read.ended, read.entries, malformed=read.malformed + failed)
+        rest = Decoded(
+            read.stream, read.last, read.acks, read.ended, read.entries,
+            malformed=read.malformed + failed, newest=read.newest,
+        )  # fmt: skip
         self._commit([rest], now_ms)
 
 

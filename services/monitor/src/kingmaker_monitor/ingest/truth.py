@@ -14,7 +14,7 @@ from kingmaker_contracts.events import NO_LABEL
 from kingmaker_contracts.profile import Score
 from kingmaker_monitor.aggregates import PAIRS, QUALITY, Aggregate
 from kingmaker_monitor.binning import Binning
-from kingmaker_monitor.stats import quality
+from kingmaker_monitor.stats import errors, quality
 
 THRESHOLD = 0.5
 """The class of a binary score when the model names none itself."""
@@ -82,6 +82,13 @@ def of_labels(judged: list[Judged], kind: str, binning: Binning | None) -> Aggre
         score = np.array([one.score for one in usable], np.float64)
         counts[QUALITY.index("positives")] = sign[truth].sum()
         _curve(result, counts, kind, score=score, truth=truth, sign=sign, binning=binning)
+    if meaning.task == "regression":
+        error = np.array([one.score - float(one.label) for one in usable], np.float64)
+        known = np.isfinite(error)
+        counts[QUALITY.index("scored")] = sign[known].sum()
+        deviation = binning.score.std if binning.score is not None else None
+        added, taken = (errors.histogram(error[known & (sign == way)], deviation) for way in (1, -1))
+        result.add(f"errors.{kind}", added - taken)
     result.add(f"quality.{kind}", counts)
     return result
 

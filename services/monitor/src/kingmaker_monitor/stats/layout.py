@@ -43,9 +43,11 @@ class Numeric:
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Categorical:
-    """A column of categories. reference: shape (categories + 3,), training rows with the extras."""
+    """A column of categories. reference: shape (categories + 3,), training rows with the extras; knows_rare: whether
+    new ones were counted apart from those that were rare in training."""
 
     reference: Counts
+    knows_rare: bool = False
 
     def __post_init__(self) -> None:
         if len(self.reference) < EXTRAS:
@@ -59,8 +61,7 @@ class Layout:
     """What is fixed about some columns. Built once a profile.
 
     A block has shape (columns, slots): `bins` padded bins (a categorical column's categories, other and new), then
-    missing, below and above. reference: the block of the training rows; is_numeric, tells_new: shape (columns,);
-    a column that had rare categories in training does not tell them from new ones, for only the common ones are named.
+    missing, below and above. reference: the block of the training rows; is_numeric, tells_new: shape (columns,).
     low, width, gap: shape (columns, bins), where the values of a numeric bin lie: evenly over `width` from `low`,
     and `gap` is what lies between the end of a bin and the next. std: shape (columns,), NaN where it is no use.
     """
@@ -141,7 +142,7 @@ def _bins(column: Column) -> int:
 
 
 def _tells_new(column: Column) -> bool:
-    return isinstance(column, Categorical) and column.reference[-EXTRAS] == 0
+    return isinstance(column, Categorical) and (column.knows_rare or column.reference[-EXTRAS] == 0)
 
 
 def _places(column: Column, padded: int) -> NDArray[np.intp]:
