@@ -39,7 +39,9 @@ def test_the_commands_do_what_the_page_says(tmp_path: Path, kubectl_binary: Path
 
 
 def logs(folder: Path) -> str:
-    return "\n".join(f"== {file.name}\n{file.read_text()[-1500:]}" for file in sorted(folder.glob("*.log")))
+    return "\n".join(
+        f"== {file.parent.name}\n{file.read_text()[-1500:]}" for file in sorted(folder.glob("pods/*/*/log"))
+    )
 
 
 def test_a_page_with_an_unmarked_command_is_found_out() -> None:
