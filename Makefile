@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow images test-images e2e test-programs model-train model-publish model-pipeline model-pipeline bench stats-report bench-quick check format crd chart kustomize dashboard lock clean
+.PHONY: help setup demo test test-slow images test-images e2e test-programs model-train model-publish model-pipeline bench stats-report bench-quick check format crd chart kustomize dashboard lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,6 @@ e2e: .venv/.ready ## The cluster scenarios on a real one: KUBECONFIG=FILE [IMAGE
 test-programs: ## Install what tests call beyond Python: Prometheus, wrk, actionlint (Debian or Ubuntu)
 	@scripts/test-programs
 
-.PHONY: help setup demo test test-slow images test-images e2e test-programs model-train model-publish model-pipeline model-pipeline bench stats-report bench-quick check format crd chart kustomize dashboard lock clean
 # The model pipeline, here and in .github/workflows/model.yaml. Say which registry: MLFLOW_TRACKING_URI, else a file under build/.
 MODEL_DIR ?= build/model
 MODEL_NAME ?= flights
@@ -50,8 +49,6 @@ model-publish: export MLFLOW_TRACKING_URI ?= sqlite:///build/mlflow.db
 model-publish: .venv/.ready ## Publish what is in MODEL_DIR as @challenger, if its AUC is MIN_AUC at least
 	@$(PY) -m kingmaker publish $(MODEL_DIR)/pipeline.joblib --name $(MODEL_NAME) --label $(MODEL_LABEL) --min-auc $(MIN_AUC) \
 	    --reference $(MODEL_DIR)/reference.parquet --evaluation $(MODEL_DIR)/evaluation.parquet --alias challenger
-
-model-pipeline: ## Both
 
 model-pipeline: ## model-train, then model-publish
 	@$(MAKE) --no-print-directory model-train
