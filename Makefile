@@ -50,7 +50,7 @@ model-publish: .venv/.ready ## Publish what is in MODEL_DIR as @challenger, if i
 	@$(PY) -m kingmaker publish $(MODEL_DIR)/pipeline.joblib --name $(MODEL_NAME) --label $(MODEL_LABEL) --min-auc $(MIN_AUC) \
 	    --reference $(MODEL_DIR)/reference.parquet --evaluation $(MODEL_DIR)/evaluation.parquet --alias challenger
 
-model-pipeline: ## Both
+model-pipeline: ## model-train, then model-publish
 	@$(MAKE) --no-print-directory model-train
 	@$(MAKE) --no-print-directory model-publish
 

@@ -4,6 +4,8 @@ What may differ is taken away first: marks of Helm, the Namespace and the CRD, w
 pod learns its namespace.
 """
 
+import copy
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +19,8 @@ import yaml
 
 from tests.deploy import chart, kubernetes_schemas
 from tests.deploy.chart import CHART, PROMETHEUS_OPERATOR, ROOT, Object
+from tests.deploy.conftest import Kubectl
+from tests.fakes.fake_apiserver import FakeApiserver
 
 K8S = ROOT / "deploy/k8s"
 OVERLAYS = {"dev": ("values-laptop.yaml", ()), "production": ("values-production.yaml", PROMETHEUS_OPERATOR)}
@@ -139,3 +143,31 @@ def test_clusters_accept_an_overlay(name: str, version: str) -> None:
 def test_its_namespace_asks_for_the_strictest_pods(name: str) -> None:
     [namespace] = [item for item in _kustomized(K8S / "overlays" / name) if item["kind"] == "Namespace"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_kubectl_applies_an_overlay_to_an_empty_cluster_and_again(tmp_path: Path, kubectl_binary: Path) -> None:
+    """The namespace enforces `restricted`, so every pod is created once, as its controller would."""
+    with FakeApiserver([], namespaces=("default",)) as server:
+        kubectl = Kubectl(kubectl_binary, server.kubeconfig(tmp_path / "kubeconfig"))
+        first = kubectl.says("apply", "-k", str(K8S / "overlays/dev")).splitlines()
+        assert {line.rpartition(" ")[2] for line in first} == {"created"}
+        makers = [item for item in _kustomized(K8S / "overlays/dev") if item["kind"] in ("Deployment", "StatefulSet")]
+        assert len(makers) == 5
+        for maker in makers:
+            kubectl.says("create", "-f", "-", stdin=json.dumps(pod_of(maker)))
+        loose = copy.deepcopy(pod_of(makers[0]))
+        loose["metadata"]["name"] = "loose"
+        loose["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+        assert "violates PodSecurity" in kubectl.refuses("create", "-f", "-", stdin=json.dumps(loose))
+        again = kubectl.says("apply", "-k", str(K8S / "overlays/dev")).splitlines()
+        assert {line.rpartition(" ")[2] for line in again} == {"unchanged"}
+
+
+def pod_of(maker: Object) -> Object:
+    """The pod a Deployment or StatefulSet makes; the latter adds the volumes of its claims."""
+    template = maker["spec"]["template"]
+    claims = [claim["metadata"]["name"] for claim in maker["spec"].get("volumeClaimTemplates", [])]
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-0"}} for name in claims]
+    meta = {**template["metadata"], "name": maker["metadata"]["name"], "namespace": NAMESPACE}
+    spec = {**template["spec"], "volumes": [*template["spec"].get("volumes", []), *volumes]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}

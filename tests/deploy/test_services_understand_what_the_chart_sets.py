@@ -192,3 +192,10 @@ def test_a_leaving_gateway_has_time_for_all_it_has_to_do() -> None:
         assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
         assert container["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "admin"}
         assert container["livenessProbe"]["httpGet"]["path"] == "/health/live", "an unready gateway is not restarted"
+
+
+def test_the_controller_asks_the_registry_with_the_credentials_of_the_fetch_step() -> None:
+    pod = pod_of(chart.render(CASES["sentinel"].values), "controller")
+    assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "mlflow"}}]
+    assert chart.environment(pod)["KINGMAKER_CONTROLLER_KUBERNETES__REGISTRY_SECRET"] == "mlflow"
+    assert "envFrom" not in pod_of(chart.render(), "controller")["containers"][0]

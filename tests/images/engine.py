@@ -71,10 +71,10 @@ class Engine:
             f"--entrypoint={program}", image, *arguments, timeout_s=300,
         )  # fmt: skip
 
-    def start(self, image: str, *options: str, **environment: object) -> "Container":
-        """Start an image under the rules of a pod, on this machine's network."""
+    def start(self, image: str, *options: str, arguments: Sequence[str] = (), **environment: object) -> "Container":
+        """Start an image under the rules of a pod, on this machine's network. arguments: after its ENTRYPOINT."""
         given = [f"--env={name}={value}" for name, value in environment.items()]
-        command = ["--detach", "--network=host", "--no-healthcheck", *POD_RULES, *options, *given, image]
+        command = ["--detach", "--network=host", "--no-healthcheck", *POD_RULES, *options, *given, image, *arguments]
         return Container(self, self.say("podman", "run", *command).strip())
 
     def clear(self) -> None:

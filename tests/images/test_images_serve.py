@@ -85,6 +85,17 @@ def test_a_model_is_fetched_and_served_by_one_image(images: Engine, models: Path
     assert_healthy_until_stopped(container)
 
 
+def test_the_same_image_serves_as_sagemaker_starts_it(images: Engine, models: Path) -> None:
+    port = take_free_port()
+    model = f"--volume={models / 'gbm.onnx'}:/opt/ml/model/gbm.onnx:ro"
+    container = images.start(f"{PREFIX}-model-server", model, arguments=["serve"], SAGEMAKER_BIND_TO_PORT=port)
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: answers(f"{url}/ping"), f"it did not become ready:\n{container.log()}")
+    answer = httpx.post(f"{url}/invocations", json=BODY, trust_env=False)
+    assert answer.json() == {"predictions": [[3.0, 4.0]]}, answer.text
+    assert container.stop() == 0, container.log()
+
+
 def answers(url: str) -> bool:
     try:
         return httpx.get(url, trust_env=False, timeout=5).status_code == 200
