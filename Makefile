@@ -50,7 +50,7 @@ model-publish: .venv/.ready ## Publish what is in MODEL_DIR as @challenger, if i
 	@$(PY) -m kingmaker publish $(MODEL_DIR)/pipeline.joblib --name $(MODEL_NAME) --label $(MODEL_LABEL) --min-auc $(MIN_AUC) \
 	    --reference $(MODEL_DIR)/reference.parquet --evaluation $(MODEL_DIR)/evaluation.parquet --alias challenger
 
-model-pipeline: ## Both
+model-pipeline: ## model-train, then model-publish
 	@$(MAKE) --no-print-directory model-train
 	@$(MAKE) --no-print-directory model-publish
 
@@ -76,8 +76,9 @@ crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
 	@$(PY) scripts/crd
 	@$(PY) -m deploy.helm.definition
 
-chart: .venv/.ready ## Write the chart's values, their schema and its copies of CRD, alerts and dashboard anew
+chart: .venv/.ready ## Write the chart anew from its definition, the CRD, alerts and dashboard, and deploy/k8s/base from it
 	@$(PY) -m deploy.helm.definition
+	@scripts/kustomize
 
 kustomize: .venv/.ready ## Write deploy/k8s/base anew from the chart
 	@scripts/kustomize

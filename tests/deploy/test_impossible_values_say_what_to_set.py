@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from tests.deploy.chart import CHART, Refused, Values, render, text
-from tests.deploy.chart_cases import CASES, CHAMPION, EXTERNAL
+from tests.deploy.chart import CHART, HELMS, Refused, Values, render, text
+from tests.deploy.chart_cases import CHAMPION, EXTERNAL
 
 OUTSIDE = {"redis": {"enabled": False}, "externalRedis": {"url": "redis://r:6379/0"}}
 
@@ -134,7 +134,7 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
 }
 
 
-@pytest.mark.parametrize("version", ["helm 3", "helm 4"])
+@pytest.mark.parametrize("version", HELMS)
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_it_says_what_to_set(name: str, version: str) -> None:
     values, sentence = IMPOSSIBLE[name]
@@ -158,8 +158,3 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         text(json.dumps(values))
     said = str(refused.value)
     assert "there is no Redis" in said and "there is no registry" in said and "gateway.replicas is 3" in said
-
-
-def test_nothing_of_what_operators_may_give_is_impossible() -> None:
-    for case in CASES.values():
-        assert render(case.values, apis=case.apis)

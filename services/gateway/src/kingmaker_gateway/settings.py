@@ -171,6 +171,9 @@ class Settings(RedisSettings):
     hot_path: bool = True
     """Whether predictions are served by the protocol itself; false: by the web framework like everything else."""
     drain_seconds: float = Field(default=5.0, ge=0)
+    last_call_ms: int = Field(default=1000, ge=0, le=60_000)
+    """At SIGTERM idle connections are kept this long for one more answer, which says that it is the last. 0: closed at
+    once, and a request that is just arriving on one is lost."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
     recorder: RecorderSettings = RecorderSettings()
