@@ -64,6 +64,11 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
         "redis.acl is for the chart's own Redis: set redis.enabled=true, or make the users yourself and set "
         "externalRedis.usernames and externalRedis.passwordSecret.",
     ),
+    "a Redis that is killed before it is full": (
+        {"redis": {"maxMemory": "1gb"}},
+        "redis.maxMemory is 1gb and redis.resources.limits.memory is 1Gi: Redis would be killed before it refuses a "
+        "write. Leave it a fifth of the limit at least.",
+    ),
     "two registries": (
         {"registry": {"uri": "http://mlflow"}},
         "mlflow.enabled is true and registry.uri is set: there can be one registry. Set mlflow.enabled=false, or leave "
@@ -126,6 +131,16 @@ IMPOSSIBLE: dict[str, tuple[Values, str]] = {
     "a certificate for no host": (
         {"ingress": {"enabled": True, "tls": {"secret": "cert"}}},
         "ingress.tls.secret is set without a host the certificate is for: set ingress.host.",
+    ),
+    "a deadline longer than the drain": (
+        {"models": {"slow": {"champion": CHAMPION, "limits": {"deadlineMilliseconds": 60500}}}},
+        "models.slow.limits.deadlineMilliseconds is 60500 and gateway.drainSeconds is 10: a gateway that leaves would "
+        "cut requests off. Set gateway.drainSeconds to at least 61.",
+    ),
+    "events nobody reads": (
+        {"gateway": {"settings": {"PARTITION": 3}}},
+        "gateway.settings.PARTITION is 3 and the monitor reads 1 partitions, counted from 0: set "
+        "monitor.settings.PARTITIONS to at least 4.",
     ),
     "a request of no model": (
         {"helmTest": {"body": "{}"}},
