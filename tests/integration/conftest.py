@@ -43,9 +43,9 @@ def stack(tmp_path: Path, registry: str) -> Iterator[RunningStack]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_stack(tmp_path_factory: pytest.TempPathFactory, registry: str) -> Iterator[RunningStack]:
-    """One that tests leave as they found it: a start costs eight seconds."""
+    """One that a file's tests leave as they found it: a start costs eight seconds."""
     with _running(tmp_path_factory.mktemp("stack"), registry) as running:
         yield running
 

@@ -1,6 +1,7 @@
 """What a person does with a running stack, and what happens to it."""
 
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -121,6 +122,18 @@ def test_the_challenger_is_crowned_by_editing_the_file_without_a_failed_request(
         load.wait_for(50)
     assert set(load.statuses) == {200}
     eventually(lambda: len(stack.pids("kingmaker_model_server")) == 1, 20)
+
+
+def test_every_docs_page_brings_its_own_assets_for_clusters_are_often_closed(shared_stack: RunningStack) -> None:
+    for name in ("gateway", "monitor"):
+        page = httpx.get(shared_stack.addresses[name] + "/docs").raise_for_status().text
+        assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert any(asset.endswith(".js") for asset in assets)
+        for asset in assets:
+            assert asset.startswith("/"), f"{name} fetches {asset}"
+            assert len(httpx.get(shared_stack.addresses[name] + asset).raise_for_status().content) > 100
+        schema = httpx.get(shared_stack.addresses[name] + "/openapi.json").json()
+        assert schema["paths"]
 
 
 def test_an_edit_that_makes_no_sense_changes_nothing_and_says_why(shared_stack: RunningStack) -> None:
