@@ -39,7 +39,7 @@ class Runner:
         self._places = {"REDIS_URL": redis_url, "REGISTRY_URI": registry.uri}
 
     def start(self, pod: dict[str, Any]) -> Any:
-        if pod["metadata"]["labels"].get("app.kubernetes.io/component") not in RUN:
+        if pod["metadata"].get("labels", {}).get("app.kubernetes.io/component") not in RUN:
             return Pretend()
         moved = copy.deepcopy(pod)
         for container in moved["spec"]["containers"]:

@@ -1,10 +1,12 @@
 """Every command of docs/operating.md is run, or says that it needs a cluster."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.deploy import pages
+from tests.deploy.conftest import Kubectl
 from tests.deploy.operating_stage import ROOT, a_terminal
 
 PAGE = ROOT / "docs/operating.md"
@@ -36,6 +38,18 @@ def test_the_commands_do_what_the_page_says(tmp_path: Path, kubectl_binary: Path
         assert f'since: "{reigns_since}"' in (terminal.folder / "servedmodels.yaml").read_text(), (
             "status was not restored"
         )
+
+
+def test_pods_the_page_asks_for_keep_the_standard_the_page_asks_for(kubectl: Kubectl) -> None:
+    kubectl.says("label", "namespace", "default", "pod-security.kubernetes.io/enforce=restricted")
+    shell = "".join(block.shell for block in pages.blocks_of(PAGE.read_text()))
+    manifests = [
+        text for text in re.findall(r"<<END\n(.*?)^END$", shell, re.DOTALL | re.MULTILINE) if "kind: Pod\n" in text
+    ]
+    assert manifests
+    for manifest in manifests:
+        assert kubectl.says("apply", "-f", "-", stdin=manifest).endswith("created\n")
+    assert "violates PodSecurity" in kubectl.refuses("run", "careless", "--image=x")
 
 
 def logs(folder: Path) -> str:
