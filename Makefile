@@ -33,7 +33,7 @@ e2e: .venv/.ready ## The cluster scenarios on a real one: KUBECONFIG=FILE [IMAGE
 	@KINGMAKER_E2E_KUBECONFIG="$(KUBECONFIG)" IMAGE_REGISTRY="$(IMAGE_REGISTRY)" TAG="$(or $(TAG),dev)" REACH="$(or $(REACH),port-forward)" \
 		$(PY) -m pytest tests/cluster --timeout 900 $(ARGS)
 
-test-programs: ## Install what tests call beyond Python: Prometheus, wrk, actionlint (Debian or Ubuntu)
+test-programs: ## Install what tests call beyond Python: Prometheus, Redis, wrk, actionlint (Debian or Ubuntu)
 	@scripts/test-programs
 
 # The model pipeline, here and in .github/workflows/model.yaml. Recipes read these from the environment, so that a value is
