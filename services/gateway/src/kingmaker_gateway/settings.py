@@ -37,7 +37,9 @@ class RecorderSettings(_Section):
     batch_rows: int = Field(default=2048, ge=1, le=65_536)
     """Rows in one stream entry, at most, unless one frame alone has more; so many waiting rows are flushed at once."""
     max_stream_entries: int = Field(default=200_000, ge=1)
-    """Redis trims the stream to about this many entries."""
+    """Redis trims a model's stream to about this many entries."""
+    max_stream_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """And to about this size, judged by the entries this gateway writes: a Redis that is full refuses routing too."""
 
 
 class ShadowSettings(_Section):
