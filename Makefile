@@ -3,11 +3,10 @@ PY := .venv/bin/python
 .DEFAULT_GOAL := help
 # Compiled modules are worth keeping: without them every process that imports MLflow compiles it for three seconds.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test test-slow images test-images e2e bench stats-report bench-quick check format crd chart kustomize \
-	dashboard lock clean
+.PHONY: help setup demo test test-slow images test-images e2e test-programs model-train model-publish model-pipeline bench stats-report bench-quick check format crd chart kustomize dashboard lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Make .venv from the locked requirements
 
@@ -33,6 +32,27 @@ e2e: .venv/.ready ## The cluster scenarios on a real one: KUBECONFIG=FILE [IMAGE
 	@test -n "$(KUBECONFIG)" || { echo "make e2e KUBECONFIG=FILE: which cluster? See docs/kubectl.md" >&2; exit 2; }
 	@KINGMAKER_E2E_KUBECONFIG="$(KUBECONFIG)" IMAGE_REGISTRY="$(IMAGE_REGISTRY)" TAG="$(or $(TAG),dev)" REACH="$(or $(REACH),port-forward)" \
 		$(PY) -m pytest tests/cluster --timeout 900 $(ARGS)
+
+test-programs: ## Install what tests call beyond Python: Prometheus, wrk, actionlint (Debian or Ubuntu)
+	@scripts/test-programs
+
+# The model pipeline, here and in .github/workflows/model.yaml. Say which registry: MLFLOW_TRACKING_URI, else a file under build/.
+MODEL_DIR ?= build/model
+MODEL_NAME ?= flights
+MODEL_LABEL ?= late
+MIN_AUC ?= 0.90
+
+model-train: .venv/.ready ## Train a new challenger on checked flights into MODEL_DIR (ARGS="--until 2013-06-01")
+	@$(PY) -m examples.flights.retrain --to $(MODEL_DIR) $(ARGS)
+
+model-publish: export MLFLOW_TRACKING_URI ?= sqlite:///build/mlflow.db
+model-publish: .venv/.ready ## Publish what is in MODEL_DIR as @challenger, if its AUC is MIN_AUC at least
+	@$(PY) -m kingmaker publish $(MODEL_DIR)/pipeline.joblib --name $(MODEL_NAME) --label $(MODEL_LABEL) --min-auc $(MIN_AUC) \
+	    --reference $(MODEL_DIR)/reference.parquet --evaluation $(MODEL_DIR)/evaluation.parquet --alias challenger
+
+model-pipeline: ## Both
+	@$(MAKE) --no-print-directory model-train
+	@$(MAKE) --no-print-directory model-publish
 
 bench: .venv/.ready ## Beside Envoy, nginx, MLServer, KServe and BentoML: benchmarks/results/ and docs/performance.md (under 15 minutes)
 	@$(PY) -m benchmarks $(ARGS)

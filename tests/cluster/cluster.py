@@ -44,13 +44,15 @@ class Registry(Protocol):
 
 
 class Cluster(Protocol):
-    """api: base address of the Kubernetes API, no login needed; redis: a client of the stack's own Redis."""
+    """api: base address of the Kubernetes API, no login needed; redis: a client of the stack's own Redis; patience:
+    how many times longer than on a quiet fake cluster things may take."""
 
     api: str
     namespace: str
     kubeconfig: Path
     registry: Registry
     redis: Any
+    patience: float
 
     def start_controller(self, name: str, settings: dict[str, str]) -> Controller:
         """settings: of the controller, without its prefix, beside those it needs to work here."""

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -15,13 +15,18 @@ from tests.cluster.stage import Stage
 HERE = Path(__file__).parent
 
 
+class NewStage(Protocol):
+    """A context manager that gives a `Stage`: an empty namespace with a cluster around it, controllers and gateway not
+    started. runner: of pods, and registry, one that runs already: for the fake cluster; a real one has its own."""
+
+    def __call__(
+        self, folder: Path, runner: Any = None, registry: Any = None
+    ) -> contextlib.AbstractContextManager[Stage]: ...
+
+
 @contextlib.contextmanager
-def a_stage(folder: Path, runner: Any = None, registry: Any = None) -> Iterator[Stage]:
-    """An empty namespace with a cluster around it; controllers and gateway are not started. runner: of pods, and
-    registry, one that runs already: of the fake cluster; a real one has its own."""
-    target = Target.from_environment()
-    made = fake_cluster(folder, runner, registry) if target is None else real_cluster(target, folder)
-    with made as cluster:
+def on_a_fake_cluster(folder: Path, runner: Any = None, registry: Any = None) -> Iterator[Stage]:
+    with fake_cluster(folder, runner, registry) as cluster:
         stage = Stage(folder, cluster)
         try:
             yield stage
@@ -29,17 +34,38 @@ def a_stage(folder: Path, runner: Any = None, registry: Any = None) -> Iterator[
             stage.close()
 
 
+@pytest.fixture(scope="session")
+def new_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStage]:
+    """On a real cluster all scenarios share one namespace, for MLflow takes a minute to start, and leave it empty."""
+    target = Target.from_environment()
+    if target is None:
+        yield on_a_fake_cluster
+        return
+    with real_cluster(target, tmp_path_factory.mktemp("cluster")) as cluster:
+
+        @contextlib.contextmanager
+        def on_the_real_one(folder: Path, runner: Any = None, registry: Any = None) -> Iterator[Stage]:
+            stage = Stage(folder, cluster)
+            try:
+                yield stage
+            finally:
+                stage.close()
+                cluster.clear()
+
+        yield on_the_real_one
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, new_stage: NewStage) -> Iterator[Stage]:
     """A stage of the test's own."""
-    with a_stage(tmp_path) as built:
+    with new_stage(tmp_path) as built:
         yield built
 
 
 @pytest.fixture(scope="module")
-def one_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def one_stage(tmp_path_factory: pytest.TempPathFactory, new_stage: NewStage) -> Iterator[Stage]:
     """A stage for all tests of a file."""
-    with a_stage(tmp_path_factory.mktemp("stage")) as built:
+    with new_stage(tmp_path_factory.mktemp("stage")) as built:
         yield built
 
 

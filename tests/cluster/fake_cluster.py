@@ -51,6 +51,7 @@ class FakeCluster:
     """A `Cluster`, and its switches: `server.faults`, `pods.trouble`, `stop` and `start` of `valkey`."""
 
     namespace = NAMESPACE
+    patience = 1.0
 
     def __init__(self, folder: Path, server: FakeApiserver, registry: Any, valkey: Valkey) -> None:
         self.folder, self.server, self.registry, self.valkey = folder, server, registry, valkey

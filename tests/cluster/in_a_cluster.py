@@ -43,13 +43,18 @@ def getaddrinfo(host: Any, port: Any, *more: Any, **named: Any) -> Any:
 
 
 class Loop(uvloop.Loop):
-    """uvloop asks for names without the socket module."""
+    """uvloop asks for names without the socket module, and when it connects, without asking itself."""
 
     async def getaddrinfo(self, host: Any, port: Any, **more: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else str(host)
         if not name.endswith(".svc"):
             return await super().getaddrinfo(host, port, **more)
         return await asyncio.to_thread(getaddrinfo, name, port)
+
+    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **more: Any) -> Any:
+        if isinstance(host, str) and host.endswith(".svc"):
+            host = (await asyncio.to_thread(ready_addresses, host))[0]
+        return await super().create_connection(factory, host, port, **more)
 
 
 if __name__ == "__main__":

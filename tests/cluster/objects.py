@@ -37,16 +37,16 @@ def namespace(name: str) -> Object:
 def rights() -> list[Object]:
     """Of the controller."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": CONTROLLER}}
-    watch, write = ["get", "list", "watch"], ["create", "patch", "delete"]
+    watch, write = ["list", "watch"], ["create", "patch", "delete"]
     rules = [
-        _rule("kingmaker.dev", ["servedmodels"], watch),
+        _rule("kingmaker.dev", ["servedmodels"], ["get", *watch]),
         _rule("kingmaker.dev", ["servedmodels/status"], ["patch"]),
         _rule("apps", ["deployments"], watch + write),
         _rule("", ["services"], watch + write),
         _rule("policy", ["poddisruptionbudgets"], watch + write),
         _rule("autoscaling", ["horizontalpodautoscalers"], watch + write),
         _rule("monitoring.coreos.com", ["servicemonitors"], watch + write),
-        _rule("", ["pods"], ["list", "watch"]),
+        _rule("", ["pods"], watch),
         _rule("coordination.k8s.io", ["leases"], ["get", "create", "update"]),
         _rule("events.k8s.io", ["events"], ["get", "create", "patch"]),
     ]

@@ -141,6 +141,8 @@ class RealCluster:
 
     registry: ClusterRegistry
     redis: redis.Redis
+    patience = 4.0
+    """Images are pulled, and fetch steps import MLflow."""
 
     def __init__(self, target: Target, folder: Path, namespace: str) -> None:
         self.namespace, self._target = namespace, target
@@ -198,6 +200,31 @@ class RealCluster:
             text = answer.text if answer.status_code == 200 else "no log"
             told.append(f"== {name} ({pod.get('status', {}).get('phase')})\n{text}")
         return "\n".join(told)
+
+    def clear(self) -> None:
+        """As it was when it was installed, for the next scenario."""
+        root = f"/apis/kingmaker.dev/v1alpha1/namespaces/{self.namespace}/servedmodels"
+        self.request("DELETE", root)
+        self._until_gone(root, "servedmodels")
+        for pod in self._http.get(self.pods).raise_for_status().json()["items"]:
+            if pod["metadata"]["name"] not in (REDIS, MLFLOW):
+                with contextlib.suppress(httpx.HTTPStatusError):  # it may be going already
+                    self.request("DELETE", f"{self.pods}/{pod['metadata']['name']}", json={"gracePeriodSeconds": 0})
+        self._until_gone(self.pods, "pods", REDIS, MLFLOW)
+        for kind in ("/apis/coordination.k8s.io/v1|leases", "/apis/events.k8s.io/v1|events", "/api/v1|resourcequotas"):
+            group, _, plural = kind.partition("|")
+            self.request("DELETE", f"{group}/namespaces/{self.namespace}/{plural}")
+        self.redis.flushall()
+        self.registry.come_back()
+
+    def _until_gone(self, path: str, what: str, *but: str) -> None:
+        deadline = time.monotonic() + REMOVED_S
+        while True:
+            names = {item["metadata"]["name"] for item in self._http.get(path).raise_for_status().json()["items"]}
+            if names <= set(but):
+                return
+            assert time.monotonic() < deadline, f"{what} are still there: {', '.join(sorted(names))}"
+            time.sleep(0.5)
 
     def remove(self) -> None:
         """The namespace, and everything in it."""

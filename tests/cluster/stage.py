@@ -99,7 +99,8 @@ class Stage:
     def allow_no_more_pods(self) -> None:
         """A quota that is used up already."""
         pods = self._http.get(self.url("pods")).raise_for_status().json()["items"]
-        quota = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": str(len(pods))}}}
+        staying = sum(not pod["metadata"].get("deletionTimestamp") for pod in pods)
+        quota = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": str(staying)}}}
         self._http.post(self.url("resourcequotas"), json=quota).raise_for_status()
 
     def allow_pods(self) -> None:
@@ -132,7 +133,7 @@ class Stage:
 
     def until(self, holds: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
         """Poll until something holds; its value. What is not there yet counts as not yet."""
-        return patience.until(holds, what, seconds, self._told)
+        return patience.until(holds, what, seconds * self.cluster.patience, self._told)
 
     def _told(self) -> str:
         statuses = [f"{item['metadata']['name']}: {item.get('status')}" for item in self.all("servedmodels")]

@@ -9,7 +9,6 @@ import pytest
 
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.profile import Profile
-from tests.cluster.conftest import a_stage
 from tests.cluster.mlflow_registry import MlflowServer, mlflow_server
 
 pytestmark = [
@@ -53,8 +52,10 @@ def versions(mlflow: MlflowServer) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, mlflow: MlflowServer, versions: list[Any]) -> Iterator[Any]:
-    with a_stage(tmp_path_factory.mktemp("stage"), registry=mlflow) as stage:
+def serving(
+    tmp_path_factory: pytest.TempPathFactory, mlflow: MlflowServer, versions: list[Any], new_stage: Any
+) -> Iterator[Any]:
+    with new_stage(tmp_path_factory.mktemp("stage"), registry=mlflow) as stage:
         stage.leader = stage.controller()
         stage.start_gateway()
         assert stage.create({"champion": CHAMPION}).status_code == 201

@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import a_stage
 from tests.cluster.pretended import Answers
 
 LR = {"name": "lr", "model": "models:/flights/1", "replicas": 3}
 
 
 @pytest.fixture
-def settled(tmp_path: Path) -> Iterator[Any]:
+def settled(tmp_path: Path, new_stage: Any) -> Iterator[Any]:
     """A champion with three pods, pretended ones where that can be."""
     answers = Answers()
-    with a_stage(tmp_path, runner=answers) as stage:
+    with new_stage(tmp_path, runner=answers) as stage:
         stage.leader = stage.controller()
         assert stage.create({"champion": LR}).status_code == 201
         stage.until(lambda: stage.condition("VariantsReady")["status"] == "True", "the champion is ready", 60)

@@ -63,6 +63,11 @@ def test_a_scenario_runs_in_a_namespace_of_its_own_and_leaves_none_behind(target
         second.terminate()
         assert second.ended(60) in (0, None)
         stage.close()
+        cluster.clear()
+        assert {item["metadata"]["name"] for item in store.all("pods")} == {"redis", "mlflow"}
+        for kind in ("servedmodels.kingmaker.dev", "deployments.apps", "leases.coordination.k8s.io", "events"):
+            assert store.all(kind) == [], "the next scenario begins with nothing"
+        assert cluster.redis.keys() == []
     assert [item["metadata"]["name"] for item in store.all("namespaces")] == ["default"]
     stage.until(lambda: not store.all("pods"), "nothing of it is left", 60)
 

@@ -10,7 +10,6 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cluster.conftest import a_stage
 from tests.cluster.pretended import Answers
 
 MODELS, CHALLENGERS = 200, 2
@@ -19,9 +18,9 @@ KINDS_WATCHED = 7
 
 
 @pytest.fixture
-def crowd(tmp_path: Path) -> Iterator[Any]:
+def crowd(tmp_path: Path, new_stage: Any) -> Iterator[Any]:
     answers = Answers()
-    with a_stage(tmp_path, runner=answers) as built:
+    with new_stage(tmp_path, runner=answers) as built:
         yield built
     answers.close()
 

@@ -20,6 +20,7 @@ from typing import Self
 import numpy as np
 
 from kingmaker_contracts import tensors
+from kingmaker_contracts.deadlines import TIMEOUT_HEADER
 from kingmaker_contracts.inference import DTYPES, InferRequest, InferResponse, Tensor, TensorSpec
 
 
@@ -70,6 +71,8 @@ class FakeModelServer:
     connections: int = 0
     """Accepted so far."""
     seen_inputs: list[list[str]] = field(default_factory=list)
+    seen_timeouts: list[str] = field(default_factory=list)
+    """What each infer call said of its caller's patience, in milliseconds."""
     serve_metadata: bool = True
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -150,6 +153,7 @@ class FakeModelServer:
         self.calls += 1
         self.rows += rows
         self.frames.append(rows)
+        self.seen_timeouts.append(headers.get(TIMEOUT_HEADER, ""))
         self.seen_inputs.append([tensor.name for tensor in call.inputs])
         if self.fault is Fault.SLOW:
             await asyncio.sleep(self.slow_s)

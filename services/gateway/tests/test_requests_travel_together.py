@@ -116,3 +116,20 @@ async def test_a_shadow_gets_the_champion_s_frame_and_loses_none(valkey: Any, pa
             assert batch.columns["score"][at] == pytest.approx(score_of([distance, 2, gain], 7.0))
             assert batch.columns["status"][at] == 200
         assert sum(pair.challenger.frames) == 60
+
+
+async def test_a_server_is_told_how_long_the_most_patient_of_a_frame_waits(
+    valkey: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
+        await bench.publish(pair.record(limits=Limits(deadline_ms=20_000)), pair.profiles)
+        await bench.predict([row(0)], headers={"x-kingmaker-timeout-ms": "6000"})
+        pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.2
+        busy = asyncio.create_task(bench.predict([row(1)]))
+        await kit.until(lambda: pair.champion.calls == 2)
+        patience = ("5000", "15000", "7000")
+        joined = [bench.predict([row(n)], headers={"x-kingmaker-timeout-ms": ms}) for n, ms in enumerate(patience)]
+        assert [answer.status_code for answer in await asyncio.gather(busy, *joined)] == [200] * 4
+        assert pair.champion.frames == [1, 1, 3]
+        # rounded up to a power of two
+        assert pair.champion.seen_timeouts == ["8192", "32768", "16384"]

@@ -271,3 +271,31 @@ def test_runs_hold_every_job_once_in_order_and_never_too_many_rows(sizes: list[i
 
 def test_small_jobs_fill_a_run() -> None:
     assert len(runs_of([Job([], 1, (), PredictWriter([])) for _ in range(128)], 64)) == 2
+
+
+def test_what_waited_longer_than_its_caller_is_dropped_unrun(flights_bytes: bytes, make: Any) -> None:
+    core = make.Core(flights_bytes, make.flights_profile(flights_bytes))
+    now, predictor = [100.0], core.predictor
+    predictor.clock = lambda: now[0]
+
+    class Slow(Client):
+        """Each run before this answer took a second."""
+
+        def answer(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> None:
+            super().answer(status, headers, body)
+            now[0] += 1.0
+
+    later: list[Callable[[], None]] = []
+    batcher, clients = Batcher(predictor, later.append), [Slow() for _ in range(4)]
+    body = json.dumps({"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}] * 64}).encode()
+    before = core.registry.get_sample_value("kingmaker_model_server_rows_total")
+    for client, patience_s in zip(clients, (0.5, 0.5, 9.0, 1.5), strict=True):
+        job = predictor.predict_job("m", body)
+        job.expires = now[0] + patience_s
+        batcher.add(job, client)
+    later[0]()
+    # the first waited for nobody, whatever its caller's patience was
+    assert [client.got[0].status for client in clients] == [200, 504, 200, 504]
+    assert json.loads(clients[1].got[0].body)["code"] == "deadline_exceeded"
+    assert core.registry.get_sample_value("kingmaker_model_server_rows_total") == before + 128
+    assert core.registry.get_sample_value("kingmaker_model_server_expired_total") == 2

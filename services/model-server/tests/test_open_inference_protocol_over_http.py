@@ -212,3 +212,15 @@ def test_the_controller_gets_the_profile_as_it_was_fetched(client: httpx.Client)
     answer = client.get("/kingmaker/profile")
     assert answer.status_code == 200
     assert hashlib.sha256(answer.content).hexdigest() == about["profile_sha256"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/models/flights/infer", "/v2/models/%66lights/infer", "/v1/models/flights:predict"]
+)
+def test_the_time_a_caller_has_left_is_understood_or_refused(client: httpx.Client, path: str) -> None:
+    body = request() if "infer" in path else {"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}]}
+    for _ in range(3):  # a head that came before is not parsed again
+        assert client.post(path, json=body, headers={"x-kingmaker-timeout-ms": "1024"}).status_code == 200
+        refused = client.post(path, json=body, headers={"x-kingmaker-timeout-ms": "soon"})
+        assert refused.status_code == 400
+        assert "x-kingmaker-timeout-ms is 'soon'" in refused.json()["error"]

@@ -1,5 +1,6 @@
 """What cannot be right is counted, reported and left out: never a crash loop, never mixed in silently."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,9 @@ from kingmaker_contracts.profile import Feature, sha256_of
 from kingmaker_contracts.report import ModelReport, Pipeline
 from kingmaker_contracts.wire import write_json
 from kingmaker_monitor import health
+from kingmaker_monitor.ingest.rounds import Book
+from kingmaker_monitor.profiles import IDLE_S, RETRY_S, Profiles
+from kingmaker_monitor.store import Store
 
 
 def pipeline(counting: Any) -> Pipeline:
@@ -101,3 +105,29 @@ def test_a_file_that_is_set_aside_says_so_in_the_api(new_process: Any, publish: 
     assert "pending predictions and labels are lost" in told.mishaps[0].what
     assert told.trimmed_events == 10
     assert valkey.client.get(keys.evidence("default", "flights")) is not None
+
+
+def test_a_profile_nobody_asks_for_rests_in_the_file(tmp_path: Path, world: Any) -> None:
+    now = 0.0
+    store = Store.open(tmp_path / "state.db")
+    profiles = Profiles(lambda: now)
+    book = Book(store, profiles)
+    book.learn(world.schema, world.raw_profile)
+    before = profiles.get(world.schema)
+    now = IDLE_S - 1
+    profiles.rest()
+    assert profiles.get(world.schema) is before
+    now = 2 * IDLE_S
+    profiles.rest()
+    assert not profiles.missing(world.schema)  # nobody fetches it again
+    again = profiles.get(world.schema)
+    assert again is not None
+    assert again is not before
+    assert again.known[0][1].is_cut_like(before.known[0][1])
+    store.sql.execute("UPDATE profiles SET raw = x'00'")
+    now = 4 * IDLE_S
+    profiles.rest()
+    assert profiles.get(world.schema) is None
+    now += RETRY_S
+    assert profiles.missing(world.schema)
+    store.close()

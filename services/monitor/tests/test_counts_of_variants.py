@@ -147,3 +147,23 @@ def test_a_block_input_is_as_many_columns_as_it_has_numbers(world: Any) -> None:
         ("x[1]", True),
         ("x[2]", False),
     ]
+
+
+@pytest.mark.parametrize("count", [1, 4095, 4096, 4097, 10_000])
+def test_a_block_of_any_length_is_counted_as_row_by_row(world: Any, count: int) -> None:
+    bins = binning.of_profile(world.profile)
+    (_, column), _ = bins.columns
+    dice = np.random.default_rng(count)
+    features = dice.normal(1000, 300, (2, count)).astype(np.float32)
+    features[0, dice.random(count) < 0.1] = np.nan
+    features[0, ::7] = column.edges[dice.integers(0, len(column.edges), len(features[0, ::7]))]
+    features[1] = dice.integers(0, 4, count)
+    before = features.copy()
+    found = bins.count(features, {"distance": [("again", column)]})
+    np.testing.assert_array_equal(features, before)
+    values = features[0][~np.isnan(features[0])].astype(np.float64)
+    want = np.bincount(np.searchsorted(column.edges, values, side="left"), minlength=column.bins).tolist()
+    want += [count - len(values), (values < column.minimum).sum(), (values > column.maximum).sum()]
+    assert found["distance"].tolist() == found["again"].tolist() == want
+    codes = features[1].astype(int)
+    assert found["carrier"].tolist() == [(codes == 0).sum(), (codes == 1).sum(), (codes >= 2).sum(), 0, 0]

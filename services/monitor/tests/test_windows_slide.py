@@ -91,6 +91,17 @@ def test_an_hour_that_drifted_alone_warns_and_a_second_one_is_drift(counting: An
     assert found.drift["training"].verdict == "Drifted"
 
 
+def test_a_score_beyond_all_measure_leaves_no_trace_when_it_leaves_the_window(counting: Any, world: Any) -> None:
+    hour = 3600_000
+    wild = world.batch(1, 4, t0=NOW, score=np.array([0.25, 3e38, 0.5, 0.5], "<f4"))
+    counting.take(wild, world.batch(2, 4, t0=NOW + hour, sent=4, score=0.25), now_ms=NOW + hour)
+    counting.book.slide(NOW + hour - PANE_MS)
+    assert look(counting).windows["lr"]["1h"].mean_score > 1e37
+    counting.book.slide(NOW + hour)
+    assert look(counting).windows["lr"]["1h"].mean_score == 0.25
+    assert rows(counting, "24h") == 8
+
+
 def test_few_rows_are_no_verdict_and_never_ok(counting: Any, world: Any) -> None:
     counting.take(world.batch(1, verdict.FLOOR - 1, t0=NOW), now_ms=NOW)
     counting.book.slide(NOW)

@@ -14,7 +14,9 @@ from redis import exceptions
 from redis.asyncio.cluster import ClusterPipeline, ClusterPubSub, RedisCluster
 
 _LOOK_S = 0.05
-"""How often streams are looked at during a blocking read."""
+"""How often streams are looked at during a blocking read, at most."""
+_REST = 10
+"""And how many times as long as a look took to rest: 0.2 ms of processor time a slot, 30 ms for 200 models."""
 
 
 @contextmanager
@@ -76,16 +78,21 @@ class ClusterClient(RedisCluster):
 
         A read that blocks would need a connection for every model; looking costs each node one round trip.
         """
-        until = asyncio.get_running_loop().time() + (block or 0) / 1000
+        clock = asyncio.get_running_loop().time
+        until = clock() + (block or 0) / 1000
         while True:
+            looked = clock()
             pipeline = self.pipeline()
             for part in self._by_slot(streams):
                 pipeline.xread(part, count=count)
             found = _joined(await pipeline.execute())
-            left = until - asyncio.get_running_loop().time()
-            if found or left <= 0:
+            now = clock()
+            if found or now >= until:
                 return found
-            await asyncio.sleep(min(_LOOK_S, left))
+            pause = max(_LOOK_S, _REST * (now - looked))
+            await asyncio.sleep(min(pause, until - now))
+            if clock() >= until:  # the caller comes again at once, and that will be the next look
+                return {}
 
     def _by_slot(self, streams: Mapping[Any, Any]) -> Iterable[dict[Any, Any]]:
         parts: dict[int, dict[Any, Any]] = {}

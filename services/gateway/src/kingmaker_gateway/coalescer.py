@@ -51,15 +51,19 @@ class Ask:
 class Flight:
     """One frame on its way. tried: endpoints that failed it; moved: it has had its second endpoint; repeated: it has
     been sent again because its connection had ended before; earliest: the first deadline of those still waiting;
-    since: when it was sent."""
+    latest: the last of all; since: when it was sent."""
 
-    __slots__ = ("asks", "carrier", "earliest", "firsts", "frame", "moved", "repeated", "since", "tried")
+    __slots__ = ("asks", "carrier", "earliest", "firsts", "frame", "latest", "moved", "repeated", "since", "tried")
 
     def __init__(self, asks: list[Ask], frame: Frame, firsts: list[int]) -> None:
         self.asks = asks
         self.frame = frame
         self.firsts = firsts
-        self.earliest = min([ask.deadline for ask in asks])
+        if len(asks) == 1:
+            self.earliest = self.latest = asks[0].deadline
+        else:
+            deadlines = [ask.deadline for ask in asks]
+            self.earliest, self.latest = min(deadlines), max(deadlines)
         self.since = 0.0
         self.tried: set[Any] = set()
         self.moved = False

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
+from kingmaker_contracts.deadlines import TIMEOUT_HEADER
 from kingmaker_contracts.inference import BINARY_HEADER
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_contracts.routing import Limits
@@ -14,7 +15,7 @@ from kingmaker_gateway.guard import Guard
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
 from kingmaker_gateway.router import Router
-from kingmaker_gateway.wishes import TIMEOUT_HEADER, VARIANT_HEADER
+from kingmaker_gateway.wishes import VARIANT_HEADER
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 
 _V2: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<variant>[^/]+))?/infer")

@@ -32,8 +32,12 @@ from kingmaker_gateway.settings import UpstreamSettings
 
 _HEAD = (
     b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/octet-stream\r\n"
-    b"content-length: %d\r\ninference-header-content-length: %d\r\n\r\n%b"
+    b"x-kingmaker-timeout-ms: %b\r\ncontent-length: %d\r\ninference-header-content-length: %d\r\n\r\n%b"
 )
+_LEFT_MS = [b"%d" % 2**n for n in range(24)]
+"""What a server is told of the time left: powers of two, so that nearly all heads are alike and need not be parsed
+again. Rounded up, for a server is to stop late rather than early."""
+_MOST_S = 2**23 / 1000
 _SERVERS_FAULT = frozenset({502, 503, 504})
 """Statuses that say nothing about the rows: another server may well answer them."""
 
@@ -227,7 +231,9 @@ class Upstream:
         body = flight.frame.encoded()
         flight.since, flight.carrier = now, (endpoint, connection)
         endpoint.carry(connection, flight, now)
-        connection.send(_HEAD % (self._infer_path, endpoint.host, len(body.data), body.head_length, body.data))
+        left_s = flight.latest - now
+        left = _LEFT_MS[int(left_s * 1000).bit_length()] if 0 < left_s < _MOST_S else b"%d" % max(1, left_s * 1000)
+        connection.send(_HEAD % (self._infer_path, endpoint.host, left, len(body.data), body.head_length, body.data))
         if len(self._list) > 1 and not flight.moved:
             self._wake_at(_patience(flight))
 

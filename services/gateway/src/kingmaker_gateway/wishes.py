@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from kingmaker_contracts import deadlines
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import batch as batches
 from kingmaker_gateway.answers import unknown_variant
@@ -10,7 +11,6 @@ from kingmaker_gateway.models import State
 from kingmaker_gateway.protocols import Call
 
 VARIANT_HEADER: Final = "x-kingmaker-variant"
-TIMEOUT_HEADER: Final = "x-kingmaker-timeout-ms"
 
 
 def override(state: State, path: str | None, headers: Mapping[str, str]) -> int | None:
@@ -44,12 +44,8 @@ def time_left_s(state: State, call: Call, headers: Mapping[str, str]) -> float:
 
 def timeout_s(headers: Mapping[str, str]) -> float | None:
     """The client's own limit, in seconds. Raises Problem."""
-    text = headers.get(TIMEOUT_HEADER)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) == 0:
-        raise Problem(Code.BAD_INPUT, f"header {TIMEOUT_HEADER} is {text[:40]!r}, expected a positive whole number")
-    return int(text) / 1000
+    text = headers.get(deadlines.TIMEOUT_HEADER)
+    return None if text is None else deadlines.timeout_s(text)
 
 
 def sticky_key(state: State, call: Call, headers: Mapping[str, str]) -> str | None:

@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from kingmaker_contracts import package, problems
+from kingmaker_contracts.deadlines import TIMEOUT_HEADER, timeout_s
 from kingmaker_contracts.inference import BINARY_EXTENSION
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_model_server import asgi, openapi
@@ -128,6 +129,9 @@ def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
         body = await asgi.body_of(request, predictor.max_body_bytes)
         if body is None:
             return asgi.response(predictor.too_large())
+        problem = _misread(request)
+        if problem is not None:
+            return asgi.response(predictor.misread(problem))
         return asgi.response(predictor.infer(model, version, asgi.headers_of(request), body))
 
     @routes.post("/v2/models/{model}/infer", tags=["predict"], openapi_extra=openapi.INFER, summary="Infer")
@@ -146,12 +150,26 @@ def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
     @routes.post("/v1/models/{model}:predict", tags=["V1"], openapi_extra=openapi.PREDICT, summary="Predict rows")
     async def predict(request: Request, model: str) -> Response:
         body = await asgi.body_of(request, predictor.max_body_bytes)
+        problem = _misread(request)
+        if problem is not None:
+            return asgi.response(predictor.misread(problem))
         return asgi.response(predictor.too_large() if body is None else predictor.predict(model, body))
 
     @routes.post("/v1/models/{model}:explain", include_in_schema=False)
     async def explain(model: str) -> Response:
         predictor.find(model)
         raise Problem(Code.NOT_SUPPORTED, "explanations are not supported yet")
+
+
+def _misread(request: Request) -> Problem | None:
+    """What is wrong with the caller's patience. It is of no other use here, for these requests wait for nobody."""
+    text = request.headers.get(TIMEOUT_HEADER)
+    try:
+        if text is not None:
+            timeout_s(text)
+    except Problem as problem:
+        return problem
+    return None
 
 
 def _model_readiness(predictor: Predictor, model: str, version: str | None = None) -> Response:

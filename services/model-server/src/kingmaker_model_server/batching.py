@@ -45,6 +45,19 @@ class Batcher:
     def _flush(self) -> None:
         jobs, clients = self._jobs, self._clients
         self._jobs, self._clients = [], {}
-        for run in runs_of(jobs):
-            for job, answer in zip(run, self._predictor.answer(run), strict=True):
+        for number, run in enumerate(runs_of(jobs)):
+            # the first run has waited for nobody; those behind it may have outlived their callers' patience
+            timely = self._timely(run, clients) if number else run
+            for job, answer in zip(timely, self._predictor.answer(timely) if timely else (), strict=True):
                 clients[job].answer(answer.status, answer.headers, answer.body)
+
+    def _timely(self, run: list[Job], clients: dict[Job, Client]) -> list[Job]:
+        """The jobs somebody still waits for; the others are refused, which costs nothing beside running them."""
+        now = self._predictor.clock()
+        late = [job for job in run if job.expires <= now]
+        if not late:
+            return run
+        for job in late:
+            answer = self._predictor.expired(job)
+            clients[job].answer(answer.status, answer.headers, answer.body)
+        return [job for job in run if job.expires > now]

@@ -5,13 +5,19 @@ method) goes on to FastAPI, whose routes end in the same prediction core.
 """
 
 import asyncio
+import math
 from typing import Any, Final
 
+from kingmaker_contracts.deadlines import TIMEOUT_HEADER, timeout_s
+from kingmaker_contracts.problems import Problem
+from kingmaker_model_server.answers import Answer
 from kingmaker_model_server.batching import Batcher
+from kingmaker_model_server.job import Job
 from kingmaker_model_server.predict import Predictor
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 
 _POST: Final = b"POST"
+_TIMEOUT: Final = TIMEOUT_HEADER.encode()
 
 
 class HotPath:
@@ -56,8 +62,7 @@ class HotPath:
 
     def _route(self, version: str | None) -> FastRoute:
         def infer(call: Call) -> None:
-            job = self._predictor.infer_job(self._predictor.name, version, call.header, call.body)
-            self._batcher.add(job, call)
+            self._add(self._predictor.infer_job(self._predictor.name, version, call.header, call.body), call)
 
         return FastRoute(infer, self._predictor.max_body_bytes)
 
@@ -65,4 +70,24 @@ class HotPath:
         self._batcher.add(self._predictor.invoke_job(call.header, call.body), call)
 
     def _predict(self, call: Call) -> None:
-        self._batcher.add(self._predictor.predict_job(self._predictor.name, call.body), call)
+        self._add(self._predictor.predict_job(self._predictor.name, call.body), call)
+
+    def _add(self, job: Job | Answer, call: Call) -> None:
+        if isinstance(job, Job):
+            try:
+                job.expires = call.arrived + _time_left_s(call)
+            except Problem as problem:
+                job = self._predictor.misread(problem)
+        self._batcher.add(job, call)
+
+
+def _time_left_s(call: Call) -> float:
+    """How long the caller waits for this answer. Raises Problem."""
+    notes = call.notes
+    left: float | None = None if notes is None else notes.get(_TIMEOUT)
+    if left is None:
+        text = call.header(_TIMEOUT)
+        left = math.inf if text is None else timeout_s(text.decode("latin-1"))
+        if notes is not None:
+            notes[_TIMEOUT] = left
+    return left

@@ -1,5 +1,6 @@
 """A request that has been read and fits the model: what stands between reading, running and writing."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,3 +29,5 @@ class Job:
     strictly: "Callable[[], Job] | None" = None
     started: float = 0.0
     """When the whole body was here; seconds of the process's performance counter."""
+    expires: float = math.inf
+    """When nobody waits for its answer any more; on the same clock."""

@@ -58,6 +58,9 @@ class Metrics:
             "Requests run alone because the run they were joined into failed.",
             registry=registry,
         )
+        self.expired = Counter(
+            f"{_PREFIX}expired", "Requests dropped unrun: their callers' time was over.", registry=registry
+        )
         self.ready = Gauge(f"{_PREFIX}ready", "1 once the model is loaded and warmed up.", registry=registry)
         self.load_seconds = Gauge(
             f"{_PREFIX}load_seconds", "Reading, checking, loading and warming up the model.", registry=registry

@@ -68,7 +68,7 @@ class Predictor:
         self.max_body_bytes = max_body_bytes
         self._serving: _Serving | None = None
         self._metrics = metrics
-        self._clock = clock
+        self.clock = clock
 
     @property
     def loaded(self) -> Loaded | None:
@@ -78,7 +78,7 @@ class Predictor:
     def load(self, loaded: Loaded) -> None:
         """From now on answer with this model."""
         reader = Reader(loaded.signature, loaded.metadata, loaded.version)
-        runner = Runner(loaded.model, loaded.signature, self._metrics, self._clock)
+        runner = Runner(loaded.model, loaded.signature, self._metrics, self.clock)
         self._serving = _Serving(loaded, reader, runner)
 
     def find(self, name: str, version: str | None = None) -> Loaded:
@@ -126,13 +126,24 @@ class Predictor:
     def too_large(self) -> Answer:
         """For a body that was not read to its end."""
         answer = error(Problem(Code.BODY_TOO_LARGE, f"the body is larger than {self.max_body_bytes} bytes"))
-        return self._count(answer, self._clock())
+        return self._count(answer, self.clock())
+
+    def misread(self, problem: Problem) -> Answer:
+        """For one whose head says what cannot be meant."""
+        return self._count(error(problem), self.clock())
+
+    def expired(self, job: Job) -> Answer:
+        """For one that waited here longer than its caller does."""
+        self._metrics.expired.inc()
+        return self._count(
+            error(Problem(Code.DEADLINE_EXCEEDED, "the caller's time ran out before the run")), job.started
+        )
 
     def refused(self, status: int) -> Answer:
         """For what HTTP itself refuses, with one of the statuses in UNREADABLE."""
         code, text = UNREADABLE[status]
         answer = Answer(status, (JSON,), problems.body(code, text))
-        return self._count(answer, self._clock())
+        return self._count(answer, self.clock())
 
     def _find(self, name: str, version: str | None = None) -> _Serving:
         if name != self.name:
@@ -152,7 +163,7 @@ class Predictor:
         return self._serving
 
     def _read(self, read: Callable[[], Job]) -> Job | Answer:
-        started = self._clock()
+        started = self.clock()
         try:
             job = read()
         except Exception as fault:  # the outermost handler, whoever reads HTTP
@@ -182,7 +193,7 @@ class Predictor:
         return [answers[job] if job in answers else self._alone(job) for job in jobs]
 
     def _counted(self, jobs: Sequence[Job], answers: list[Answer]) -> list[Answer]:
-        now = self._clock()
+        now = self.clock()
         for job in jobs:
             self._metrics.request_duration.observe(now - job.started)
         self._metrics.requests[200].inc(len(jobs))
@@ -190,7 +201,7 @@ class Predictor:
 
     def _count(self, answer: Answer, started: float) -> Answer:
         self._metrics.requests[answer.status].inc()
-        self._metrics.request_duration.observe(self._clock() - started)
+        self._metrics.request_duration.observe(self.clock() - started)
         return answer
 
 

@@ -32,6 +32,7 @@ PAIRS: Final = ("n", "classed", "same", "scored", "labelled", "champion_only_rig
 
 
 AS: Final = "as."
+_DWARFS: Final = 1e6
 
 
 def as_name(schema: str, column: str) -> str:
@@ -73,6 +74,13 @@ class Aggregate:
         """Take away what was merged before."""
         for name, values in other.arrays.items():
             self.add(name, -values)
+
+    def is_dwarfed_by(self, gone: "Aggregate") -> bool:
+        """Whether a sum of floats was taken away that leaves fewer than ten of its sixteen digits here."""
+        return any(
+            values.dtype.kind == "f" and bool((np.abs(values) > _DWARFS * np.abs(self.arrays[name])).any())
+            for name, values in gone.arrays.items()
+        )
 
     def get(self, name: str, size: int) -> NDArray[np.int64]:
         """An array of counts, zeros of that size when nothing was counted."""

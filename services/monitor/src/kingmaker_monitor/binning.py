@@ -9,7 +9,7 @@ instructions, which takes a third of the time that looking every number up among
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +24,9 @@ from kingmaker_monitor.stats.layout import Layout
 
 SCORE: Final = "__score"
 """Name of the score's array. A feature of that name would share it; publishing knows no such feature."""
+_SORTED_ROWS: Final = 4096
+"""Sorted at once: so much of a column fits the processor's first cache, and 20,000 rows take three quarters of the time
+that sorting them all together takes."""
 GRID: Final = np.linspace(0.0, 1.0, 1001)
 """Cut points of the AUC histograms, beside the profile's own score edges."""
 
@@ -64,13 +67,19 @@ class Numeric:
 
     def count_sorted(self, ordered: NDArray[np.float32]) -> NDArray[np.int64]:
         """The same, of rising numbers with NaN behind them all."""
-        up_to = np.searchsorted(ordered, self.cuts, side="right")
+        return self.count_parts([ordered])
+
+    def count_parts(self, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
+        """The same, of numbers in parts, each of which rises."""
+        up_to = np.searchsorted(parts[0], self.cuts, side="right")
+        for part in parts[1:]:
+            up_to += np.searchsorted(part, self.cuts, side="right")
         bins, present = self.bins, up_to[-1]
         counts = np.empty(self.size, np.int64)
         counts[: bins - 1] = up_to[: bins - 1]
         counts[bins - 1] = present
         counts[1:bins] -= up_to[: bins - 1]
-        counts[bins] = len(ordered) - present
+        counts[bins] = sum(map(len, parts)) - present
         counts[bins + 1] = up_to[-3]
         counts[bins + 2] = present - up_to[-2]
         return counts
@@ -183,19 +192,22 @@ class Binning:
     def count(
         self, features: NDArray[np.float32], also: Mapping[str, list[tuple[str, Numeric]]]
     ) -> dict[str, NDArray[np.int64]]:
-        """Counts by column of a block of shape (width, rows), sorted all at once.
+        """Counts by column of a block of shape (width, rows).
 
         also: by column, the names and bins of further counts of the same numbers.
         """
         numbers = [i for i, (_, column) in enumerate(self.columns) if isinstance(column, Numeric)]
         block = features[numbers]
-        block.sort(axis=1)
-        ordered = dict(zip(numbers, block, strict=True))
+        parts = [block[:, at : at + _SORTED_ROWS] for at in range(0, max(1, block.shape[1]), _SORTED_ROWS)]
+        for part in parts:
+            part.sort(axis=1)
+        row = dict(zip(numbers, range(len(numbers)), strict=True))
         found: dict[str, NDArray[np.int64]] = {}
         for i, (name, column) in enumerate(self.columns):
             if isinstance(column, Numeric):
-                found[name] = column.count_sorted(ordered[i])
-                found |= {other: bins.count_sorted(ordered[i]) for other, bins in also.get(name, ())}
+                ordered = [part[row[i]] for part in parts]
+                found[name] = column.count_parts(ordered)
+                found |= {other: bins.count_parts(ordered) for other, bins in also.get(name, ())}
             elif column is not None:
                 found[name] = column.count(features[i])
         return found

@@ -124,6 +124,9 @@ class Store:
         for first, end in _less(was, to):
             for arm, pane in self._panes(state, first, end):
                 window.subtract(arm, pane)
+        if window.blurred:
+            window.forget()
+            self._slide(state, window, to)
 
     def _panes(self, state: ModelState, first: int, end: int) -> Iterator[tuple[int, Aggregate]]:
         """Panes from `first` up to and without `end` that can be read."""
@@ -218,8 +221,13 @@ class Store:
     def save_profile(self, sha256: str, raw: bytes) -> None:
         self.sql.execute("INSERT OR REPLACE INTO profiles VALUES(?, ?)", (sha256, raw))
 
-    def profiles(self) -> list[tuple[str, bytes]]:
-        return list(self.sql.execute("SELECT sha256, raw FROM profiles"))
+    def profile(self, sha256: str) -> bytes | None:
+        found = self.sql.execute("SELECT raw FROM profiles WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def profiles(self) -> list[str]:
+        """The sha256 of each."""
+        return [sha256 for (sha256,) in self.sql.execute("SELECT sha256 FROM profiles")]
 
     def mishaps(self) -> list[tuple[int, str]]:
         """What happened to this file, oldest first: unix milliseconds, and words for people."""

@@ -47,13 +47,23 @@ def oldest_kept(now_ms: int) -> int:
 
 @dataclass(slots=True)
 class Window:
-    """Sums over the panes from `first` up to and without `end`, by arm. Both 0 before anything was summed."""
+    """Sums over the panes from `first` up to and without `end`, by arm. Both 0 before anything was summed.
+
+    blurred: a pane left whose sums of floats were so much larger than what stays that the rest has lost its digits.
+    """
 
     length_ms: int
     ago_ms: int
     first: int = 0
     end: int = 0
     sums: dict[int, Aggregate] = field(default_factory=dict)
+    blurred: bool = False
+
+    def forget(self) -> None:
+        """As before anything was summed."""
+        self.first = self.end = 0
+        self.sums = {}
+        self.blurred = False
 
     def at(self, now_ms: int) -> tuple[int, int]:
         """The panes it holds at that time. The newest window is open: clocks differ."""
@@ -72,6 +82,8 @@ class Window:
             have.subtract(gone)
             if not have.get("rows", 1).any():  # every counted row is in "rows"; sums of floats may keep a trace
                 del self.sums[arm]
+            else:
+                self.blurred |= have.is_dwarfed_by(gone)
 
 
 def new_windows() -> dict[Sliding, Window]:

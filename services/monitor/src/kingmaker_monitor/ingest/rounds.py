@@ -44,8 +44,7 @@ class Book:
     def load(self) -> None:
         """Make memory what the store says."""
         self.models = self._store.load()
-        for sha256, raw in self._store.profiles():
-            self.profiles.learn(sha256, raw)
+        self.profiles.rest_in(self._store.profile, self._store.profiles())
 
     def learn(self, sha256: str, raw: bytes | None) -> None:
         """Take in a profile as fetched."""
@@ -135,7 +134,8 @@ class Book:
                 self._salvage(read, now_ms)
 
     def tidy(self, now_ms: int) -> None:
-        """Forget what has outlived its retention: parked labels, pending predictions, old panes and rollouts."""
+        """Forget what has outlived its retention: parked labels, pending predictions, old panes, idle profiles."""
+        self.profiles.rest()
         with self._guarded():
             for state in self.models.values():
                 retention = state.plan.retention if state.plan else Retention()
