@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup demo test test-slow images test-images e2e test-programs model-train model-publish model-pipeline bench stats-report bench-quick check format crd chart kustomize dashboard lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Make .venv from the locked requirements
 
@@ -29,28 +29,30 @@ test-images: .venv/.ready ## Build the images on a Debian made here and start th
 	@$(PY) -m pytest tests/images -m images --timeout 1800 $(ARGS)
 
 e2e: .venv/.ready ## The cluster scenarios on a real one: KUBECONFIG=FILE [IMAGE_REGISTRY=... TAG=dev REACH=port-forward|pods]
-	@test -n "$(KUBECONFIG)" || { echo "make e2e KUBECONFIG=FILE: which cluster? See docs/kubectl.md" >&2; exit 2; }
+	@test -n "$(KUBECONFIG)" || { echo "make e2e KUBECONFIG=FILE: which cluster? See CONTRIBUTING.md" >&2; exit 2; }
 	@KINGMAKER_E2E_KUBECONFIG="$(KUBECONFIG)" IMAGE_REGISTRY="$(IMAGE_REGISTRY)" TAG="$(or $(TAG),dev)" REACH="$(or $(REACH),port-forward)" \
 		$(PY) -m pytest tests/cluster --timeout 900 $(ARGS)
 
-test-programs: ## Install what tests call beyond Python: Prometheus, wrk, actionlint (Debian or Ubuntu)
+test-programs: ## Install what tests call beyond Python: Prometheus, Redis, wrk, actionlint (Debian or Ubuntu)
 	@scripts/test-programs
 
-# The model pipeline, here and in .github/workflows/model.yaml. Say which registry: MLFLOW_TRACKING_URI, else a file under build/.
-MODEL_DIR ?= build/model
-MODEL_NAME ?= flights
-MODEL_LABEL ?= late
-MIN_AUC ?= 0.90
-
-model-train: .venv/.ready ## Train a new challenger on checked flights into MODEL_DIR (ARGS="--until 2013-06-01")
-	@$(PY) -m examples.flights.retrain --to $(MODEL_DIR) $(ARGS)
-
+# The model pipeline, here and in .github/workflows/model.yaml. Recipes read these from the environment, so that a value is
+# never taken for a command. Without a registry named it is a file under build/.
+model-train model-publish: export MODEL_DIR ?= build/model
+model-train: export UNTIL ?= 2013-03-01
+model-publish: export MODEL_NAME ?= flights
+model-publish: export MODEL_LABEL ?= late
+model-publish: export MIN_AUC ?= 0.90
 model-publish: export MLFLOW_TRACKING_URI ?= sqlite:///build/mlflow.db
-model-publish: .venv/.ready ## Publish what is in MODEL_DIR as @challenger, if its AUC is MIN_AUC at least
-	@$(PY) -m kingmaker publish $(MODEL_DIR)/pipeline.joblib --name $(MODEL_NAME) --label $(MODEL_LABEL) --min-auc $(MIN_AUC) \
-	    --reference $(MODEL_DIR)/reference.parquet --evaluation $(MODEL_DIR)/evaluation.parquet --alias challenger
 
-model-pipeline: ## Both
+model-train: .venv/.ready ## Check flights before the day UNTIL and train a new challenger on them, into MODEL_DIR
+	@$(PY) -m examples.flights.retrain --to "$$MODEL_DIR" --until "$$UNTIL"
+
+model-publish: .venv/.ready ## Publish what is in MODEL_DIR as @challenger, if its AUC is MIN_AUC at least
+	@$(PY) -m kingmaker publish "$$MODEL_DIR/pipeline.joblib" --name "$$MODEL_NAME" --label "$$MODEL_LABEL" --min-auc "$$MIN_AUC" \
+	    --reference "$$MODEL_DIR/reference.parquet" --evaluation "$$MODEL_DIR/evaluation.parquet" --alias challenger
+
+model-pipeline: ## model-train, then model-publish
 	@$(MAKE) --no-print-directory model-train
 	@$(MAKE) --no-print-directory model-publish
 
@@ -76,8 +78,9 @@ crd: .venv/.ready ## Write deploy/k8s/crd/ anew from packages/contracts
 	@$(PY) scripts/crd
 	@$(PY) -m deploy.helm.definition
 
-chart: .venv/.ready ## Write the chart's values, their schema and its copies of CRD, alerts and dashboard anew
+chart: .venv/.ready ## Write the chart anew from its definition, the CRD, alerts and dashboard, and deploy/k8s/base from it
 	@$(PY) -m deploy.helm.definition
+	@scripts/kustomize
 
 kustomize: .venv/.ready ## Write deploy/k8s/base anew from the chart
 	@scripts/kustomize

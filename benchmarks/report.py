@@ -1,17 +1,19 @@
-"""Fill docs/performance.md from the newest results: `python -m benchmarks.report`.
+"""Fill docs/performance.md, and docs/operating.md's sizing, from the newest results: `python -m benchmarks.report`.
 
 Without results every place of the document that is to be filled says so.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import figures, folders, pages, plot, results
+from benchmarks import figures, folders, pages, plot, results, sizing
 from benchmarks.figures import Figure, Row, Section
 from benchmarks.results import Results
 
 DOCUMENT: Final = folders.REPOSITORY / "docs" / "performance.md"
+OPERATING: Final = folders.REPOSITORY / "docs" / "operating.md"
 PLOT: Final = folders.REPOSITORY / "docs" / "performance.svg"
 NOTHING: Final = "*Not measured yet: `make bench` fills this in.*"
 
@@ -113,12 +115,19 @@ def _plot(taken: Results) -> str:
     return "*Not run.*" if taken.section("end_to_end") is None else f"![{plot.TITLE}]({PLOT.name})"
 
 
-_WHOLE: Final = {"machine": _machine, "summary": _summary, "footprint": _footprint, "plot": _plot}
+_WHOLE: Final = {
+    "machine": _machine,
+    "summary": _summary,
+    "footprint": _footprint,
+    "plot": _plot,
+    "sizing": sizing.table,
+}
 
 
-def main(document: Path = DOCUMENT) -> int:
+def main(documents: Sequence[Path] = (DOCUMENT, OPERATING)) -> int:
     taken = results.newest()
-    document.write_text(filled(document.read_text(), taken))
+    for document in documents:
+        document.write_text(filled(document.read_text(), taken))
     if taken is not None:
         plot.draw(taken, PLOT)
     return 0

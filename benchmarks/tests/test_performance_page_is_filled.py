@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import plot, report
+from benchmarks import plot, report, sizing
 from benchmarks import results as kept
+from benchmarks.figures import Figure, Row, Section
 from benchmarks.results import Results
 
 PLACES = "".join(
@@ -75,3 +76,37 @@ def test_the_same_results_draw_the_same_picture(tmp_path: Path, results: Results
 )
 def test_numbers_keep_three_digits(value: float, text: str) -> None:
     assert report.short(value) == text
+
+
+def measured(**cpu_us: float) -> Results:
+    figure = Figure(1.0, 1.0, 1.0, 1)
+    costs = {name.replace("_", " "): value for name, value in cpu_us.items()}
+    row = Row("Kingmaker", "gb25", "16 connections", figure, figure, figure, figure, costs, 0, 0, 0)
+    sections = [
+        Section("end_to_end", [row]),
+        Section("recording", notes={"bytes of Redis per recorded prediction": 125.0}),
+        Section(
+            "monitoring",
+            notes={
+                "bytes of state file per kept row": 80.0,
+                "rows per second and core, counted and kept for labels": 200_000.0,
+            },
+        ),
+    ]
+    return Results("2026-01-02", {}, {}, sections, 1.0)
+
+
+def test_sizing_is_the_cost_of_a_request_times_the_rate() -> None:
+    text = sizing.table(measured(gateway=250.0, model_server=40.0, valkey=1.0))
+    # 10,000 x 250 us x 2 = 5 gateways; 10,000 x 40 us x 2 = 0.8 cores; 10,000 / 200,000; 125 B x 1 h; 80 B x 30 days
+    assert "| 10,000 | 5 | 0.8 | 0.05 | 4.5 GB | 2.1 TB |" in text
+    assert "| 100 | 2 | 0.008 | 0.0005 | 45 MB | 21 GB |" in text
+
+
+def test_sizing_says_when_a_part_was_not_run(results: Results) -> None:
+    assert sizing.table(results).startswith("*Not run:")
+
+
+def test_the_operators_page_has_a_place_for_sizing() -> None:
+    assert "<!-- figures: sizing -->" in report.OPERATING.read_text()
+    report.filled(report.OPERATING.read_text(), None)

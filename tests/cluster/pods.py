@@ -157,7 +157,10 @@ class Pods:
         variant = manifest["metadata"].get("labels", {}).get("kingmaker.dev/variant", "")
         if variant in self.trouble:
             return Waiting(self.trouble, variant)
-        folder = self._folder / manifest["metadata"]["namespace"] / manifest["metadata"]["name"]
+        meta = manifest["metadata"]
+        folder = self._folder / meta["namespace"] / meta["name"]
+        if folder.exists():  # of an earlier pod of this name
+            folder = folder.with_name(f"{meta['name']}.{meta['uid']}")
         folder.mkdir(parents=True)
         return Pod(folder, manifest, self._registry, self._server)
 

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -14,6 +15,8 @@ RELEASE, NAMESPACE = "km", "shop"
 Object = dict[str, Any]
 Values = dict[str, Any]
 
+HELMS = (pytest.param("helm 3", marks=pytest.mark.slow), "helm 4")
+"""For tests of what both say; Helm 4 alone is asked in the fast ones, for there are hundreds of questions."""
 GATEWAY_API = ("gateway.networking.k8s.io/v1/HTTPRoute",)
 PROMETHEUS_OPERATOR = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule")
 

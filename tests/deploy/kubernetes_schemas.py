@@ -32,8 +32,18 @@ def _validator(version: str, kind: str, api_version: str) -> Validator:
     return Draft202012Validator(schema, registry=Resource.from_contents(schema) @ _definitions(version))
 
 
-def faults(item: Object, version: str) -> Iterator[str]:
+def faults(item: Object, version: str) -> tuple[str, ...]:
     """Every fault with its path. Raises FileNotFoundError for a kind this version does not have."""
+    return _faults(json.dumps(item, sort_keys=True), version)
+
+
+@cache
+def _faults(text: str, version: str) -> tuple[str, ...]:
+    """Most objects are the same for most values."""
+    return tuple(_found(json.loads(text), version))
+
+
+def _found(item: Object, version: str) -> Iterator[str]:
     for error in _validator(version, item["kind"], item["apiVersion"]).iter_errors(item):
         path = ".".join(map(str, error.absolute_path))
         yield f"{version} {item['kind']}/{item['metadata']['name']} {path}: {error.message}"

@@ -51,8 +51,13 @@ class Service:
         self.ports: dict[str, int] = {}
         data = folder / f"{component}-data"
         data.mkdir()
-        places = {"/data/": f"{data}/", "/etc/kingmaker/redis/password": str(folder / "passwords" / component),
-                  "0.0.0.0": "127.0.0.1", "km-kingmaker-redis:6379": f"127.0.0.1:{redis_port}"}  # fmt: skip
+        places = {
+            "/data/": f"{data}/",
+            "/etc/kingmaker/redis/password": str(folder / "passwords" / component),
+            "/etc/kingmaker/": f"{folder}/etc/",
+            "0.0.0.0": "127.0.0.1",
+            "km-kingmaker-redis:6379": f"127.0.0.1:{redis_port}",
+        }
         environment = {"PATH": os.environ["PATH"], "KINGMAKER_MONITOR_SHARD": "0"} if component == "monitor" else {}
         for name, given in chart.environment(pod).items():
             value = given

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.deploy import chart
-from tests.deploy.chart import CHART, NAMESPACE, RELEASE, Refused, Values, helm
+from tests.deploy.chart import CHART, HELMS, NAMESPACE, RELEASE, Refused, Values, helm
 from tests.deploy.chart_cases import MODEL
 from tests.deploy.conftest import Kubectl
 from tests.fakes.fake_apiserver import FakeApiserver
@@ -44,7 +44,7 @@ class Release:
         return {item["metadata"]["name"] for item in self.get(path)["items"]}
 
 
-@pytest.fixture(params=["helm 3", "helm 4"])
+@pytest.fixture(params=HELMS)
 def release(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Release]:
     with FakeApiserver([], namespaces=("default", NAMESPACE)) as server:
         yield Release(server, request.param, tmp_path)

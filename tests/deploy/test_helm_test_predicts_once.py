@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,15 +18,17 @@ from kingmaker_servicekit import redis_client
 from tests.deploy import chart
 from tests.deploy.chart import Values
 from tests.deploy.running import MODEL, Service, known_profile, routing, until
+from tests.fakes.authority import Authority
 from tests.fakes.fake_model_server import FakeModelServer
 
 
-async def run(values: Values, url: str) -> tuple[int, str]:
-    """Exit code and what it says. The pod's own command and environment; only the address is another."""
+async def run(values: Values, url: str, etc: Path = Path("/nowhere")) -> tuple[int, str]:
+    """Exit code and what it says. The pod's own command and environment; only where things are is another."""
     pod = chart.one(chart.render(values), "Pod", "kingmaker-test-predict-once")["spec"]
     [container] = pod["containers"]
-    assert container["env"][0] == {"name": "URL", "value": "http://km-kingmaker-gateway:8080"}
-    environment = {**chart.environment(pod), "URL": url, "PATH": os.environ["PATH"]}
+    assert container["env"][0]["value"].endswith("://km-kingmaker-gateway:8080")
+    environment = {name: value.replace("/etc/kingmaker", str(etc)) for name, value in chart.environment(pod).items()}
+    environment |= {"URL": environment["URL"].split("://")[0] + "://" + url.split("://")[1], "PATH": os.environ["PATH"]}
     process = await asyncio.create_subprocess_exec(
         sys.executable, *container["command"][1:], *container["args"], env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -92,6 +95,42 @@ async def test_without_models_it_is_content_unless_the_release_has_some(gateway:
     champion = {"champion": {"name": "lr", "model": "models:/flights/1"}}
     code, said = await run({"models": {"flights": champion}}, gateway.url(8080))
     assert (code, said) == (1, "the gateway answers and serves no model yet; it should serve flights\n")
+
+
+async def test_it_shows_its_token_and_trusts_the_gateway_s_own_certificate_alone(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """The certificate names the address clients use, which is not the Service's."""
+    values: Values = {"gateway": {"auth": {"predictTokensSecret": "tokens"}, "tls": {"secret": "tls"}}}
+    etc = tmp_path / "etc"
+    for folder in ("predict", "tls"):
+        (etc / folder).mkdir(parents=True)
+    certificate, key = Authority(tmp_path / "authority").issue("kingmaker.example.com")
+    shutil.copy(certificate, etc / "tls/tls.crt")
+    shutil.copy(key, etc / "tls/tls.key")
+    (etc / "predict/tokens").write_text("# shops\nshop:a-token-of-enough-length\n")
+    service = Service(chart.render(values), "gateway", valkey.port, tmp_path)
+    try:
+
+        async def is_up() -> bool:
+            return "answers" in (await run(values, service.url(8080), etc))[1]
+
+        await until(is_up, "the gateway's start")
+        body = '{"inputs": [{"name": "distance", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}'
+        asking: Values = {**values, "helmTest": {"model": "flights", "body": body}}
+        code, said = await run(asking, service.url(8080), etc)
+        assert code == 1 and "404" in said, f"let in, and there is no model: {said}"
+        strange = tmp_path / "strange"
+        shutil.copytree(etc, strange)
+        (strange / "predict/tokens").write_text("shop:nobody-knows-this-token\n")
+        code, said = await run(asking, service.url(8080), strange)
+        assert code == 1 and "401" in said, said
+        other, _ = Authority(tmp_path / "another").issue("kingmaker.example.com")
+        (strange / "tls/tls.crt").write_bytes(other.read_bytes())
+        code, said = await run(asking, service.url(8080), strange)
+        assert code == 1 and "certificate verify failed" in said.lower(), said
+    finally:
+        service.stop()
 
 
 async def test_a_gateway_that_is_away_fails(free_port: int) -> None:

@@ -105,6 +105,12 @@ def test_the_controller_serves_its_namespace_and_makes_pods_of_the_chart_s_image
     assert read_settings({}) == settings
 
 
+def test_models_are_monitored_by_the_prometheus_that_was_named(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["prometheus operator"]
+    settings: Any = read(chart.render(case.values, apis=case.apis), "controller", mounted, monkeypatch)
+    assert settings.kubernetes.service_monitor_labels == {"release": "prometheus"}
+
+
 def test_all_pods_of_a_release_agree_where_redis_is(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for values, user in ((ACL, True), ({}, False)):
         objects = chart.render(values)
@@ -186,3 +192,10 @@ def test_a_leaving_gateway_has_time_for_all_it_has_to_do() -> None:
         assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
         assert container["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "admin"}
         assert container["livenessProbe"]["httpGet"]["path"] == "/health/live", "an unready gateway is not restarted"
+
+
+def test_the_controller_asks_the_registry_with_the_credentials_of_the_fetch_step() -> None:
+    pod = pod_of(chart.render(CASES["sentinel"].values), "controller")
+    assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "mlflow"}}]
+    assert chart.environment(pod)["KINGMAKER_CONTROLLER_KUBERNETES__REGISTRY_SECRET"] == "mlflow"
+    assert "envFrom" not in pod_of(chart.render(), "controller")["containers"][0]

@@ -10,11 +10,10 @@ import yaml
 
 from kingmaker_contracts import served_model
 from tests.deploy import chart, kubernetes_schemas
-from tests.deploy.chart import CHART, NAMESPACE, ROOT, Object, helm, pods
+from tests.deploy.chart import CHART, HELMS, NAMESPACE, ROOT, Object, helm, pods
 from tests.deploy.chart_cases import CASES, MODEL
 from tests.fakes.fake_apiserver import pod_security
 
-HELMS = ("helm 3", "helm 4")
 FOREIGN = {"ServedModel", "HTTPRoute", "ServiceMonitor", "PrometheusRule"}
 """Kinds Kubernetes itself has no schema of; each has a test of its own."""
 
@@ -34,8 +33,12 @@ def test_lint_finds_nothing(version: str) -> None:
     assert "[WARNING]" not in said and "[ERROR]" not in said, said
 
 
+FAST = ("nothing set", "redis with users", "sentinel", "prometheus operator", "placed", "settings", "models")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in CASES])
 def test_both_helms_render_the_same(case: str) -> None:
-    three, four = (rendered(case, version) for version in HELMS)
+    three, four = (rendered(case, version) for version in ("helm 3", "helm 4"))
     for item in (*three, *four):
         if item["kind"] == "Secret":
             item["data"]["token"] = "drawn anew"

@@ -43,7 +43,6 @@ RARELY = {
     Right("get", "kingmaker.dev", "servedmodels"),  # when somebody else wrote the status first
     Right("get", "events.k8s.io", "events"),  # an event that was sent before this process
     Right("patch", "events.k8s.io", "events"),  # an event that repeats
-    *(Right(verb, *child) for child in CHILDREN for verb in ("list", "watch")),  # not every kind is kept a copy of
     *(Right("delete", *child) for child in CHILDREN[:4]),  # of what is left over when a variant goes
 }
 """What one short life has no occasion for. Besides, an API server wants `create` for an apply that creates."""

@@ -218,3 +218,39 @@ def test_the_server_runs_as_a_process_with_its_switches_over_http(tmp_path: Path
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_a_pod_of_its_own_gets_a_node_and_runs(api: Api, pretend: Pretend) -> None:
+    pod = {"metadata": {"name": "alone"}, "spec": {"containers": [{"name": "c", "image": "a:1"}]}}
+    assert "nodeName" not in api.done("POST", PODS, pod)["spec"]
+    ran = until(lambda: (found := api.done("GET", f"{PODS}/alone")).get("status", {}).get("phase") and found)
+    assert ran["spec"]["nodeName"] == "fake-node"
+    until(lambda: api.done("GET", f"{PODS}/alone")["status"]["phase"] == "Running")
+
+
+def test_a_namespace_takes_all_that_is_in_it_along(api: Api) -> None:
+    runner = Processes()
+    runner.released.set()
+    with Kubelet(api.server.cluster, runner):
+        api.done("POST", "/api/v1/namespaces", {"metadata": {"name": "short-lived"}})
+        inside = DEPLOYMENTS.replace("default", "short-lived")
+        deploy(api)
+        item = api.done("GET", f"{DEPLOYMENTS}/d")
+        api.done("POST", inside, {"metadata": {"name": "d"}, "spec": item["spec"]})
+        until(lambda: len(runner.started) == 2)
+        api.done("DELETE", "/api/v1/namespaces/short-lived")
+        store = api.server.cluster.store
+        until(
+            lambda: not [item for _, item in store.everything() if item["metadata"].get("namespace") == "short-lived"]
+        )
+        assert len(runner.stopped) == 1
+        assert api("POST", inside, {"metadata": {"name": "d"}, "spec": item["spec"]})[0] == 404
+    assert [pod["metadata"]["namespace"] for pod in store.all("pods")] == ["default"]
+
+
+def test_roles_and_quotas_are_known(api: Api) -> None:
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}
+    roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles"
+    assert api.done("POST", roles, {"metadata": {"name": "r"}, "rules": [rule]})["rules"] == [rule]
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "3"}}}
+    assert api.done("POST", "/api/v1/namespaces/default/resourcequotas", quota)["spec"] == quota["spec"]

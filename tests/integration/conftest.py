@@ -1,5 +1,6 @@
 """A whole stack with two small models in a registry of its own."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +38,23 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def stack(tmp_path: Path, registry: str) -> Iterator[RunningStack]:
-    file = tmp_path / "loans.yaml"
+    """One of the test's own, to be stopped or left as the test likes."""
+    with _running(tmp_path, registry) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_stack(tmp_path_factory: pytest.TempPathFactory, registry: str) -> Iterator[RunningStack]:
+    """One that a file's tests leave as they found it: a start costs eight seconds."""
+    with _running(tmp_path_factory.mktemp("stack"), registry) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _running(folder: Path, registry: str) -> Iterator[RunningStack]:
+    file = folder / "loans.yaml"
     file.write_text(RESOURCE)
-    env = os.environ | {"MLFLOW_TRACKING_URI": registry, "XDG_STATE_HOME": str(tmp_path / "state")}
+    env = os.environ | {"MLFLOW_TRACKING_URI": registry, "XDG_STATE_HOME": str(folder / "state")}
     running = RunningStack(file, env)
     try:
         running.wait_until_up()

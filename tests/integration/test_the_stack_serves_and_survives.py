@@ -1,6 +1,7 @@
 """What a person does with a running stack, and what happens to it."""
 
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -71,7 +72,8 @@ def test_a_person_can_start_look_edit_predict_and_stop(stack: RunningStack) -> N
     assert stack.pids("kingmaker_") + stack.pids("valkey") + stack.pids("mlflow") == []
 
 
-def test_a_killed_challenger_costs_no_client_anything_and_comes_back(stack: RunningStack) -> None:
+def test_a_killed_challenger_costs_no_client_anything_and_comes_back(shared_stack: RunningStack) -> None:
+    stack = shared_stack
     servers = {pid: Path(f"/proc/{pid}/environ").read_text() for pid in stack.pids("kingmaker_model_server")}
     assert len(servers) == 2
     version = next(v["version"] for v in stack.view()["status"]["variants"] if v["name"] == "new")
@@ -122,13 +124,29 @@ def test_the_challenger_is_crowned_by_editing_the_file_without_a_failed_request(
     eventually(lambda: len(stack.pids("kingmaker_model_server")) == 1, 20)
 
 
-def test_an_edit_that_makes_no_sense_changes_nothing_and_says_why(stack: RunningStack) -> None:
-    stack.file.write_text(stack.file.read_text().replace("new: 20", "new: 120"))
+def test_every_docs_page_brings_its_own_assets_for_clusters_are_often_closed(shared_stack: RunningStack) -> None:
+    for name in ("gateway", "monitor"):
+        page = httpx.get(shared_stack.addresses[name] + "/docs").raise_for_status().text
+        assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert any(asset.endswith(".js") for asset in assets)
+        for asset in assets:
+            assert asset.startswith("/"), f"{name} fetches {asset}"
+            assert len(httpx.get(shared_stack.addresses[name] + asset).raise_for_status().content) > 100
+        schema = httpx.get(shared_stack.addresses[name] + "/openapi.json").json()
+        assert schema["paths"]
+
+
+def test_an_edit_that_makes_no_sense_changes_nothing_and_says_why(shared_stack: RunningStack) -> None:
+    stack = shared_stack
 
     def refusal() -> str:
         conditions = {condition["type"]: condition for condition in stack.view()["status"]["conditions"]}
         return "" if conditions["Accepted"]["status"] == "True" else str(conditions["Accepted"]["message"])
 
+    sensible = stack.file.read_text()
+    stack.file.write_text(sensible.replace("new: 20", "new: 120"))
     assert "spec.weights.new" in eventually(refusal, 10)
     assert stack.predict().status_code == 200
     assert stack.view()["status"]["summary"]["weights"] == "old=80,new=20"
+    stack.file.write_text(sensible)
+    eventually(lambda: not refusal(), 10)

@@ -9,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from conftest import needs
+from kingmaker_controller.runtimes import manifests
 from tests.monitoring import watched
 from tests.monitoring.watched import RULE_TESTS, RULES, RUNBOOKS
 
@@ -117,6 +118,16 @@ def test_log_lines_that_runbooks_search_for_are_logged() -> None:
     for file in RUNBOOKS.glob("*.md"):
         for words in re.findall(r"grep (?:-A\d+ )?'([^']+)'", file.read_text()):
             assert f'"{words}' in code, f"{file.name}: nobody logs {words!r}"
+
+
+def test_commands_of_runbooks_are_shell_and_select_by_labels_that_pods_have() -> None:
+    for file in RUNBOOKS.glob("*.md"):
+        text = file.read_text()
+        commands = "\n".join(re.findall(r"```sh\n(.*?)\n```", text, re.DOTALL))
+        done = subprocess.run(["bash", "-n"], input=commands, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{file.name}: {done.stderr}"
+        labels = set(re.findall(r"kingmaker\.dev/[a-z-]+", text))
+        assert labels <= {manifests.MODEL_LABEL, manifests.VARIANT_LABEL}, f"{file.name}: {labels}"
 
 
 def test_settings_that_runbooks_name_exist() -> None:

@@ -246,7 +246,7 @@ class Registry(Part):
     uri: str = Field(default="", pattern=r"^(https?://[^@]+)?$", description="http(s)://..., without a password in it.")
     credentials_secret: SecretName = Field(
         default="",
-        description="Secret whose entries are environment variables of the fetch step, as MLFLOW_TRACKING_TOKEN.",
+        description="Secret whose entries become variables of controller and fetch step, as MLFLOW_TRACKING_TOKEN.",
     )
     peers: Peers = Field(default=[], description="Where it is, as NetworkPolicy peers. Empty: anywhere, on its port.")
     artifact_ports: list[Port] = Field(

@@ -54,6 +54,7 @@ class World:
         self.last: RoutingRecord | None = None
         self.reachable = True
         self.gateways: list[GatewayView] = []
+        self.inputs: dict[str, dict[str, str]] = {}
         self.now = datetime(2026, 11, 21, tzinfo=UTC)
         self.epoch = 1
         self.generation = 0
@@ -79,6 +80,7 @@ class World:
             self.known,
             "",
             tuple(self.gateways),
+            self.inputs,
         )
         return reconcile(
             desired=self.desired,

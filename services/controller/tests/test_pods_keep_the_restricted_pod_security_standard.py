@@ -95,6 +95,13 @@ def test_restricted_capabilities(pod: dict[str, Any]) -> None:
 # more than the standard asks
 
 
+def test_a_prometheus_that_selects_by_label_finds_a_models_monitor() -> None:
+    labels = {"release": "prometheus", manifests.MANAGED_BY: "somebody"}
+    made = manifests.monitor(OWNER, Template("image", "http://mlflow:5000", monitor_labels=labels))
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    assert made["metadata"]["labels"][manifests.MANAGED_BY] == "kingmaker", "or the controller would not know its own"
+
+
 def test_nothing_of_the_cluster_leaks_into_a_pod(pod: dict[str, Any]) -> None:
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False, "a Service called kingmaker-gateway would set KINGMAKER_GATEWAY_PORT"

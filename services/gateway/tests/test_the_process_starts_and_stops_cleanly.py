@@ -16,6 +16,7 @@ import pytest
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.acks import GatewayAck
+from kingmaker_gateway import __main__
 from tests.fakes.fake_model_server import Fault
 
 
@@ -53,11 +54,20 @@ def test_a_taken_port_is_one_clear_line(taken: int, which: str) -> None:
         ({"PORT": "high"}, "KINGMAKER_GATEWAY_PORT: Input should be a valid integer"),
         ({"RECORDR__FLUSH_MS": 5}, "no such setting: KINGMAKER_GATEWAY_RECORDR__FLUSH_MS"),
         ({"RECORDER__FLUSHMS": 5}, "KINGMAKER_GATEWAY_RECORDER__FLUSHMS: Extra inputs are not permitted"),
-        ({"REDIS_URL": "http://x"}, "KINGMAKER_GATEWAY_REDIS_URL"),
+        ({"REDIS_URL": "http://x"}, "KINGMAKER_GATEWAY_REDIS_URL: Value error, found http://x: the scheme is 'http'"),
+        ({"AUTH__PREDICT_TOKENS_FILE": "/nowhere"}, "KINGMAKER_GATEWAY_AUTH__PREDICT_TOKENS_FILE: Value error, found"),
+        ({"TLS__CERT_FILE": "/nowhere"}, "KINGMAKER_GATEWAY_TLS: Value error, found one of CERT_FILE and KEY_FILE"),
     ],
 )
-def test_a_wrong_setting_is_named(settings: dict[str, object], text: str) -> None:
-    assert text in refused(**settings)
+def test_a_wrong_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: dict[str, object], text: str
+) -> None:
+    """In this process: that the command says it in one line and ends is shown by a taken port."""
+    for name, value in environment(**settings).items():
+        monkeypatch.setenv(name, value)
+    assert __main__.main() == __main__.BAD_START
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert text in line
 
 
 async def test_sigterm_drains_flushes_and_says_the_last_word(

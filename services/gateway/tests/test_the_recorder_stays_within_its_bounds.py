@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry
 
 from kingmaker_contracts import events, keys
@@ -187,3 +188,20 @@ async def test_a_prediction_of_25_features_takes_150_bytes_of_redis(valkey: Any,
     rows = sum(batch.count for batch in stored_in(valkey))
     assert rows == 32 * FRAME
     assert valkey.client.memory_usage(keys.events(*keys.split_model_id(MODEL), 0), samples=0) / rows <= 150
+
+
+@pytest.mark.parametrize("rows", [20, 400])
+async def test_a_stream_nobody_reads_is_bounded_in_bytes(own_valkey: Any, kit: SimpleNamespace, rows: int) -> None:
+    """Whatever an entry's size: a full Redis would refuse routing as well."""
+    bound = 2**20
+    known = Known(own_valkey.url, max_stream_bytes=bound, batch_rows=rows)
+    run = run_of(answerer(kit, [("x", "FP32")], [-1, FEATURES]), rows, FEATURES)
+    for _ in range(4 * bound // (rows * FEATURES * 4)):
+        known.recorder.offer(run)
+        known.recorder.encode()
+        assert await known.recorder.write()
+    await known.redis.aclose()
+    stream = keys.events("default", "flights", 0)
+    # Redis trims whole nodes of its list, which hold up to 100 entries or 4 kB
+    assert 0.5 * bound < own_valkey.client.memory_usage(stream, samples=0) < 1.5 * bound
+    assert known.dropped("buffer_full") == 0

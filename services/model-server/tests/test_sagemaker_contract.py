@@ -5,6 +5,7 @@ inference", whose record of four features is 1.5,16.0,14,23.0.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -173,11 +174,12 @@ def test_the_paths_answer_over_http(client: httpx.Client) -> None:
 
 
 def test_ping_is_503_until_the_model_is_loaded(make: Any, start: Any, tmp_path: Path) -> None:
-    fifo = tmp_path / "model.onnx"
-    make.os.mkfifo(fifo)  # reading it waits, so the load goes on
-    server = start(fifo)
+    package = make.write_package(tmp_path / "package", make.one_column_model())
+    (package / "model.onnx").unlink()
+    os.mkfifo(package / "model.onnx")  # reading it waits, so the load goes on
+    server = start(package)
     with server.client() as client:
-        assert client.get("/v2/health/live").status_code == 200
+        make.until(lambda: make.answers(client, "/v2/health/live") == 200, server)
         answers = [client.get("/ping"), client.get("/health"), client.post("/invocations", json={"instances": [1]})]
     assert {(a.status_code, a.headers["retry-after"], a.json()["code"]) for a in answers} == {(503, "1", "not_ready")}
 

@@ -48,6 +48,9 @@ def resources(kinds: list[Kind], group: str, version_: str) -> dict[str, Any] | 
             found.append(
                 {"name": f"{kind.plural}/status", **common, "singularName": "", "verbs": ["get", "patch", "update"]}
             )
+        if kind.has_scale:
+            about = {"name": f"{kind.plural}/scale", "singularName": "", "namespaced": True, "kind": "Scale"}
+            found.append(about | {"group": "autoscaling", "version": "v1", "verbs": ["get", "patch", "update"]})
     if not found:
         return None
     name = f"{group}/{version_}" if group else version_

@@ -135,7 +135,8 @@ class Handler(BaseHTTPRequestHandler):
             namespace, rest = rest[1], rest[2:]
         kind = self.cluster.kind(group, version, rest[0])
         name, subresource = (rest[1] if len(rest) > 1 else ""), (rest[2] if len(rest) > 2 else "")
-        if subresource not in ("", "status") or (subresource and not kind.has_status):
+        offered = {"": True, "status": kind.has_status, "scale": kind.has_scale}
+        if not offered.get(subresource):
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
         return Address(kind, namespace if kind.namespaced else "", name, subresource)
 
@@ -146,6 +147,8 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] not in ("api", "apis") or len(parts) < (3 if parts[0] == "api" else 4):
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
         at = self._address(path)
+        if at.subresource == "scale":
+            return 200, self._scale(method, at, query, body), []
         if method == "GET":
             return 200, (self._one(at) if at.name else self._list(at, query)), []
         write = self._write(method, at, query)
@@ -164,6 +167,18 @@ class Handler(BaseHTTPRequestHandler):
         exists = self.cluster.store.get(at.kind.storage, namespace, at.name) is not None
         patched = self.cluster.patch(at.kind, namespace, at.name, content_type, data, write)
         return (200 if exists else 201), patched, write.warnings
+
+    def _scale(self, method: str, at: Address, query: dict[str, str], body: bytes) -> Object:
+        """The number of replicas alone, which is what `kubectl scale` reads and writes."""
+        namespace = at.namespace or ""
+        item = self.cluster.get(at.kind, namespace, at.name)
+        if method != "GET":
+            wanted = {"spec": {"replicas": _parsed(body)["spec"]["replicas"]}}
+            write = self._write(method, at._replace(subresource=""), query)
+            item = self.cluster.patch(at.kind, namespace, at.name, "application/merge-patch+json", wanted, write)
+        meta = {key: item["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
+        replicas = {"replicas": item["spec"].get("replicas", 1)}
+        return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": replicas, "status": replicas}
 
     def _write(self, method: str, at: Address, query: dict[str, str]) -> Write:
         manager = query.get("fieldManager", "")

@@ -24,6 +24,7 @@ class Kind:
     namespaced: bool = True
     has_status: bool = False
     has_generation: bool = False
+    has_scale: bool = False
     needs_version: bool = False
     created_by_put: bool = False
     categories: tuple[str, ...] = ()
@@ -102,7 +103,7 @@ def built_in() -> list[Kind]:
         Kind("", "v1", "resourcequotas", "ResourceQuota", ("quota",), has_status=True),
     ]
     apps = Kind(
-        "apps", "v1", "deployments", "Deployment", ("deploy",), has_status=True, has_generation=True,
+        "apps", "v1", "deployments", "Deployment", ("deploy",), has_status=True, has_generation=True, has_scale=True,
         columns=_DEPLOYMENT, definition="io.k8s.api.apps.v1.Deployment",
     )  # fmt: skip
     named = [Kind(**{**vars(kind), "definition": f"{_CORE}{kind.kind}"}) for kind in core]
@@ -110,6 +111,7 @@ def built_in() -> list[Kind]:
         *named,
         apps,
         Kind("apps", "v1", "statefulsets", "StatefulSet", ("sts",), has_status=True, has_generation=True,
+             has_scale=True,
              definition="io.k8s.api.apps.v1.StatefulSet"),
         Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", ("netpol",), has_generation=True,
              definition="io.k8s.api.networking.v1.NetworkPolicy"),

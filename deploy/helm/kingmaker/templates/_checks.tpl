@@ -51,6 +51,12 @@ value alone may be stands in values.schema.json.
 {{- if and $external.sentinelUsername (not $external.sentinelPasswordSecret) -}}
 {{- $found = append $found "externalRedis.sentinelUsername is set without a password: set externalRedis.sentinelPasswordSecret to a Secret with the key sentinel." -}}
 {{- end -}}
+{{- $limit := dig "limits" "memory" "" .redis.resources -}}
+{{- if and .redis.enabled $limit -}}
+{{- if gt (mulf 1.25 (include "kingmaker.bytes" .redis.maxMemory | float64)) (include "kingmaker.bytes" $limit | float64) -}}
+{{- $found = append $found (printf "redis.maxMemory is %s and redis.resources.limits.memory is %v: Redis would be killed before it refuses a write. Leave it a fifth of the limit at least." .redis.maxMemory $limit) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .redis.acl.enabled (not .redis.enabled) -}}
 {{- $found = append $found "redis.acl is for the chart's own Redis: set redis.enabled=true, or make the users yourself and set externalRedis.usernames and externalRedis.passwordSecret." -}}
 {{- else if and .redis.acl.enabled (not .redis.acl.existingSecret) -}}
@@ -59,6 +65,14 @@ value alone may be stands in values.schema.json.
 {{- $found = append $found "redis.acl.existingSecret means nothing while redis.acl.enabled is false: set redis.acl.enabled=true, or leave it empty." -}}
 {{- end -}}
 {{- $found | toJson -}}
+{{- end }}
+
+{{/* An amount of memory as a number, in the words of Redis (512mb) or Kubernetes (512Mi, 1G). */}}
+{{- define "kingmaker.bytes" -}}
+{{- $units := dict "kb" 1024 "mb" 1048576 "gb" 1073741824 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 -}}
+{{- $text := toString . -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- mulf (trimSuffix $unit $text | float64) (get $units $unit | default 1 | float64) | int64 -}}
 {{- end }}
 
 {{- define "kingmaker.check.registry" -}}
@@ -101,6 +115,17 @@ value alone may be stands in values.schema.json.
 {{- $budget := $gateway.podDisruptionBudget -}}
 {{- if and $budget.enabled (gt (int $fewest) 1) (ge (int $budget.maxUnavailable) (int $fewest)) -}}
 {{- $found = append $found (printf "gateway.podDisruptionBudget.maxUnavailable is %v and there may be only %v gateways: a drain could take them all. Set it lower." $budget.maxUnavailable $fewest) -}}
+{{- end -}}
+{{- range $name, $spec := .models -}}
+{{- $deadline := dig "limits" "deadlineMilliseconds" 1000 $spec | int -}}
+{{- if gt $deadline (mul 1000 $gateway.drainSeconds | int) -}}
+{{- $found = append $found (printf "models.%s.limits.deadlineMilliseconds is %v and gateway.drainSeconds is %v: a gateway that leaves would cut requests off. Set gateway.drainSeconds to at least %v." $name $deadline $gateway.drainSeconds (div (add $deadline 999) 1000)) -}}
+{{- end -}}
+{{- end -}}
+{{- $partition := dig "PARTITION" 0 $gateway.settings | int -}}
+{{- $read := dig "PARTITIONS" 1 .monitor.settings | int -}}
+{{- if ge $partition $read -}}
+{{- $found = append $found (printf "gateway.settings.PARTITION is %v and the monitor reads %v partitions, counted from 0: set monitor.settings.PARTITIONS to at least %v." $partition $read (add $partition 1)) -}}
 {{- end -}}
 {{- if and .helmTest.body (not .helmTest.model) -}}
 {{- $found = append $found "helmTest.body is a request of one model: set helmTest.model too." -}}

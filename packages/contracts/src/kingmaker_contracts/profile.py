@@ -31,6 +31,12 @@ class Feature(msgspec.Struct, frozen=True):
             raise ValueError(f"datatype {self.datatype!r} is not one of {', '.join(DTYPES)}")
 
 
+class Signature(msgspec.Struct, frozen=True):
+    """The part of a profile that says what goes in: whoever wants no more reads no more."""
+
+    inputs: list[Feature]
+
+
 class Output(msgspec.Struct, frozen=True):
     name: str
     datatype: str

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Wording
 from kingmaker_servicekit.fast_heads import END, Head, Heads
+from kingmaker_servicekit.fast_leaving import Leaving
 from kingmaker_servicekit.fast_turns import Refuse, TakingTurns
 
 __all__ = ["Call", "FastRoute", "Handler", "protocol_class"]
@@ -28,16 +29,20 @@ _CLIENT_ERRORS = (httptools.HttpParserError, httptools.HttpParserInvalidURLError
 Route = Callable[[bytes, bytes], FastRoute | None]
 
 
-def protocol_class(route: Route, refuse: Refuse, body_read_s: float = 10) -> type[HttpToolsProtocol]:
+def protocol_class(
+    route: Route, refuse: Refuse, body_read_s: float = 10, last_call_s: float = 0
+) -> type[HttpToolsProtocol]:
     """A protocol in which requests with a FastRoute by `route(method, path)` never reach ASGI.
 
     refuse(status, call) words the answers the protocol gives itself: 413 for a body over the limit, 408 for a request
     that is not whole after `body_read_s`, 400 for what is no HTTP, 431 for a head or trailers over 64 KiB, 500 after a
     handler raised. call is None where the head was not read.
+    last_call_s: how long an idle connection is kept for one more answer when the server stops (`fast_leaving`).
     """
     attributes = {"_route": staticmethod(route), "_refuse": staticmethod(refuse), "_body_read_s": body_read_s}
     shared = {"_wording": Wording(), "_heads": Heads()}
-    return type("FastHttpProtocol", (_FastHttpProtocol,), attributes | shared)
+    attributes |= {"_last_call_s": last_call_s}
+    return type("FastHttpProtocol", (Leaving, _FastHttpProtocol), attributes | shared)
 
 
 # How far the request being parsed is; bare numbers, for an enum's members cost 80 ns each time they are named.

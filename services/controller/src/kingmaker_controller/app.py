@@ -31,7 +31,7 @@ async def run(settings: Settings, programs: Programs, environ: Mapping[str, str]
     ground = Ground(settings, token, registry, Metrics(registry), store, listening)
     try:
         if settings.kubernetes is not None:
-            await cluster.lead(ground, settings.kubernetes)
+            await cluster.lead(ground, settings.kubernetes, environ)
         else:
             await local.lead(ground, programs, environ)
     finally:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -31,7 +32,7 @@ from kingmaker_controller.runtimes.kubernetes import KubernetesRuntime
 from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner
 from kingmaker_controller.runtimes.packages import Packages
 from kingmaker_controller.runtimes.podspec import Template
-from kingmaker_controller.runtimes.registry import Registry
+from kingmaker_controller.runtimes.registry import Registry, credentials
 from kingmaker_controller.settings import KubernetesSettings
 from kingmaker_controller.sources.kubernetes import KubernetesSource
 from kingmaker_servicekit import serving
@@ -68,7 +69,9 @@ class Copies:
 class _Stage:
     """What is built once; `view` is what the API shows, None before this controller leads."""
 
-    def __init__(self, ground: Ground, settings: KubernetesSettings, client: Api, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, ground: Ground, settings: KubernetesSettings, client: Api, http: httpx.AsyncClient, registry: Registry
+    ) -> None:
         self.ground, self.settings, self.client = ground, settings, client
         self.holder = f"{settings.holder or socket.gethostname()}_{secrets.token_hex(4)}"
         self.wake = asyncio.Event()
@@ -81,6 +84,7 @@ class _Stage:
             settings.image_pull_secrets,
             settings.registry_secret,
             ground.settings.log_format,
+            settings.service_monitor_labels,
         )
         self.copies = Copies(
             self._copy(SERVED_MODEL, self._note_model, keep=_without_managed_fields),
@@ -93,7 +97,7 @@ class _Stage:
         )
         self.runtime = KubernetesRuntime(
             client,
-            Registry(template.registry_uri, http),
+            registry,
             Packages(http),
             template,
             self.copies.deployments.objects,
@@ -197,12 +201,13 @@ class _Stage:
             await asyncio.sleep(60.0)
 
 
-async def lead(ground: Ground, settings: KubernetesSettings) -> None:
-    """Until a signal. Raises BadSettings and LeaderLost."""
+async def lead(ground: Ground, settings: KubernetesSettings, environ: Mapping[str, str]) -> None:
+    """Until a signal. environ: may hold MLflow's credentials. Raises BadSettings and LeaderLost."""
     client = await connect(settings.kubeconfig, ground.metrics.api_request)
     http = httpx.AsyncClient(trust_env=False)
     try:
-        stage = _Stage(ground, settings, client, http)
+        registry = Registry(ground.settings.registry_uri or "", http, credentials(environ))
+        stage = _Stage(ground, settings, client, http, registry)
         app = api.build(lambda: stage.view, ground.token, ground.registry, stage.copies.models.synced.is_set)
         listener = Listener("api", app, ground.listening)
         try:

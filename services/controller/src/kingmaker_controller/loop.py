@@ -182,13 +182,14 @@ class Loop:
         if not error:  # one wait a step for a Redis that hangs, not one a model
             try:
                 stored = await self._store.read(*keys.split_model_id(model.id), _profiles(model))
+                await self._read_inputs(model, stored)
             except StoreUnavailable as unavailable:
                 error = str(unavailable)
         self._note_redis(not error, error)
         if stored.record is not None and stored.record.epoch > self._leader.epoch:
             await self._leader.raise_above(stored.record.epoch, self._now())
             logger.warning("epoch raised above a stored record", extra={"model": model.id, "epoch": self._leader.epoch})
-        view = RedisView(not error, error, stored.record, model.known, stored.malformed, gateways)
+        view = RedisView(not error, error, stored.record, model.known, stored.malformed, gateways, model.inputs)
         outcome = self._decide(model, view)
         await self._keep(model, outcome)
         if view.reachable:
@@ -196,6 +197,14 @@ class Loop:
                 model.known = stored.record  # reported if it was foreign; not twice
             await self._write(model, outcome, stored)
         self._runtime.apply(model.id, outcome.wanted)
+
+    async def _read_inputs(self, model: Model, stored: Stored) -> None:
+        """What the variants take, once for each profile that is there."""
+        model.inputs = {sha256: told for sha256, told in model.inputs.items() if sha256 in _profiles(model)}
+        for sha256 in stored.profiles - model.inputs.keys():
+            told = await self._store.inputs(*keys.split_model_id(model.id), sha256)
+            if told is not None:
+                model.inputs[sha256] = told
 
     def _decide(self, model: Model, view: RedisView) -> Outcome:
         return reconcile(

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.acks import GatewayAck
 from kingmaker_contracts.plan import Plan
+from kingmaker_contracts.profile import Feature, Signature
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_controller.errors import StoreUnavailable
 from kingmaker_controller.rollout.facts import GatewayView
@@ -125,6 +126,17 @@ class RedisStore:
     async def put_profile(self, namespace: str, name: str, sha256: str, raw: bytes) -> None:
         await _bounded(self._redis.set(keys.profile(namespace, name, sha256), raw, nx=True))
 
+    async def inputs(self, namespace: str, name: str, sha256: str) -> dict[str, str] | None:
+        """What a model takes: type by name, as its profile says. None: there is no profile; nothing: it cannot be
+        read."""
+        raw = await _bounded(self._redis.get(keys.profile(namespace, name, sha256)))
+        try:
+            found = wire.read_json(raw, Signature).inputs if raw else []
+        except (wire.BadRecord, UnicodeDecodeError) as error:
+            logger.warning("profile unreadable", extra={"sha256": sha256, "error": str(error)})
+            return {}
+        return {feature.name: _type_of(feature) for feature in found} if raw else None
+
     async def replace(self, record: RoutingRecord, plan: Plan, malformed: bytes) -> None:
         """Write both, index and announce them. Raises Overtaken when something as new stands there."""
         namespace, name = record.namespace, record.name
@@ -165,6 +177,12 @@ class RedisStore:
         found = [key async for key in self._redis.scan_iter(keys.gateway_pattern(), count=1000)]
         values = await self._redis.mget(found) if found else []
         return [(key, value) for key, value in zip(found, values, strict=True) if isinstance(value, bytes)]
+
+
+def _type_of(feature: Feature) -> str:
+    """As FP32, or FP32[4] for a block of four numbers a row."""
+    block = feature.shape[1:]
+    return feature.datatype if block in ([], [1]) else f"{feature.datatype}{block}"
 
 
 async def _bounded(call: Awaitable[Any]) -> Any:

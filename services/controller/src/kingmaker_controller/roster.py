@@ -53,6 +53,8 @@ class Model:
         self.faults: tuple[Fault, ...] = ()
         self.last: RoutingRecord | None = None
         self.known: RoutingRecord | None = None
+        self.inputs: dict[str, dict[str, str]] = {}
+        """By the sha256 of a profile: it never changes, so it is read once."""
 
     @property
     def id(self) -> str:

@@ -102,5 +102,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     )
     # a gateway that knows that there is nothing to serve is as ready as it can be; an installation waits for that
     admin = metrics_endpoint.build(registry, lambda: models.is_ready or routes.is_empty_for_good)
-    http = HotPath(router, models, body_read_s, guards.predict).protocol() if settings.hot_path else "httptools"
+    last_call_s = settings.last_call_ms / 1000
+    hot_path = HotPath(router, models, body_read_s, guards.predict, last_call_s)
+    http = hot_path.protocol() if settings.hot_path else "httptools"
     return Gateway(public, http, admin)

@@ -30,18 +30,21 @@ class HotPath:
     """Which requests are predictions, and what to do with one. Paths seen are remembered, a bounded number, until
     routing changes."""
 
-    def __init__(self, router: Router, models: Models, body_read_s: float, guard: Guard | None = None) -> None:
-        """guard: of predictions."""
+    def __init__(
+        self, router: Router, models: Models, body_read_s: float, guard: Guard | None = None, last_call_s: float = 0
+    ) -> None:
+        """guard: of predictions. last_call_s: how long idle connections outlive the order to stop."""
         self._router = router
         self._guard = guard
         self._models = models
         self._body_read_s = body_read_s
+        self._last_call_s = last_call_s
         self._routes: dict[bytes, FastRoute | None] = {}
         self._routing = models.routing
 
     def protocol(self) -> type[Any]:
         """For Listener(http=...)."""
-        return protocol_class(self.route, self.refuse, self._body_read_s)
+        return protocol_class(self.route, self.refuse, self._body_read_s, self._last_call_s)
 
     def route(self, method: bytes, path: bytes) -> FastRoute | None:
         if method != b"POST":

@@ -27,6 +27,8 @@ from kingmaker_gateway.settings import RecorderSettings
 logger = logging.getLogger(__name__)
 
 _ENTRIES_PER_TRIP = 16
+_RECENT = 0.02
+"""Weight of the newest entry in the mean size of entries."""
 _FINAL_ATTEMPTS = 3
 _FINAL_S = 3.0
 """After which no further attempt begins; one takes some seconds when Redis is silent."""
@@ -43,7 +45,8 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Stream:
-    """The accounts of one model's stream. encoded: rows that got a sequence number; written: rows Redis took."""
+    """The accounts of one model's stream. encoded: rows that got a sequence number; written: rows Redis took;
+    mean_bytes: of an entry, lately."""
 
     offered: Counter
     given_up: dict[str, Counter]
@@ -53,6 +56,7 @@ class _Stream:
     seq: int = 0
     written_seq: int = 0
     written: int = 0
+    mean_bytes: float = 0.0
     waiting: list[Run] = field(default_factory=list)
 
 
@@ -175,6 +179,7 @@ class Recorder:
             self._drop(model, rows, "buffer_full")
             return
         self._unsent_bytes += len(raw)
+        stream.mean_bytes += (len(raw) - stream.mean_bytes) * (_RECENT if stream.seq else 1)
         stream.seq += 1
         stream.encoded += rows
         key = keys.events(*keys.split_model_id(model), self._partition)
@@ -189,7 +194,7 @@ class Recorder:
                 pipeline.xadd(
                     entry.key,
                     {keys.ENTRY_FIELD: entry.raw},
-                    maxlen=self._settings.max_stream_entries,
+                    maxlen=self._max_entries(self._streams[entry.model]),
                     approximate=True,
                 )
             try:
@@ -201,6 +206,11 @@ class Recorder:
                 return False
         self._told(failing=False, reason="")
         return True
+
+    def _max_entries(self, stream: _Stream) -> int:
+        """How long a stream may be so that it holds neither too many entries nor too many bytes."""
+        by_size = int(self._settings.max_stream_bytes / max(1.0, stream.mean_bytes))
+        return max(1, min(self._settings.max_stream_entries, by_size))
 
     def _settle(self, entries: list[_Entry], results: list[object]) -> bool:
         """Forget what Redis took; keep what it refused, and everything behind it in the same stream."""

@@ -37,7 +37,9 @@ class RecorderSettings(_Section):
     batch_rows: int = Field(default=2048, ge=1, le=65_536)
     """Rows in one stream entry, at most, unless one frame alone has more; so many waiting rows are flushed at once."""
     max_stream_entries: int = Field(default=200_000, ge=1)
-    """Redis trims the stream to about this many entries."""
+    """Redis trims a model's stream to about this many entries."""
+    max_stream_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """And to about this size, judged by the entries this gateway writes: a Redis that is full refuses routing too."""
 
 
 class ShadowSettings(_Section):
@@ -171,6 +173,9 @@ class Settings(RedisSettings):
     hot_path: bool = True
     """Whether predictions are served by the protocol itself; false: by the web framework like everything else."""
     drain_seconds: float = Field(default=5.0, ge=0)
+    last_call_ms: int = Field(default=1000, ge=0, le=60_000)
+    """At SIGTERM idle connections are kept this long for one more answer, which says that it is the last. 0: closed at
+    once, and a request that is just arriving on one is lost."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
     recorder: RecorderSettings = RecorderSettings()

@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 QUEUE_SIZE: Final = 2000
 _MAX_NOTE_BYTES: Final = 1000
-_WARNINGS: Final = frozenset({"InvalidSpec", "VariantFailed", "RoutingNotProgrammed", "WeightDriftCorrected"})
+_WARNINGS: Final = frozenset(
+    {"InvalidSpec", "VariantFailed", "RoutingNotProgrammed", "SignatureMismatch", "WeightDriftCorrected"}
+)
 
 
 class Events:

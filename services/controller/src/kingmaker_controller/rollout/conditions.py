@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_contracts.served_model import Spec
@@ -15,6 +16,7 @@ from kingmaker_controller.rollout.variants import NO_REPLICAS, identity_of
 Finding = tuple[ConditionStatus, str, str]
 """Status, reason, message of one condition."""
 
+MISMATCH: Final = "SignatureMismatch"
 _MAX_MESSAGE = 2000
 
 
@@ -49,8 +51,9 @@ def ready(scene: Scene) -> Finding:
     return "False", f"Champion{champion.phase}", f"champion {champion.name} is {champion.phase}{detail}"
 
 
-def variants_ready(scene: Scene) -> Finding:
-    """Whether everybody runs, champion and challengers; the reason is that of the first who does not."""
+def variants_ready(scene: Scene, mismatched: Mapping[str, str]) -> Finding:
+    """Whether everybody runs and can have traffic, champion and challengers; the reason is that of the first who
+    does not. mismatched: see `signatures`."""
     failing = []
     waiting = []
     for variant in scene.running:
@@ -58,6 +61,8 @@ def variants_ready(scene: Scene) -> Finding:
         text = f"{variant.name} is {variant.phase}" + (f": {variant.message}" if variant.message else "")
         if variant.phase == "Failed":
             failing.append((seen.reason if seen and seen.reason else "VariantFailed", text))
+        elif variant.name in mismatched:
+            failing.append((MISMATCH, f"{variant.name} gets no traffic: {mismatched[variant.name]}"))
         elif variant.phase != "Ready" and variant.message != NO_REPLICAS:
             waiting.append(text)
     if failing:

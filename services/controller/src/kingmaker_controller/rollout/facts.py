@@ -1,5 +1,6 @@
 """What reconcile is told and what it answers: plain values that a file, a cluster or a test can fill."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
@@ -80,6 +81,7 @@ class RedisView:
 
     known: the record this controller wrote last, or has already reported as foreign; None before that.
     malformed: why the stored routing record could not be read, "" when it could.
+    inputs: type by name, as FP32 or FP32[4], by the sha256 of each profile that was read there.
     """
 
     reachable: bool
@@ -88,6 +90,7 @@ class RedisView:
     known: RoutingRecord | None = None
     malformed: str = ""
     gateways: tuple[GatewayView, ...] = ()
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

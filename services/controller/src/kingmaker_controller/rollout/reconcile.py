@@ -17,7 +17,7 @@ from kingmaker_contracts.status import (
     SpecChampion,
     Status,
 )
-from kingmaker_controller.rollout import conditions, summary, throne, traffic, variants
+from kingmaker_controller.rollout import conditions, signatures, summary, throne, traffic, variants
 from kingmaker_controller.rollout.facts import DRAIN_S, Desired, Event, Identity, Observed, Outcome, RedisView, stamp
 from kingmaker_controller.rollout.scene import Scene
 
@@ -56,7 +56,7 @@ def reconcile(
         "Accepted": conditions.accepted(desired),
         "ResolvedRefs": conditions.resolved(scene),
         "Ready": conditions.ready(scene),
-        "VariantsReady": conditions.variants_ready(scene),
+        "VariantsReady": conditions.variants_ready(scene, signatures.mismatched(running, redis.inputs)),
         "Programmed": conditions.programmed(routing, redis, now),
         "SpecCurrent": conditions.spec_current(scene),
     }

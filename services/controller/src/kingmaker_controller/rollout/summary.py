@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_contracts.status import Status, Summary, VariantStatus
-from kingmaker_controller.rollout.conditions import Finding
+from kingmaker_controller.rollout.conditions import MISMATCH, Finding
 from kingmaker_controller.rollout.facts import Event
 from kingmaker_controller.rollout.scene import Scene
 from kingmaker_controller.rollout.traffic import Allotment
@@ -85,6 +85,10 @@ def events(previous: Status, status: Status, routing: RoutingRecord | None) -> l
         found.append(Event("SpecAccepted", accepted.message))
     found += _variant_events(previous, status)
     found += _routing_events(previous, status, routing)
+    together = next(c for c in status.conditions if c.type == "VariantsReady")
+    were = before.get("VariantsReady")
+    if together.reason == MISMATCH and (were is None or were.message != together.message):
+        found.append(Event(MISMATCH, together.message))
     programmed = next(c for c in status.conditions if c.type == "Programmed")
     was = before.get("Programmed")
     if programmed.reason == "RedisUnavailable" and (was is None or was.reason != programmed.reason):

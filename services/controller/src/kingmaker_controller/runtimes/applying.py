@@ -70,7 +70,7 @@ class Applier:
 
     async def monitor(self, owner: Owner) -> None:
         """Raises KubernetesError."""
-        await self._child(manifests.monitor(owner))
+        await self._child(manifests.monitor(owner, self._template))
 
     async def remove(self, model: str, names: Set[str], deployments: Set[str]) -> None:
         """Objects of variants that are not wanted any more. names: those that are; deployments: of the model, and

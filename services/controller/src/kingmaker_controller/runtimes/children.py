@@ -37,15 +37,19 @@ class Children:
         known = self._items.get(key)
         if item is None:
             self._items.pop(key, None)
-            model = "" if known is None else model_of(known)
-            self._names[model].discard(key)
-            return model
+            return "" if known is None else self._forget(key, model_of(known))
         kept = substance(item)
         if known == kept:
             return ""
         self._items[key] = kept
         model = model_of(kept)
         self._names[model].add(key)
+        return model
+
+    def _forget(self, key: tuple[str, str], model: str) -> str:
+        self._names[model].discard(key)
+        if not self._names[model]:
+            del self._names[model]
         return model
 
     def is_as(self, manifest: Object) -> bool:

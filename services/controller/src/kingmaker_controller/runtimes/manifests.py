@@ -94,10 +94,11 @@ def replicas(owner: Owner, wanted: WantedVariant) -> Object:
     return {**_head(DEPLOYMENT, owner, name_of(owner.model, wanted.identity)), "spec": {"replicas": wanted.replicas}}
 
 
-def monitor(owner: Owner) -> Object:
+def monitor(owner: Owner, template: Template) -> Object:
     """One ServiceMonitor for all variants of a model."""
     head = _head(SERVICE_MONITOR, owner, f"km-{owner.name}"[:63])
-    head["metadata"] |= _about(owner, {MODEL_LABEL: _label(owner.name), MANAGED_BY: "kingmaker"})
+    labels = {**template.monitor_labels, MODEL_LABEL: _label(owner.name), MANAGED_BY: "kingmaker"}
+    head["metadata"] |= _about(owner, labels)
     return {
         **head,
         "spec": {

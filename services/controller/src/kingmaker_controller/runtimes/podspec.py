@@ -4,7 +4,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kingmaker_contracts.served_model import Champion, Resources
@@ -27,7 +27,7 @@ looked it up again (3 s), with as much to spare."""
 @dataclass(frozen=True, slots=True)
 class Template:
     """What is the same for every pod. registry_secret: a Secret whose entries the fetch step gets as environment
-    variables; "" for none."""
+    variables; "" for none. monitor_labels: of ServiceMonitors, for a Prometheus that selects them by label."""
 
     image: str
     registry_uri: str
@@ -35,6 +35,7 @@ class Template:
     pull_secrets: tuple[str, ...] = ()
     registry_secret: str = ""
     log_format: str = "json"
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
