@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from kingmaker_controller import app
 from kingmaker_controller.errors import BadSettings, ControllerError
 from kingmaker_controller.settings import PREFIX, Settings
-from kingmaker_servicekit import logs
-from kingmaker_servicekit.serving import PortTaken
+from kingmaker_servicekit import logs, serving
 
 PORT_TAKEN = 3
 
@@ -21,14 +20,15 @@ def main(programs: app.Programs | None = None) -> int:
     try:
         settings = read_settings(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        asyncio.run(app.run(settings, programs or app.Programs(), os.environ))
-    except PortTaken as error:
+        with asyncio.Runner() as runner:
+            runner.run(app.run(settings, programs or app.Programs(), os.environ))
+            return serving.leave()
+    except serving.PortTaken as error:
         return _refuse(str(error), PORT_TAKEN)
     except ControllerError as error:
         return _refuse(str(error), error.exit_code)
     except asyncio.CancelledError:
         return 0
-    return 0
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

@@ -37,8 +37,8 @@ def main() -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
-    logger.info("stopped")
-    return 0
+        logger.info("stopped")
+        return serving.leave()
 
 
 def _settings() -> Settings:

@@ -12,8 +12,7 @@ from kingmaker_monitor import app
 from kingmaker_monitor.errors import MonitorError
 from kingmaker_monitor.settings import PREFIX, Settings, unknown_variables
 from kingmaker_monitor.store import Store
-from kingmaker_servicekit import logs
-from kingmaker_servicekit.serving import bind
+from kingmaker_servicekit import logs, serving
 
 
 def main() -> int:
@@ -30,7 +29,7 @@ def main() -> int:
         return 2
     logs.configure(settings.log_level, settings.log_format)
     try:
-        sock = bind(settings.host, settings.port)
+        sock = serving.bind(settings.host, settings.port)
     except OSError as error:
         _say(str(error.strerror))
         return 2
@@ -40,13 +39,15 @@ def main() -> int:
         _say(str(error))
         return error.exit_code
     try:
-        asyncio.run(app.run(settings, sock, store))
+        with asyncio.Runner() as runner:
+            runner.run(app.run(settings, sock, store))
+            store.close()
+            return serving.leave()
     except MonitorError as error:
         _say(str(error))
         return error.exit_code
     finally:
         store.close()
-    return 0
 
 
 def _say(text: str) -> None:
