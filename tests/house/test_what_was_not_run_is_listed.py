@@ -1,5 +1,6 @@
 """A run of its own, in a folder with this repository's root conftest.py and two tests."""
 
+import os
 import shutil
 import subprocess
 import sys
