@@ -60,7 +60,7 @@ def test_acl_users_behind_tls(services: Any, tmp_path: Path, authority: Authorit
         users = {}
         for name, rights in RIGHTS.items():
             (tmp_path / f"{name}.password").write_text(f"secret of {name}\n")
-            server.client.execute_command("ACL", "SETUSER", name, "on", f">secret of {name}", *rights.split())
+            server.client.execute_command("ACL", "SETUSER", name, "on", f">secret of {name}", *rights)
             users[name] = {"REDIS_USERNAME": name, "REDIS_PASSWORD_FILE": str(tmp_path / f"{name}.password")}
         running = services(
             all={"REDIS_URL": f"rediss://127.0.0.1:{port}/0", "REDIS_CA_FILE": str(authority.ca)}, **users
