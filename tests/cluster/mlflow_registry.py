@@ -22,6 +22,26 @@ SERVER_ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_
 NAME = "flights"
 
 
+@contextlib.contextmanager
+def _only_here(uri: str) -> Iterator[None]:
+    """MLflow keeps its server in the environment, from where every later child of this process would take it."""
+    import mlflow
+
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_registry_uri(before["MLFLOW_REGISTRY_URI"] or "")
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 class MlflowRegistry:
     """A `Registry` by the calls any MLflow client makes. uri: where pods reach it; reached: where this process does."""
 
@@ -37,24 +57,23 @@ class MlflowRegistry:
 
     def publish_tiny(self, versions: int = 4) -> None:
         """Version N of `flights` adds N to what it gets; the alias `champion` is on 1."""
+        with _only_here(self._reached):
+            self.client.create_registered_model(NAME)
+            for number in range(1, versions + 1):
+                self._publish(tiny_model(float(number)))
+            self.client.set_registered_model_alias(NAME, "champion", "1")
+
+    def _publish(self, raw: bytes) -> None:
         import mlflow
         import onnx
 
-        mlflow.set_tracking_uri(self._reached)
-        mlflow.set_registry_uri(self._reached)
-        self.client.create_registered_model(NAME)
-        for number in range(1, versions + 1):
-            raw = tiny_model(float(number))
-            with mlflow.start_run():
-                model = onnx.load_from_string(raw)
-                info = mlflow.onnx.log_model(
-                    model, name="model", save_as_external_data=False, pip_requirements=["onnx"]
-                )
-            made = self.client.create_model_version(NAME, info.model_uri, model_id=info.model_id)
-            [path] = Path(mlflow.artifacts.download_artifacts(info.model_uri)).glob("*.onnx")
-            self._tags[made.version] = hashlib.sha256(path.read_bytes()).hexdigest()
-            self.retag(made.version)
-        self.client.set_registered_model_alias(NAME, "champion", "1")
+        with mlflow.start_run():
+            model = onnx.load_from_string(raw)
+            info = mlflow.onnx.log_model(model, name="model", save_as_external_data=False, pip_requirements=["onnx"])
+        made = self.client.create_model_version(NAME, info.model_uri, model_id=info.model_id)
+        [path] = Path(mlflow.artifacts.download_artifacts(info.model_uri)).glob("*.onnx")
+        self._tags[made.version] = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.retag(made.version)
 
     def mistag(self, version: str) -> None:
         self.client.set_model_version_tag(NAME, version, SHA_TAG, "0" * 64)

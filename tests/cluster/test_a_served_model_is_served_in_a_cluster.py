@@ -87,10 +87,10 @@ def test_a_champion_is_deposed_under_load_and_put_back_without_a_failed_request(
 @pytest.mark.parametrize(
     "edit",
     [
-        "weight",
-        "challenger",
         "champion",
-        "removal",
+        pytest.param("weight", marks=pytest.mark.slow),
+        pytest.param("challenger", marks=pytest.mark.slow),
+        pytest.param("removal", marks=pytest.mark.slow),
         pytest.param("return", marks=pytest.mark.slow),
         pytest.param("creation", marks=pytest.mark.slow),
     ],

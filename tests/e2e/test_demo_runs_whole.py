@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 def demo(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "examples.flights.demo", "--folder", str(folder / "demo")]
     command += ["--report", str(folder / "summary.json"), *arguments]
-    env = os.environ | {"XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    env |= {"XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
     return subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

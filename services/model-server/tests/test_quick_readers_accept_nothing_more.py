@@ -230,3 +230,23 @@ def test_a_known_text_with_too_long_a_body_is_refused_as_ever(make: Any, extra: 
         outcome(known, 2, 1.0)
     assert outcome(known, 2, 1.0, extra=extra) == outcome(fresh, 2, 1.0, extra=extra)
     assert outcome(fresh, 2, 1.0, extra=extra)[0] == 400
+
+
+def test_a_tensor_in_json_beside_raw_ones_is_read_each_time_anew(core: Any) -> None:
+    """Found by a fuzzer: a size that is null is no size."""
+    inputs = [
+        {
+            "name": "distance",
+            "shape": [1, 1],
+            "datatype": "FP32",
+            "data": [2.0],
+            "parameters": {"binary_data_size": None},
+        },
+        {"name": "delay", "shape": [1, 1], "datatype": "FP32", "parameters": {"binary_data_size": 4}},
+        {"name": "carrier", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}},
+    ]
+    head = json.dumps({"id": "1", "inputs": inputs}).encode()
+    body = head + np.float32(3.0).tobytes() + b"\x02\0\0\0UA"
+    answers = [core.infer(body, {b"inference-header-content-length": b"%d" % len(head)}) for _ in range(4)]
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) == 1

@@ -169,10 +169,11 @@ class TypedReader:
         places: list[_Place | None] = [None] * self._count
         for item in inputs:
             column: _Input = item.column
-            if item.parameters is UNSET or not column.is_plain:
+            size = None if item.parameters is UNSET else item.parameters.binary_data_size
+            if size is None or not column.is_plain:
                 return
             places[column.at] = _Place(column.dtype, math.prod(item.shape), offset, tuple(item.shape))
-            offset += item.parameters.binary_data_size
+            offset += size
         found = [place for place in places if place is not None]
         self._layouts.keep(text, _Layout(found, offset, read.rows, read.request_id, read.asked))
 
