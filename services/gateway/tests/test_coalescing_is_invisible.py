@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor, TensorSpec
 from kingmaker_gateway import frames
-from kingmaker_gateway.batch import Batch, ListedBatch
+from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamRefused, UpstreamTimeout
 from kingmaker_gateway.frames import Frame, Slice
@@ -90,10 +90,10 @@ class World:
         batch = Batch(rows, {"t": t, "x": x}, frozenset())
         if listed and not is_open:
             columns = {name: array.ravel().tolist() for name, array in batch.arrays.items()}
-            batch = ListedBatch(rows, columns, signature.inputs, frozenset())
+            batch = listed(rows, columns, signature.inputs, frozenset())
         client = Client(batch, signature, self.now + patience, clock=self)
         self.clients.append(client)
-        self.coalescer.add(Ask(client.batch, signature, max_rows=MAX_ROWS, deadline=client.deadline, asker=client))
+        self.coalescer.add(Ask(client.batch, signature, MAX_ROWS, client.deadline, client, rows))
 
     def launch(self) -> None:
         again = self.coalescer.again

@@ -49,7 +49,7 @@ def ask(
     asker.is_hurried = is_hurried
     batch = Batch(len(values), {"x": np.array(values, np.float32).reshape(-1, 1)}, frozenset())
     deadline = asyncio.get_running_loop().time() + within_s
-    upstream.ask(Ask(batch, SIGNATURE, max_rows=max_rows, deadline=deadline, asker=asker))
+    upstream.ask(Ask(batch, SIGNATURE, max_rows, deadline, asker, batch.rows))
     return asker.end
 
 
@@ -212,7 +212,7 @@ async def test_rows_that_make_no_frame_are_refused_and_not_forgotten(kit: Simple
         asker = Asker()
         odd = Batch(2, {"x": np.zeros((2, 3, 5), np.float32)}, frozenset())  # no reader would make it
         deadline = asyncio.get_running_loop().time() + LONG_S
-        upstream.ask(Ask(odd, SIGNATURE, max_rows=256, deadline=deadline, asker=asker))
+        upstream.ask(Ask(odd, SIGNATURE, 256, deadline, asker, odd.rows))
         [end] = await soon(asker.end)
         assert isinstance(end, UpstreamError)
         [end] = await soon(ask(upstream, [1.0]))

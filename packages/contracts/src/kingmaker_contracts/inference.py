@@ -61,8 +61,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     properties: dict[str, str] = {}
 
 
-@dataclass(slots=True, frozen=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True, eq=False):
     """A named array. shape equals array.shape; array.dtype equals DTYPES[datatype]."""
 
     name: str

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,41 +38,33 @@ class Vocabulary:
     usual: Any = None
 
 
-class Batch:
-    """Rows of one request. nulls: inputs that hold a missing value; extra: the values of the feature only the split
-    knows.
+class Batch(msgspec.Struct, eq=False):
+    """Rows of one request. held: by input, see `arrays`; nulls: inputs that hold a missing value; extra: the values of
+    the feature only the split knows.
 
     columns: values by input, as plain lists, row after row; None when they came as arrays. Lists of many requests
     make one array for less than each makes its own, so a usual request never has arrays unless somebody asks.
+    specs: at least of every column.
     """
 
-    __slots__ = ("_arrays", "_specs", "columns", "extra", "nulls", "rows")
-
-    def __init__(
-        self,
-        rows: int,
-        arrays: dict[str, NDArray[Any]],
-        nulls: frozenset[str],
-        extra: NDArray[Any] | None = None,
-    ) -> None:
-        self.rows = rows
-        self.nulls = nulls
-        self.extra = extra
-        self.columns: dict[str, list[Any]] | None = None
-        self._arrays = arrays
-        self._specs: dict[str, InputSpec] = {}
+    rows: int
+    held: dict[str, NDArray[Any]]
+    nulls: frozenset[str]
+    extra: NDArray[Any] | None = None
+    columns: dict[str, list[Any]] | None = None
+    specs: dict[str, InputSpec] = {}
 
     @property
     def names(self) -> Collection[str]:
         """The inputs it has."""
-        return self._arrays if self.columns is None else self.columns
+        return self.held if self.columns is None else self.columns
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """By input: shape (rows, *tail), dtype as the spec says."""
-        if self.columns is not None and not self._arrays:
-            self._arrays = {name: self._specs[name].array(values, self.rows) for name, values in self.columns.items()}
-        return self._arrays
+        if self.columns is not None and not self.held:
+            self.held = {name: self.specs[name].array(values, self.rows) for name, values in self.columns.items()}
+        return self.held
 
     def fits(self, signature: Signature) -> bool:
         """Whether a variant with this signature can answer: every input is there, null only where it may be."""
@@ -79,20 +72,9 @@ class Batch:
         return all(name in names and (spec.nullable or name not in nulls) for name, spec in signature.inputs.items())
 
 
-class ListedBatch(Batch):
-    """Of plain lists. specs: at least of every column."""
-
-    __slots__ = ()
-
-    def __init__(
-        self, rows: int, columns: dict[str, list[Any]], specs: dict[str, InputSpec], nulls: frozenset[str]
-    ) -> None:
-        self.rows = rows
-        self.nulls = nulls
-        self.extra = None
-        self.columns = columns
-        self._arrays = {}
-        self._specs = specs
+def listed(rows: int, columns: dict[str, list[Any]], specs: dict[str, InputSpec], nulls: frozenset[str]) -> Batch:
+    """A batch of plain lists."""
+    return Batch(rows, {}, nulls, None, columns, specs)
 
 
 def vocabulary(target: Signature, champion: Signature, others: Sequence[Signature], sticky: str | None) -> Vocabulary:

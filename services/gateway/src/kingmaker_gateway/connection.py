@@ -6,9 +6,10 @@ no pipelining, so giving up an answer means closing the connection, which also t
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import httptools
+import msgspec
 
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamGarbage
 
@@ -17,7 +18,7 @@ _MOST_BARE_BYTES: Final = 256 * 1024
 """Received one after another without a byte of the body; what the parser buffers, it copies with every piece."""
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True):
     """One HTTP answer. head_length: the value of Inference-Header-Content-Length, None without that header."""
 
     status: int

@@ -6,10 +6,10 @@ off the requests' path, with numpy over all rows at once.
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,9 +30,10 @@ Entry = tuple[bytes, int, int, Reason, int, int, int, int, int]
 """One answered request: id, rows, assigned, reason, eligible, key_hash (all as contracts.events has them), when it was
 answered (unix microseconds), latency (microseconds), status. A bare tuple: thousands become columns at once."""
 
+UNANSWERED: Final[Entry] = (b"", 0, 0, "weight", 0, 0, 0, 0, 0)
 
-@dataclass(slots=True, eq=False)
-class Run:
+
+class Run(msgspec.Struct, eq=False):
     """Requests that share arrays: a coalesced frame and who was in it, by reference.
 
     inputs: by name; outputs: None when there was no answer; index: which rows of the arrays are theirs, in order, None

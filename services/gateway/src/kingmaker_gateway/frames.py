@@ -5,8 +5,8 @@ what a shadow gets and what the recorder keeps, by reference. Bytes are written 
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -22,18 +22,33 @@ CALL_ID: Final = "frame"
 (see `replies`)."""
 
 
-class Body:
+class Rows(Protocol):
+    """So many rows of a batch, from the first on."""
+
+    @property
+    def batch(self) -> Batch: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+
+
+class Part(msgspec.Struct, eq=False):
+    """Rows, and nothing else about them."""
+
+    batch: Batch
+    first: int
+    rows: int
+
+
+class Body(msgspec.Struct, eq=False):
     """The bytes of one upstream call. head_length: of its JSON part."""
 
-    __slots__ = ("data", "head_length")
-
-    def __init__(self, data: bytes, head_length: int) -> None:
-        self.data = data
-        self.head_length = head_length
+    data: bytes
+    head_length: int
 
 
-@dataclass(slots=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, eq=False):
     """Rows of one or more requests for one signature, and the outputs once they are there.
 
     arrays: by input, in the signature's order and shape, first dimension rows; outputs: in the signature's order;
@@ -43,7 +58,7 @@ class Frame:
     signature: Signature
     rows: int
     arrays: dict[str, NDArray[Any]]
-    outputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = []
     body: Body | None = None
     v1_form: Any = None
     v2_form: Any = None
@@ -55,15 +70,12 @@ class Frame:
         return self.body
 
 
-class Slice:
+class Slice(msgspec.Struct, eq=False):
     """Some neighbouring rows of an answered frame: one request's answer."""
 
-    __slots__ = ("first", "frame", "rows")
-
-    def __init__(self, frame: Frame, first: int, rows: int) -> None:
-        self.frame = frame
-        self.first = first
-        self.rows = rows
+    frame: Frame
+    first: int
+    rows: int
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -80,40 +92,29 @@ def kind(batch: Batch, signature: Signature) -> Hashable:
     return (signature, *(batch.arrays[name].shape[1:] for name in signature.inputs))
 
 
-def join(members: Sequence[tuple[Batch, int, int]], signature: Signature) -> Frame:
-    """A frame of rows first..last-1 of each batch, in that order; all are of one kind."""
+def join(members: Sequence[Rows], signature: Signature) -> Frame:
+    """A frame of the members' rows, in that order; all are of one kind."""
     arrays: dict[str, NDArray[Any]] = {}
-    rows = sum([last - first for _, first, last in members])
-    lists = _lists(members)
+    rows = sum([member.rows for member in members])
+    lists = _lists(members, rows)
     for name, spec in signature.inputs.items():
         if lists is not None:
-            values: list[Any] = []
-            for columns in lists:
-                values += columns[name]
+            values = lists[0][name] if len(lists) == 1 else list(chain.from_iterable([part[name] for part in lists]))
             arrays[name] = spec.array(values, rows)
             continue
-        if len(members) == 1:
-            batch, first, last = members[0]
-            array = batch.arrays[name] if last - first == batch.rows else batch.arrays[name][first:last]
-        else:
-            array = np.concatenate(
-                [
-                    batch.arrays[name] if last - first == batch.rows else batch.arrays[name][first:last]
-                    for batch, first, last in members
-                ]
-            )
+        parts = [member.batch.arrays[name][member.first : member.first + member.rows] for member in members]
+        array = parts[0] if len(parts) == 1 else np.concatenate(parts)
         arrays[name] = array if spec.is_open or array.shape[1:] == spec.tail else array.reshape((rows, *spec.tail))
     return Frame(signature, rows, arrays)
 
 
-def _lists(members: Sequence[tuple[Batch, int, int]]) -> list[dict[str, list[Any]]] | None:
+def _lists(members: Sequence[Rows], rows: int) -> list[dict[str, list[Any]]] | None:
     """The columns of all members; None when one has only arrays, or sends only some of its rows."""
-    lists = []
-    for batch, first, last in members:
-        if batch.columns is None or last - first != batch.rows:
-            return None
-        lists.append(batch.columns)
-    return lists
+    batches = [member.batch for member in members]
+    if rows != sum([batch.rows for batch in batches]):
+        return None
+    lists = [batch.columns for batch in batches if batch.columns is not None]
+    return lists if len(lists) == len(batches) else None
 
 
 def encode(frame: Frame) -> Body:

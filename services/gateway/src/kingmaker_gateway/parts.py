@@ -32,16 +32,10 @@ class Parts:
 
     def begin(self) -> None:
         whole = self._ask
-        part = Ask(
-            whole.batch,
-            whole.signature,
-            whole.max_rows,
-            whole.deadline,
-            self,
-            self._next,
-        )
-        self._next = part.last
-        self._add(part)
+        first = self._next
+        rows = min(whole.max_rows, whole.rows - first)
+        self._next = first + rows
+        self._add(Ask(whole.batch, whole.signature, whole.max_rows, whole.deadline, self, rows, first))
 
     def answered(self, answer: Slice) -> None:
         self._answers.append(answer.tensors)
@@ -49,7 +43,7 @@ class Parts:
         if self._next < batch.rows:
             self.begin()
             return
-        frame = frames.join([(batch, 0, batch.rows)], self._ask.signature)
+        frame = frames.join([self._ask], self._ask.signature)
         try:
             frame.outputs = [
                 Tensor(column[0].name, column[0].datatype, np.concatenate([part.array for part in column]))

@@ -19,16 +19,14 @@ _OTHERS_WORK: Final = frozenset({"FP16", "BYTES"})
 """Datatypes whose JSON is more than the values as they are."""
 
 
-class Form:
+class Form(msgspec.Struct, eq=False):
     """one: the body of one row, with a place for every text of `columns`; many: the same for several rows, each output
-    also has a place for their number; columns: by output, the text of each row of the frame."""
+    also has a place for their number; columns: by output, the text of each row of the frame; rows: the same by row."""
 
-    __slots__ = ("columns", "many", "one")
-
-    def __init__(self, one: bytes, many: bytes, columns: list[list[bytes]]) -> None:
-        self.one = one
-        self.many = many
-        self.columns = columns
+    one: bytes
+    many: bytes
+    columns: list[list[bytes]]
+    rows: list[tuple[bytes, ...]]
 
 
 def v2(model: str, version: str, id: bytes, answer: Slice) -> bytes | None:
@@ -39,10 +37,10 @@ def v2(model: str, version: str, id: bytes, answer: Slice) -> bytes | None:
         columns = _columns(frame)
         if columns is None:
             return None
-        form = frame.v2_form = Form(*_v2_forms(model, version, frame), columns)
+        form = frame.v2_form = Form(*_v2_forms(model, version, frame), columns, _by_row(columns, frame.rows))
     first, rows = answer.first, answer.rows
     if rows == 1:
-        return form.one % (id, *[column[first] for column in form.columns])
+        return form.one % (id, *form.rows[first])
     values: list[Any] = [id]
     for column in form.columns:
         values += (rows, b",".join(column[first : first + rows]))
@@ -58,12 +56,16 @@ def v1(answer: Slice) -> bytes | None:
         if columns is None or any(tensor.array.ndim > 2 for tensor in frame.outputs):
             return None
         row = _v1_row(frame.outputs)
-        form = frame.v1_form = Form(b'{"predictions":[' + row + b"]}", row, columns)
+        form = frame.v1_form = Form(b'{"predictions":[' + row + b"]}", row, columns, _by_row(columns, frame.rows))
     first, rows = answer.first, answer.rows
     if rows == 1:
-        return form.one % (*[column[first] for column in form.columns],)
-    texts = [column[first : first + rows] for column in form.columns]
-    return b'{"predictions":[' + b",".join([form.many % values for values in zip(*texts, strict=True)]) + b"]}"
+        return form.one % form.rows[first]
+    texts = [form.many % texts for texts in form.rows[first : first + rows]]
+    return b'{"predictions":[' + b",".join(texts) + b"]}"
+
+
+def _by_row(columns: list[list[bytes]], rows: int) -> list[tuple[bytes, ...]]:
+    return list(zip(*columns, strict=True)) if columns else [()] * rows
 
 
 def _columns(frame: Frame) -> list[list[bytes]] | None:

@@ -50,34 +50,28 @@ class V2Call:
         return codec.encode(self._request, model, version, prediction_id.decode(), answer)
 
 
-class PlainV2Call:
-    """The same, when the client sent nothing but tensors in JSON, and wants all outputs so."""
+class PlainV2Call(msgspec.Struct, eq=False):
+    """The same, when the client sent nothing but tensors in JSON, and wants all outputs so. id: the client's own."""
 
-    __slots__ = ("_id", "batch", "timeout_s", "wanted")
-
-    def __init__(self, decoded: Batch, id: str | None) -> None:
-        self.batch = decoded
-        self.timeout_s: float | None = None
-        self.wanted: list[str] | None = None
-        self._id = id
+    batch: Batch
+    id: str | None
+    timeout_s: float | None = None
+    wanted: list[str] | None = None
 
     def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:
-        id = b'"%b"' % prediction_id if self._id is None else _write(self._id)
+        id = b'"%b"' % prediction_id if self.id is None else _write(self.id)
         body = plain.v2(model, version, id, answer)
         if body is None:
-            return codec.encode(InferRequest([], None, self._id), model, version, prediction_id.decode(), answer)
+            return codec.encode(InferRequest([], None, self.id), model, version, prediction_id.decode(), answer)
         return body, None
 
 
-class V1Call:
+class V1Call(msgspec.Struct, eq=False):
     """`/v1/models/{m}:predict`."""
 
-    __slots__ = ("batch", "timeout_s", "wanted")
-
-    def __init__(self, decoded: Batch) -> None:
-        self.batch = decoded
-        self.timeout_s: float | None = None
-        self.wanted: list[str] | None = None
+    batch: Batch
+    timeout_s: float | None = None
+    wanted: list[str] | None = None
 
     def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:  # noqa: ARG002
         return plain.v1(answer) or rows.encode(answer), None

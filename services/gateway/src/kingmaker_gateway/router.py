@@ -106,12 +106,13 @@ class Router:
         key = wishes.sticky_key(state, call, headers) if state.is_sticky else None
         id, text_id = self._ids.new()
         fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
-        choice = split.choose(
+        can_answer, eligible, may_be_given = fits
+        variant_index, assigned, reason = split.choose(
             state.table,
             key,
             text_id,
             override=override,
-            eligible=fits.eligible,
+            eligible=may_be_given,
             available=state.takes_traffic,
             now=arrived,
         )
@@ -119,7 +120,23 @@ class Router:
         is_plain = not headers and call.timeout_s is None
         deadline = arrived + (state.deadline_s if is_plain else wishes.time_left_s(state, call, headers))
         return Prediction(
-            self, model, state, call, reply, id, text_id, key_hash, choice, fits, arrived, deadline, started
+            self,
+            model,
+            state,
+            call,
+            reply,
+            call.batch.rows,
+            id,
+            text_id,
+            key_hash,
+            variant_index,
+            assigned,
+            reason,
+            can_answer,
+            eligible,
+            arrived,
+            deadline,
+            started,
         )
 
     # prediction.Desk

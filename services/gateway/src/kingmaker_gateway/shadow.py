@@ -20,7 +20,7 @@ from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.envelope import Entry, Run
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
-from kingmaker_gateway.frames import Frame, Slice
+from kingmaker_gateway.frames import Frame, Part, Slice
 from kingmaker_gateway.metrics import VariantMetrics
 from kingmaker_gateway.settings import ShadowSettings
 from kingmaker_gateway.signature import Signature
@@ -49,6 +49,10 @@ class _Copies:
     by: Answerer
     max_rows: int
     is_retry: bool = False
+
+    def joined(self) -> Frame:
+        """A frame of their own."""
+        return frames.join([Part(request.batch, 0, request.rows) for request in self.requests], self.signature)
 
 
 class Shadow:
@@ -138,14 +142,13 @@ class Shadow:
             return
         frame = copies.frame
         if frame is None:
-            members = [(request.batch, 0, request.rows) for request in copies.requests]
-            frame = frames.join(members, copies.signature)
+            frame = copies.joined()
             copies.frame = frame
         batch = Batch(copies.rows, frame.arrays, frozenset())
         deadline = asyncio.get_running_loop().time() + self._timeout_s
-        ask = Ask(batch, copies.signature, max_rows=copies.max_rows, deadline=deadline, asker=flight)
         # the champion's frame holds the champion's answer: the copy shares only what was asked
-        ask.frame = Frame(copies.signature, copies.rows, frame.arrays, body=frame.body)
+        asked = Frame(copies.signature, copies.rows, frame.arrays, body=frame.body)
+        ask = Ask(batch, copies.signature, copies.max_rows, deadline, flight, copies.rows, frame=asked)
         self._in_flight += 1
         flight.is_sent = True
         self._upstream.ask(ask)
@@ -183,8 +186,7 @@ class Shadow:
         latency_us = int((time.perf_counter() - started) * 1e6)
         frame = copies.frame
         if frame is None:
-            members = [(request.batch, 0, request.rows) for request in copies.requests]
-            frame = frames.join(members, copies.signature)
+            frame = copies.joined()
         now_us = time.time_ns() // 1000
         entries = [envelope.as_shadow(request.entry, now_us, latency_us, status) for request in copies.requests]
         outputs = answer.tensors if answer is not None else None

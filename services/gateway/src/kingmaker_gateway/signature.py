@@ -1,14 +1,18 @@
 """What a variant takes and gives, from its profile or, without one, from the model server's own metadata."""
 
 import math
+import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.inference import DTYPES, ModelMetadata, TensorSpec
 from kingmaker_contracts.profile import Profile
+
+_LETTERS: Final = {"FP32": "f", "FP64": "d", "INT64": "q", "INT32": "i"}
+"""Of the struct module."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,6 +37,14 @@ class InputSpec:
 
     def array(self, values: list[Any], rows: int) -> NDArray[Any]:
         """The array of values that lie row after row. None is a missing one where the datatype has such."""
+        letter = _LETTERS.get(self.datatype)
+        if letter is not None and values:
+            try:  # numpy looks at every value of a list twice; this takes half the time
+                raw = struct.pack(f"<{len(values)}{letter}", *values)
+            except (struct.error, OverflowError):  # a missing value, or one that does not fit
+                pass
+            else:
+                return np.frombuffer(raw, DTYPES[self.datatype]).reshape((rows, *self.tail))
         return np.array(values, DTYPES[self.datatype]).reshape((rows, *self.tail))
 
     def shape_text(self) -> str:

@@ -99,7 +99,7 @@ class Upstream:
     def ask(self, ask: Ask) -> None:
         """Answer these rows; the asker is told later, never before this returns. Leaves at the end of this round
         of the event loop when a connection is free, so that requests read together travel together."""
-        if ask.batch.rows > ask.max_rows:
+        if ask.rows > ask.max_rows:
             Parts(ask, self._add, self._on_frame).begin()
         else:
             self._add(ask)

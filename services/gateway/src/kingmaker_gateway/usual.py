@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from kingmaker_gateway.batch import MAX_ROWS, Batch, ListedBatch, Vocabulary
+from kingmaker_gateway.batch import MAX_ROWS, Batch, Vocabulary, listed
 from kingmaker_gateway.signature import InputSpec
 
 _FP32_MAX: Final = 3.4028234e38
@@ -74,6 +74,7 @@ _NO_NULLS: Final[frozenset[str]] = frozenset()
 def decode_v2(body: bytes, vocabulary: Vocabulary) -> tuple[Batch, str | None] | None:  # noqa: PLR0911 - reasons
     """Rows and the request's own id; None: not one of the usual bodies."""
     decoders: Decoders = vocabulary.usual or _remember(vocabulary)
+    specs = vocabulary.specs
     try:
         wire = decoders.tensors(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -81,11 +82,16 @@ def decode_v2(body: bytes, vocabulary: Vocabulary) -> tuple[Batch, str | None] |
     inputs = wire.inputs
     if wire.outputs is not None or wire.parameters or not inputs:
         return None
+    only = decoders.only_input
+    if only is not None and len(inputs) == 1:  # what follows says the same of it, in twice as many steps
+        tensor = inputs[0]
+        data = tensor.data
+        if tensor.shape == only.one_row and len(data) == only.width and tensor.name == only.name:
+            return None if tensor.parameters else (listed(1, {only.name: data}, specs, _NO_NULLS), wire.id)
     columns: dict[str, list[Any]] = {}
     rows = inputs[0].shape[0] if inputs[0].shape else 0
     if not 0 < rows <= MAX_ROWS:
         return None
-    specs = vocabulary.specs
     for tensor in inputs:
         name, shape = tensor.name, tensor.shape
         spec = specs.get(name)
@@ -100,7 +106,7 @@ def decode_v2(body: bytes, vocabulary: Vocabulary) -> tuple[Batch, str | None] |
         columns[name] = tensor.data
     if len(columns) < len(specs) and not vocabulary.required.inputs.keys() <= columns.keys():
         return None
-    return ListedBatch(rows, columns, specs, _NO_NULLS), wire.id
+    return listed(rows, columns, specs, _NO_NULLS), wire.id
 
 
 def _is_of(tensor: _Tensor, datatype: str) -> bool:
@@ -115,9 +121,9 @@ def _is_of(tensor: _Tensor, datatype: str) -> bool:
 
 class Decoders:
     """Of one vocabulary. tensors: V2 bodies; named, arrays: V1 rows with features by name, or as arrays; None: its
-    features have no such form. only_floats: every input is FP32."""
+    features have no such form. only_floats: every input is FP32; only_input: the one there is, of FP32."""
 
-    __slots__ = ("arrays", "columns", "named", "only_floats", "order", "required", "tensors", "width")
+    __slots__ = ("arrays", "columns", "named", "only_floats", "only_input", "order", "required", "tensors", "width")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.named: Any = None
@@ -125,6 +131,7 @@ class Decoders:
         self.width = 0
         specs = vocabulary.specs
         self.only_floats = all(spec.datatype == "FP32" for spec in specs.values())
+        self.only_input = next(iter(specs.values())) if self.only_floats and len(specs) == 1 else None
         self.tensors: Callable[[bytes], Any] = _read_floats if self.only_floats else _read_v2
         self.columns = [(f"f{at}", spec) for at, spec in enumerate(specs.values())]
         self.required = frozenset(vocabulary.required.inputs)
@@ -191,14 +198,14 @@ def _columns(
         columns[spec.name] = values
     if not required <= columns.keys():
         return None
-    return ListedBatch(len(rows), columns, vocabulary.specs, frozenset(nulls) if nulls else _NO_NULLS)
+    return listed(len(rows), columns, vocabulary.specs, frozenset(nulls) if nulls else _NO_NULLS)
 
 
 def _block(rows: list[list[float]], spec: InputSpec, vocabulary: Vocabulary) -> Batch | None:
     if any(len(row) != spec.width for row in rows):
         return None
     values = rows[0] if len(rows) == 1 else list(chain.from_iterable(rows))
-    return ListedBatch(len(rows), {spec.name: values}, vocabulary.specs, _NO_NULLS)
+    return listed(len(rows), {spec.name: values}, vocabulary.specs, _NO_NULLS)
 
 
 def _body(row: Any) -> Any:
