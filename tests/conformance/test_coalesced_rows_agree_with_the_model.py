@@ -83,7 +83,7 @@ def test_any_mixture_is_answered_as_each_row_alone(
         if what == "send":
             for client in coming[:3]:
                 batch = Batch(len(client.arrays["delay"]), client.arrays, frozenset())
-                coalescer.add(Ask(batch, SIGNATURE, max_rows=MAX_ROWS, deadline=1e9, asker=client))
+                coalescer.add(Ask(batch, SIGNATURE, MAX_ROWS, 1e9, client, batch.rows))
             del coming[:3]
             again = coalescer.again
             flight: Any = again[0] if again else coalescer.next()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor, TensorSpec
 from kingmaker_gateway import frames
-from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.batch import Batch, of_lists
 from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamRefused, UpstreamTimeout
 from kingmaker_gateway.frames import Frame, Slice
@@ -90,7 +90,7 @@ class World:
         batch = Batch(rows, {"t": t, "x": x}, frozenset())
         if listed and not is_open:
             columns = {name: array.ravel().tolist() for name, array in batch.arrays.items()}
-            batch = listed(rows, columns, signature.inputs, frozenset())
+            batch = of_lists(rows, columns, signature.inputs, frozenset())
         client = Client(batch, signature, self.now + patience, clock=self)
         self.clients.append(client)
         self.coalescer.add(Ask(client.batch, signature, MAX_ROWS, client.deadline, client, rows))
@@ -225,6 +225,6 @@ def test_a_frame_s_bytes_are_what_the_contracts_would_write(rows: int, name: str
     texts[:, 0] = ["ü", None, "", "long" * 9][:rows]
     numbers = np.arange(rows * (4 if wide else 1), dtype=np.float64).reshape((rows, 2, 2) if wide else (rows,))
     batch = Batch(rows, {name: numbers, "texts": texts}, frozenset())
-    body = frames.join([(batch, 0, rows)], signature).encoded()
+    body = frames.join([frames.Part(batch, 0, rows)], signature).encoded()
     expected = tensors.encode_request([Tensor(name, "FP64", numbers), Tensor("texts", "BYTES", texts)], id="frame")
     assert (body.data, body.head_length) == expected

@@ -121,7 +121,7 @@ def test_a_shorter_body_under_the_same_head_is_refused() -> None:
     replies.read(reply, frame)
     for body in (reply.body[:-4], reply.body + b"1234", reply.body[: reply.head_length]):
         with pytest.raises(UpstreamGarbage):
-            replies.read(reply._replace(body=body), frame)
+            replies.read(Reply(reply.status, body, reply.head_length), frame)
     with pytest.raises(UpstreamGarbage, match="expected 3 rows"):
         replies.read(reply, Frame(frame.signature, 3, {}))
 

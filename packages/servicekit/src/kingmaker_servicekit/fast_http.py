@@ -222,9 +222,8 @@ class _FastHttpProtocol(TakingTurns):
         if length > (limit if isinstance(limit, int) else limit(path)):
             return False
         self.cycle = call = Call(  # type: ignore[assignment]
-            self, method, path, query, headers, perf_counter(), True, notes
+            self, method, path, query, headers, perf_counter(), True, notes, body
         )
-        call.body = body
         self._version_is_known = True
         try:  # _handle, written out
             route.handler(call)

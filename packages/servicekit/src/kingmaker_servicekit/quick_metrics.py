@@ -26,12 +26,16 @@ class Count:
 
 
 class QuickCounter(Collector):
-    """One Count a value of one label. Registers itself."""
+    """One Count a value of one label. values: there from the start. Registers itself."""
 
     def __init__(self, name: str, text: str, label: str, values: Iterable[str], registry: CollectorRegistry) -> None:
         self._name, self._text, self._label = name, text, label
         self.of = {value: Count() for value in values}
         registry.register(self)
+
+    def count(self, value: str) -> Count:
+        """Of this value, also of a new one."""
+        return self.of.setdefault(value, Count())
 
     def describe(self) -> Iterable[Metric]:
         return [self._family()]

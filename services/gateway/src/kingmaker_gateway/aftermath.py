@@ -28,6 +28,12 @@ class Aftermath:
 
     def answered(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
         """Every member has been answered. Copies to a shadow and parts of large requests are nobody's business here."""
+        predictions = [ask.asker for ask in asks if ask.asker.__class__ is Prediction]
+        if len(predictions) == len(asks):
+            shared = predictions[0].state
+            if all(prediction.state is shared for prediction in predictions):
+                self._settle(frame, predictions, firsts)
+                return
         groups: dict[int, tuple[list[Prediction], list[int]]] = {}
         state = None
         for ask, first in zip(asks, firsts, strict=True):

@@ -72,7 +72,7 @@ class Batch(msgspec.Struct, eq=False):
         return all(name in names and (spec.nullable or name not in nulls) for name, spec in signature.inputs.items())
 
 
-def listed(rows: int, columns: dict[str, list[Any]], specs: dict[str, InputSpec], nulls: frozenset[str]) -> Batch:
+def of_lists(rows: int, columns: dict[str, list[Any]], specs: dict[str, InputSpec], nulls: frozenset[str]) -> Batch:
     """A batch of plain lists."""
     return Batch(rows, {}, nulls, None, columns, specs)
 

@@ -234,7 +234,7 @@ class Coalescer:
 def _board(queue: deque[Ask]) -> list[Ask]:
     """The head of a queue, as much as one frame takes."""
     asks = list(queue)
-    if sum([ask.rows for ask in asks]) <= min([ask.max_rows for ask in asks]):
+    if len(asks) == 1 or sum([ask.rows for ask in asks]) <= min([ask.max_rows for ask in asks]):
         queue.clear()
         return asks
     rows = 0

@@ -12,8 +12,12 @@ import httptools
 import msgspec
 
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamGarbage
+from kingmaker_servicekit.recurring import Recurring
 
 _LENGTH_OF_NAME: Final = len(b"inference-header-content-length")
+_END: Final = b"\r\n\r\n"
+_MOST_HEADS: Final = 256
+_LONGEST_HEAD: Final = 2048
 _MOST_BARE_BYTES: Final = 256 * 1024
 """Received one after another without a byte of the body; what the parser buffers, it copies with every piece."""
 
@@ -26,11 +30,28 @@ class Reply(msgspec.Struct, frozen=True):
     head_length: int | None
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What a reply's head says. length: of the body."""
+
+    status: int
+    head_length: int | None
+    length: int
+
+
+class Heads(Recurring[Head]):
+    """Of replies that came whole, alone and plain, by their bytes: a server says the same head again and again, and the
+    same bytes mean the same. httptools has read each of them before."""
+
+    def __init__(self) -> None:
+        super().__init__(_MOST_HEADS, _LONGEST_HEAD)
+
+
 class Connection(asyncio.Protocol):
     """Idle, or busy with one exchange.
 
     on_reply(connection, reply): the exchange is over, and the connection free again if it is still open;
     on_lost(connection, error): it is closed, error tells what became of the exchange, None when it was idle;
+    known: heads met before, by this connection or others to the same server;
     cargo: whatever its user is busy with; kept: it has been idle, so the server may have closed it meanwhile.
     """
 
@@ -39,7 +60,9 @@ class Connection(asyncio.Protocol):
         on_reply: Callable[["Connection", Reply], None],
         on_lost: Callable[["Connection", UpstreamError | None], None],
         max_bytes: int,
+        known: Heads | None = None,
     ) -> None:
+        self._known = Heads() if known is None else known
         self._on_reply = on_reply
         self._on_lost = on_lost
         self._max_bytes = max_bytes
@@ -95,6 +118,16 @@ class Connection(asyncio.Protocol):
         if not self._busy or self._error is not None:
             self.abort()  # bytes nobody asked for: what follows cannot be trusted
             return
+        raw = b""
+        if not self._touched:
+            end = data.find(_END) + len(_END)
+            raw = data[:end]
+            known = self._known.get(raw)
+            if known is not None and len(data) - end == known.length:
+                self._busy = False
+                self.kept = True
+                self._on_reply(self, Reply(known.status, data[end:], known.head_length))
+                return
         self._touched = True
         before = self._size
         try:
@@ -105,11 +138,13 @@ class Connection(asyncio.Protocol):
         if self._complete and self._error is None:
             # only now, when the parser has returned: the answer may at once be followed by another exchange
             self._busy = False
+            body = b"".join(self._body)
             if self._excess or not self._keep_alive:
                 self.abort()
+            elif len(raw) + len(body) == len(data) and self._known.is_worth_it(raw):
+                self._known.keep(raw, Head(self._parser.get_status_code(), self._head_length, len(body)))
             self.kept = True
-            self._on_reply(self, Reply(self._parser.get_status_code(), b"".join(self._body), self._head_length))
-
+            self._on_reply(self, Reply(self._parser.get_status_code(), body, self._head_length))
         elif not self._complete:
             self._bare = self._bare + len(data) if self._size == before else 0
             if self._bare > _MOST_BARE_BYTES:

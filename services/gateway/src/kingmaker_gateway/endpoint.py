@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kingmaker_gateway.breaker import Breaker
-from kingmaker_gateway.connection import Connection, Reply
+from kingmaker_gateway.connection import Connection, Heads, Reply
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.settings import BreakerSettings, UpstreamSettings
 
@@ -44,6 +44,7 @@ class Endpoint:
         self.host = address.encode()
         self._settings = settings
         self._owner = owner
+        self._known_heads = Heads()
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
@@ -190,7 +191,7 @@ class Endpoint:
             self._owner.changed()
 
     def _new(self) -> Connection:
-        return Connection(self._replied, self._was_lost, self._settings.max_answer_bytes)
+        return Connection(self._replied, self._was_lost, self._settings.max_answer_bytes, self._known_heads)
 
     def _arrived(self, connection: Connection) -> None:
         if not connection.is_open:

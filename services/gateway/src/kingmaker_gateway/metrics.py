@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kingmaker_contracts.labels import CODE, MODEL, REASON, USE, VARIANT
 from kingmaker_gateway.tally import Tallies
+from kingmaker_servicekit.quick_metrics import Count, QuickCounter
 
 _WHO = (MODEL, VARIANT)
 
@@ -68,7 +69,9 @@ class Metrics:
         self.shadow_sent = counter("shadow_sent_total", "Copies sent to a shadow.", *_WHO)
         self.shadow_dropped = counter("shadow_dropped_total", "Copies dropped: the shadow's queue was full.", *_WHO)
         self.shadow_failed = counter("shadow_failed_total", "Copies that got no usable answer.", *_WHO)
-        self.events_sent = counter("events_sent_total", "Prediction rows offered to the recorder.", MODEL)
+        self.events_sent = QuickCounter(
+            "kingmaker_gateway_events_sent", "Prediction rows offered to the recorder.", MODEL, (), registry
+        )
         self.events_dropped = counter("events_dropped_total", "Prediction rows given up, by reason.", MODEL, REASON)
         self.ready = gauge("ready", "1 while the champion can be asked, as far as this gateway knows.", MODEL)
         self.events_buffered = gauge("events_buffered", "Prediction rows waiting for Redis.")
@@ -85,9 +88,9 @@ class Metrics:
         for loop in LOOPS:
             self.loop_errors.labels(loop)
 
-    def events(self, model: str) -> tuple[Counter, dict[str, Counter]]:
+    def events(self, model: str) -> tuple[Count, dict[str, Counter]]:
         """Rows offered to the recorder, and rows given up by reason, of one model."""
-        return self.events_sent.labels(model), {r: self.events_dropped.labels(model, r) for r in DROPPED_BECAUSE}
+        return self.events_sent.count(model), {r: self.events_dropped.labels(model, r) for r in DROPPED_BECAUSE}
 
     def forget(self, model: str, variant: str) -> None:
         """Take away what says how a variant is: a breaker that was open when it left would stay so for ever."""

@@ -23,6 +23,7 @@ from kingmaker_gateway import envelope
 from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.settings import RecorderSettings
+from kingmaker_servicekit.quick_metrics import Count
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +46,11 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Stream:
-    """The accounts of one model's stream. encoded: rows that got a sequence number; written: rows Redis took;
-    mean_bytes: of an entry, lately."""
+    """The accounts of one model's stream. sent: rows offered; encoded: rows that got a sequence number;
+    written: rows Redis took; mean_bytes: of an entry, lately."""
 
-    offered: Counter
+    sent: Count
     given_up: dict[str, Counter]
-    sent: int = 0
     dropped: int = 0
     encoded: int = 0
     seq: int = 0
@@ -83,7 +83,9 @@ class Recorder:
 
     @property
     def accounts(self) -> dict[str, EventAccount]:
-        return {model: EventAccount(s.sent, s.dropped, s.written_seq, s.written) for model, s in self._streams.items()}
+        return {
+            model: EventAccount(s.sent.value, s.dropped, s.written_seq, s.written) for model, s in self._streams.items()
+        }
 
     def offer(self, run: Run) -> None:
         """Keep answered requests for writing, or drop and count their rows. Never waits."""
@@ -92,8 +94,7 @@ class Recorder:
         if stream is None:
             stream = self._streams[model] = _Stream(*self._metrics.events(keys.split_model_id(model)[1]))
         rows = run.rows
-        stream.sent += rows
-        stream.offered.inc(rows)
+        stream.sent.value += rows
         if self._buffered + rows > self._settings.buffer_rows:
             self._drop(model, rows, "buffer_full")
             return

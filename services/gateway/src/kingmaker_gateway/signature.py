@@ -56,7 +56,7 @@ class Signature:
     """inputs and outputs by name, in the model's own order; outputs: datatype. Equal only to itself: requests
     are joined by it, so a variant keeps one object for as long as it takes the same.
 
-    is_open: some input's row has no size known beforehand; template, forms, layouts: what `frames`,
+    is_open: some input's row has no size known beforehand; template, frame_heads, forms, layouts: what `frames`,
     `plain` and `replies` remember of it.
     """
 
@@ -64,6 +64,7 @@ class Signature:
     outputs: dict[str, TensorSpec]
     is_open: bool = field(init=False)
     template: bytes | None = field(default=None, init=False)
+    frame_heads: dict[int, bytes] = field(default_factory=dict, init=False)
     forms: dict[tuple[Any, ...], tuple[bytes, bytes]] = field(default_factory=dict, init=False)
     layouts: dict[Any, Any] = field(default_factory=dict, init=False)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from kingmaker_gateway.batch import MAX_ROWS, Batch, Vocabulary, listed
+from kingmaker_gateway.batch import MAX_ROWS, Batch, Vocabulary, of_lists
 from kingmaker_gateway.signature import InputSpec
 
 _FP32_MAX: Final = 3.4028234e38
@@ -87,7 +87,7 @@ def decode_v2(body: bytes, vocabulary: Vocabulary) -> tuple[Batch, str | None] |
         tensor = inputs[0]
         data = tensor.data
         if tensor.shape == only.one_row and len(data) == only.width and tensor.name == only.name:
-            return None if tensor.parameters else (listed(1, {only.name: data}, specs, _NO_NULLS), wire.id)
+            return None if tensor.parameters else (of_lists(1, {only.name: data}, specs, _NO_NULLS), wire.id)
     columns: dict[str, list[Any]] = {}
     rows = inputs[0].shape[0] if inputs[0].shape else 0
     if not 0 < rows <= MAX_ROWS:
@@ -106,7 +106,7 @@ def decode_v2(body: bytes, vocabulary: Vocabulary) -> tuple[Batch, str | None] |
         columns[name] = tensor.data
     if len(columns) < len(specs) and not vocabulary.required.inputs.keys() <= columns.keys():
         return None
-    return listed(rows, columns, specs, _NO_NULLS), wire.id
+    return of_lists(rows, columns, specs, _NO_NULLS), wire.id
 
 
 def _is_of(tensor: _Tensor, datatype: str) -> bool:
@@ -198,14 +198,14 @@ def _columns(
         columns[spec.name] = values
     if not required <= columns.keys():
         return None
-    return listed(len(rows), columns, vocabulary.specs, frozenset(nulls) if nulls else _NO_NULLS)
+    return of_lists(len(rows), columns, vocabulary.specs, frozenset(nulls) if nulls else _NO_NULLS)
 
 
 def _block(rows: list[list[float]], spec: InputSpec, vocabulary: Vocabulary) -> Batch | None:
     if any(len(row) != spec.width for row in rows):
         return None
     values = rows[0] if len(rows) == 1 else list(chain.from_iterable(rows))
-    return listed(len(rows), {spec.name: values}, vocabulary.specs, _NO_NULLS)
+    return of_lists(len(rows), {spec.name: values}, vocabulary.specs, _NO_NULLS)
 
 
 def _body(row: Any) -> Any:
