@@ -66,7 +66,7 @@ class Prediction(msgspec.Struct, eq=False):
 
     def begin(self) -> None:
         """Ask the chosen variant. The desk is told the end, perhaps before this returns."""
-        if self._has_substitute:
+        if self.variant != CHAMPION and self._has_substitute:
             live = self._live
             now = self.desk.now()
             live.breaker.admits(now)

@@ -100,11 +100,8 @@ class Upstream:
         """Answer these rows; the asker is told later, never before this returns. Leaves at the end of this round
         of the event loop when a connection is free, so that requests read together travel together."""
         if ask.rows > ask.max_rows:
-            Parts(ask, self._add, self._on_frame).begin()
-        else:
-            self._add(ask)
-
-    def _add(self, ask: Ask) -> None:
+            Parts(ask, self.ask, self._on_frame).begin()
+            return
         self._coalescer.add(ask)
         if ask.deadline < self._wakes_at:
             self._wake_at(ask.deadline)

@@ -8,7 +8,7 @@ import itertools
 import math
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ _MOST_TEXTS: Final = 256
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """A whole HTTP answer but for content-length; header names are in lower case."""
 
     status: int
@@ -33,51 +33,51 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Output:
+class Output(msgspec.Struct, eq=False):
     """One output of a run, and the rows of it that belong to one request.
 
     row_wise False: the first dimension does not count rows, and every request (there is one) gets all of it.
     tail: the shape of what one row has, of all of it where rows are not counted.
     """
 
-    __slots__ = ("_array", "_flat", "_row_wise", "_rows", "_spec", "tail")
+    spec: TensorSpec
+    array: NDArray[Any]
+    row_wise: bool
+    flat: list[Any] | None = None
+    listed: list[Any] | None = None
 
-    def __init__(self, spec: TensorSpec, array: NDArray[Any], row_wise: bool) -> None:
-        self._spec = spec
-        self._array = array
-        self._row_wise = row_wise
-        self.tail = array.shape[1:] if row_wise else array.shape
-        self._flat: list[Any] | None = None
-        self._rows: list[Any] | None = None
+    @property
+    def tail(self) -> tuple[int, ...]:
+        return self.array.shape[1:] if self.row_wise else self.array.shape
 
     def shape(self, start: int, stop: int) -> bytes:
         """The shape as JSON."""
-        shape = (stop - start, *self.tail) if self._row_wise else self.tail
+        shape = (stop - start, *self.tail) if self.row_wise else self.tail
         return b"[%b]" % ",".join(map(str, shape)).encode()
 
     def values(self, start: int, stop: int) -> list[Any]:
         """The values for JSON, row-major."""
-        if self._flat is None:
-            self._flat = self._array.ravel().tolist()
-            if self._spec.datatype == "BYTES":
-                self._flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in self._flat]
-        if not self._row_wise:
-            return self._flat
+        if self.flat is None:
+            self.flat = self.array.ravel().tolist()
+            if self.spec.datatype == "BYTES":
+                self.flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in self.flat]
+        if not self.row_wise:
+            return self.flat
         width = math.prod(self.tail)
-        return self._flat[start * width : stop * width]
+        return self.flat[start * width : stop * width]
 
     def raw(self, start: int, stop: int) -> bytes:
         """The values for the binary extension."""
-        array = self._array[start:stop] if self._row_wise else self._array
-        if self._spec.datatype == "BYTES":
-            return tensors.to_raw(Tensor(self._spec.name, "BYTES", array))
+        array = self.array[start:stop] if self.row_wise else self.array
+        if self.spec.datatype == "BYTES":
+            return tensors.to_raw(Tensor(self.spec.name, "BYTES", array))
         return array.tobytes()
 
     def rows(self, start: int, stop: int) -> list[Any]:
         """The values nested as the array is, one item a row."""
-        if self._rows is None:
-            self._rows = self._array.tolist()
-        return self._rows[start:stop]
+        if self.listed is None:
+            self.listed = self.array.tolist()
+        return self.listed[start:stop]
 
 
 class Writer(Protocol):

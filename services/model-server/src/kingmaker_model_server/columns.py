@@ -5,6 +5,7 @@ one number each, which costs more than the inference. Raw tensors come as arrays
 """
 
 import math
+import struct
 from array import array
 from collections.abc import Sequence
 from itertools import chain
@@ -33,8 +34,12 @@ class Column:
 
     def array(self, values: Sequence[Any]) -> NDArray[Any]:
         """Values for whole rows as an array; a number FP32 cannot hold becomes an infinity. Raises OverflowError."""
-        if self._is_single:
-            return np.frombuffer(array("f", values), np.float32).reshape(self._shape)
+        if self._is_single and values:
+            try:
+                raw = struct.pack(f"<{len(values)}f", *values)  # half of what numpy takes for a list
+            except OverflowError:
+                return np.frombuffer(array("f", values), np.float32).reshape(self._shape)
+            return np.frombuffer(raw, np.float32).reshape(self._shape)
         return np.array(values, self._dtype).reshape(self._shape)
 
     def joined(self, parts: Sequence[Values]) -> NDArray[Any]:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from kingmaker_model_server.answers import Writer
 from kingmaker_model_server.columns import Values
@@ -10,8 +11,7 @@ from kingmaker_model_server.columns import Values
 Kind = tuple[tuple[int, ...], ...]
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One request, ready to run.
 
     values: one an input, in the model's order.
@@ -26,7 +26,7 @@ class Job:
     kind: Kind | None
     writer: Writer
     request_id: bytes = b""
-    strictly: "Callable[[], Job] | None" = None
+    strictly: Callable[[], "Job"] | None = None
     started: float = 0.0
     """When the whole body was here; seconds of the process's performance counter."""
     expires: float = math.inf

@@ -1,8 +1,9 @@
 """Run jobs of one kind through the model as one batch and cut the answers apart again."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from kingmaker_model_server.job import Job, Kind
 from kingmaker_model_server.metrics import Metrics
 from kingmaker_model_server.session import CHUNK, OnnxModel
 from kingmaker_model_server.signature import Signature
+
+_FEW: Final = 64
+"""Values that Python adds up sooner than numpy has looked at them."""
 
 
 class Runner:
@@ -63,7 +67,8 @@ class Runner:
                 if len(array) != rows:
                     raise ModelFailed(f"{rows} rows went in, but another number came out")
         self._metrics.rows.inc(rows)
-        outputs = {n: Output(self._specs[n], a, row_wise) for n, a in zip(names, results, strict=True)}
+        specs = self._specs
+        outputs = {n: Output(specs[n], a, row_wise) for n, a in zip(names, results, strict=True)}
         answers: list[Answer] = []
         start = 0
         for job in jobs:
@@ -73,9 +78,16 @@ class Runner:
 
     def _is_sound(self, arrays: list[NDArray[Any]]) -> bool:
         for at, may_miss in self._floats:
-            if not np.isfinite(arrays[at]).all() and (not may_miss or np.isinf(arrays[at]).any()):
+            if not _is_finite(arrays[at]) and (not may_miss or np.isinf(arrays[at]).any()):
                 return False
         return True
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    """Whether all values are numbers."""
+    if array.size <= _FEW and math.isfinite(sum(array.ravel().tolist())):  # a sum of too large numbers is no number
+        return True
+    return bool(np.isfinite(array).all())
 
 
 class Unsound(Exception):
