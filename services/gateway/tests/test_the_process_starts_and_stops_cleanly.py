@@ -75,7 +75,12 @@ async def test_sigterm_drains_flushes_and_says_the_last_word(
 ) -> None:
     kit.store(valkey.client, pair.record(), pair.profiles)
     env = environment(
-        PORT=free_port, ADMIN_PORT=0, REDIS_URL=valkey.url, GATEWAY_ID="gw-proc", RECORDER__FLUSH_MS=60_000
+        PORT=free_port,
+        ADMIN_PORT=0,
+        REDIS_URL=valkey.url,
+        GATEWAY_ID="gw-proc",
+        RECORDER__FLUSH_MS=60_000,
+        SCHEDULING="batch",
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "kingmaker_gateway", env=env, stderr=asyncio.subprocess.PIPE
@@ -90,6 +95,7 @@ async def test_sigterm_drains_flushes_and_says_the_last_word(
                     return False
 
             await kit.until(ready, within_s=30)
+            assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
             body = {"instances": [kit.row]}
             for _ in range(6):
                 assert (await client.post("/v1/models/flights:predict", json=body)).status_code == 200
