@@ -39,7 +39,7 @@ def getaddrinfo(host: Any, port: Any, *more: Any, **named: Any) -> Any:
     name = host.decode() if isinstance(host, bytes) else str(host)
     if not name.endswith(".svc"):
         return _plain(host, port, *more, **named)
-    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in ready_addresses(name)]
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port or 0))) for address in ready_addresses(name)]
 
 
 class Loop(uvloop.Loop):
@@ -59,6 +59,6 @@ class Loop(uvloop.Loop):
 
 if __name__ == "__main__":
     socket.getaddrinfo = getaddrinfo
-    uvloop.new_event_loop = Loop
+    uvloop.Loop = Loop  # what new_event_loop makes, and what the gateway's own loop is made from
     sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -12,7 +12,6 @@ import httpx
 import pytest
 import redis
 import uvicorn
-import uvloop
 from prometheus_client import CollectorRegistry
 
 from kingmaker_contracts import events, keys, profile, wire
@@ -27,6 +26,7 @@ from kingmaker_contracts.profile import (
 )
 from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky
 from kingmaker_gateway import app
+from kingmaker_gateway.event_loop import EventLoop
 from kingmaker_gateway.settings import Settings
 from kingmaker_servicekit import serving
 from tests.fakes.fake_model_server import FakeModelServer
@@ -201,7 +201,7 @@ def make_settings(url: str, **changes: Any) -> Settings:
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Callable[[], Any]]:
     """The loop the gateway runs on: its transports differ from asyncio's."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": EventLoop}
 
 
 @pytest.fixture

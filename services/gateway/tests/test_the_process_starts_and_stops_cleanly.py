@@ -70,6 +70,13 @@ def test_a_wrong_setting_is_named(
     assert text in line
 
 
+async def is_ready(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/v2/health/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 async def test_sigterm_drains_flushes_and_says_the_last_word(
     valkey: Any, pair: Any, kit: SimpleNamespace, free_port: int
 ) -> None:
@@ -87,14 +94,7 @@ async def test_sigterm_drains_flushes_and_says_the_last_word(
     )
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}", timeout=10) as client:
-
-            async def ready() -> bool:
-                try:
-                    return (await client.get("/v2/health/ready")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await kit.until(ready, within_s=30)
+            await kit.until(lambda: is_ready(client), within_s=30)
             assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
             body = {"instances": [kit.row]}
             for _ in range(6):
@@ -117,3 +117,58 @@ async def test_sigterm_drains_flushes_and_says_the_last_word(
     ack = msgspec.json.decode(valkey.client.get(keys.gateway("gw-proc")), type=GatewayAck)
     assert ack.accounts["default/flights"].sent == 7
     assert valkey.client.ttl(keys.gateway("gw-proc")) > 3000
+
+
+_WITH_A_SILENT_NAME_SERVER = """
+import socket, sys, threading
+
+plain = socket.getaddrinfo
+
+def getaddrinfo(host, *more):
+    print(host, flush=True)
+    if host == "dead.example":
+        threading.Event().wait()
+    return plain(host, *more)
+
+socket.getaddrinfo = getaddrinfo
+from kingmaker_gateway.__main__ import main
+sys.exit(main())
+"""
+
+
+async def test_a_silent_name_server_keeps_nobody_from_an_answer_nor_the_process_from_ending(
+    valkey: Any, pair: Any, kit: SimpleNamespace, free_port: int
+) -> None:
+    record = pair.record(mirror=100)
+    for one in record.variants:
+        one.endpoints[:] = ["dead.example:80", one.endpoints[0].replace("127.0.0.1", "localhost")]
+    kit.store(valkey.client, record, pair.profiles)
+    env = environment(PORT=free_port, ADMIN_PORT=0, REDIS_URL=valkey.url, UPSTREAM__RESOLVE_MS=100)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WITH_A_SILENT_NAME_SERVER),
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}", timeout=10) as client:
+            await kit.until(lambda: is_ready(client), within_s=30)
+
+            async def answers() -> bool:
+                body = {"instances": [kit.row]}
+                return (await client.post("/v1/models/flights:predict", json=body)).status_code == 200
+
+            await kit.until(answers)
+        asked = []
+        while asked.count("localhost") < 10:  # the other name is followed, round after round
+            asked.append((await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip())
+        assert asked.count("dead.example") == 1
+        process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()
+    assert b"Traceback" not in errors

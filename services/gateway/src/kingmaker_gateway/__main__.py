@@ -5,10 +5,10 @@ import logging
 import os
 import sys
 
-import uvloop
 from pydantic import ValidationError
 
 from kingmaker_gateway import app
+from kingmaker_gateway.event_loop import EventLoop
 from kingmaker_gateway.settings import PREFIX, Settings, unknown_variables
 from kingmaker_servicekit import logs, metrics_endpoint, scheduling, serving
 
@@ -36,7 +36,7 @@ def main() -> int:
         admin = serving.Listener("admin", gateway.admin, sockets[1])
         await serving.serve([public, admin], settings.drain_seconds)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
         runner.run(run())
         logger.info("stopped")
         return serving.leave()

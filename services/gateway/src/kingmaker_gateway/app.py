@@ -9,7 +9,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 from starlette.applications import Starlette
+from starlette.types import Lifespan
 
 from kingmaker_gateway import api
 from kingmaker_gateway.acks import Acknowledger
@@ -38,13 +40,28 @@ class Gateway:
     admin: Starlette
 
 
+@dataclass(slots=True, frozen=True)
+class _RedisClients:
+    """plain: answers soon or not at all; events: has time for a large batch; blocking: waits for announcements."""
+
+    plain: Redis
+    events: Redis
+    blocking: Redis
+
+    async def close(self) -> None:
+        for client in (self.plain, self.events, self.blocking):
+            await client.aclose()
+
+
 def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     """Everything, wired; nothing runs until the public app's lifespan starts. Call it inside the event loop."""
     metrics = Metrics(registry)
-    redis = redis_client.connect(settings.redis)
-    events_redis = redis_client.connect(settings.redis, timeout_s=2.0)
-    blocking = redis_client.connect_blocking(settings.redis)
-    recorder = Recorder(events_redis, settings.recorder, settings.partition, metrics)
+    redis = _RedisClients(
+        plain=redis_client.connect(settings.redis),
+        events=redis_client.connect(settings.redis, timeout_s=2.0),
+        blocking=redis_client.connect_blocking(settings.redis),
+    )
+    recorder = Recorder(redis.events, settings.recorder, settings.partition, metrics)
     models = Models(
         settings,
         metrics,
@@ -52,32 +69,48 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         on_frame=Aftermath(recorder).answered,
         record=recorder.offer,
     )
-    snapshot = SnapshotFile(settings.snapshot_file) if settings.snapshot_file else None
-    poll_s = settings.routes.poll_ms / 1000
-    routes = Routes(
-        redis,
-        blocking,
-        namespace=settings.namespace,
-        poll_s=poll_s,
-        settle_s=settings.routes.settle_ms / 1000,
-        snapshot=snapshot,
-        metrics=metrics,
-        adopt=models.adopt,
-        awaits=models.awaits,
-    )
+    routes = _routes(settings, redis, models, metrics)
     acks = Acknowledger(
-        redis,
+        redis.plain,
         gateway_id=settings.gateway_id,
         partition=settings.partition,
         routes=routes,
         recorder=recorder,
         metrics=metrics,
     )
-    router = Router(models, recorder, Ids(settings.partition), metrics)
-    writer = FeedbackWriter(redis, settings.namespace, settings.feedback, metrics)
-
     guards = Guards.of(settings.auth, metrics)
+    router = Router(models, recorder, Ids(settings.partition), metrics)
+    public = api.build(
+        router,
+        models,
+        FeedbackWriter(redis.plain, settings.namespace, settings.feedback, metrics),
+        body_read_s=settings.limits.body_read_ms / 1000,
+        version=importlib.metadata.version("kingmaker-gateway"),
+        guards=guards,
+        lifespan=_lifespan(routes, recorder, acks, guards, models, redis),
+    )
+    # a gateway that knows that there is nothing to serve is as ready as it can be; an installation waits for that
+    admin = metrics_endpoint.build(registry, lambda: models.is_ready or routes.is_empty_for_good)
+    return Gateway(public, _protocol(settings, router, models, guards), admin)
 
+
+def _routes(settings: Settings, redis: _RedisClients, models: Models, metrics: Metrics) -> Routes:
+    return Routes(
+        redis.plain,
+        redis.blocking,
+        namespace=settings.namespace,
+        poll_s=settings.routes.poll_ms / 1000,
+        settle_s=settings.routes.settle_ms / 1000,
+        snapshot=SnapshotFile(settings.snapshot_file) if settings.snapshot_file else None,
+        metrics=metrics,
+        adopt=models.adopt,
+        awaits=models.awaits,
+    )
+
+
+def _lifespan(  # noqa: PLR0917 - what runs, in the order of its start, and what it stands on
+    routes: Routes, recorder: Recorder, acks: Acknowledger, guards: Guards, models: Models, redis: _RedisClients
+) -> Lifespan[FastAPI]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
@@ -92,17 +125,14 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
             await models.close()
             await recorder.close()
             await acks.close()
-            for client in (redis, events_redis, blocking):
-                await client.aclose()
+            await redis.close()
 
-    version = importlib.metadata.version("kingmaker-gateway")
-    body_read_s = settings.limits.body_read_ms / 1000
-    public = api.build(
-        router, models, writer, body_read_s=body_read_s, version=version, lifespan=lifespan, guards=guards
-    )
-    # a gateway that knows that there is nothing to serve is as ready as it can be; an installation waits for that
-    admin = metrics_endpoint.build(registry, lambda: models.is_ready or routes.is_empty_for_good)
-    last_call_s = settings.last_call_ms / 1000
-    hot_path = HotPath(router, models, body_read_s, guards.predict, last_call_s)
-    http = hot_path.protocol() if settings.hot_path else "httptools"
-    return Gateway(public, http, admin)
+    return lifespan
+
+
+def _protocol(settings: Settings, router: Router, models: Models, guards: Guards) -> Any:
+    """How the public port is spoken to."""
+    if not settings.hot_path:
+        return "httptools"
+    body_read_s, last_call_s = settings.limits.body_read_ms / 1000, settings.last_call_ms / 1000
+    return HotPath(router, models, body_read_s, guards.predict, last_call_s).protocol()

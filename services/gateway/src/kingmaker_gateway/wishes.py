@@ -7,8 +7,8 @@ from kingmaker_contracts import deadlines
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import batch as batches
 from kingmaker_gateway.answers import unknown_variant
-from kingmaker_gateway.models import State
 from kingmaker_gateway.protocols import Call
+from kingmaker_gateway.state import State
 
 VARIANT_HEADER: Final = "x-kingmaker-variant"
 
