@@ -75,10 +75,15 @@ class StandInRegistry:
         return 200, {"model_version": {"name": "flights", "version": version, "tags": tags}}
 
     def mistag(self, version: str) -> None:
-        (self.folder / f"{version}.sha256").write_text("0" * 64)
+        self._tag(version, "0" * 64)
 
     def retag(self, version: str) -> None:
-        (self.folder / f"{version}.sha256").unlink()
+        self._tag(version, hashlib.sha256((self.folder / f"{version}.onnx").read_bytes()).hexdigest())
+
+    def _tag(self, version: str, sha256: str) -> None:
+        """As the controller is told it, and as the fetch step is."""
+        self.tags[version] = sha256
+        (self.folder / f"{version}.sha256").write_text(sha256)
 
     def go_away(self) -> None:
         self.is_up = False

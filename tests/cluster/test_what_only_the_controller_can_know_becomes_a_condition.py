@@ -83,19 +83,16 @@ def test_a_quota_that_is_used_up(serving: Any) -> None:
     reset(stage)
 
 
-def test_a_model_that_is_not_what_the_registry_says(serving: Any) -> None:
+def test_a_model_that_is_not_what_the_registry_says_serves_once_the_tag_is_right(serving: Any) -> None:
     stage = serving
-    following = {"champion": {"name": "next", "model": "models:/flights/3"}}
     stage.registry.mistag("3")
-    stage.patch(following)
+    stage.patch({"champion": {"name": "next", "model": "models:/flights/3"}})
     stage.until(lambda: stage.condition("VariantsReady")["reason"] == "ShaMismatch", "it is said", 60)
     assert "says 0000" in stage.condition("VariantsReady")["message"]
     assert stage.condition("SpecCurrent")["reason"] == "ChampionPending"
     assert stage.condition("Ready")["status"] == "True" and stage.answered_by() == "lr"
-    reset(stage)
     stage.registry.retag("3")
-    stage.patch(following)
-    stage.until(lambda: stage.get()["status"]["champion"]["name"] == "next", "asked for again, it serves", 60)
+    stage.until(lambda: stage.get()["status"]["champion"]["name"] == "next", "it is noticed", 90)
     reset(stage)
 
 
