@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from numpy.typing import NDArray
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import raw_tensors
 from kingmaker_contracts.inference import BINARY_HEADER, Tensor, TensorSpec
 
 JSON: Final = (b"content-type", b"application/json")
@@ -70,7 +70,7 @@ class Output:
         """The values for the binary extension."""
         array = self._array[start:stop] if self._row_wise else self._array
         if self._spec.datatype == "BYTES":
-            return tensors.to_raw(Tensor(self._spec.name, "BYTES", array))
+            return raw_tensors.to_raw(Tensor(self._spec.name, "BYTES", array))
         return array.tobytes()
 
     def rows(self, start: int, stop: int) -> list[Any]:
