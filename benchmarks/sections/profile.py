@@ -30,6 +30,7 @@ _WIDTH: Final = 25
 _SAMPLES_A_SECOND: Final = 200
 _FLUSH: Final = "record: columns of a flush, and Redis"
 _REST: Final = "event loop: polling, reading sockets, calling back"
+_TENSORS: Final = ("tensors.py", "json_tensors.py", "raw_tensors.py")
 
 Step = tuple[str, tuple[str, ...]]
 """Its name, and the files whose frames belong to it."""
@@ -41,7 +42,7 @@ GATEWAY: Final[Sequence[Step]] = (
     ("read rows", ("usual.py", "protocols.py", "batch.py", "codec.py", "rows.py")),
     ("name, split, choose", ("ids.py", "prediction_ids.py", "split.py", "buckets.py", "wishes.py", "models.py")),
     ("word answers", ("plain.py", "answers.py")),
-    ("join rows, write and read frames", ("frames.py", "replies.py", "connection.py", "tensors.py", "signature.py")),
+    ("join rows, write and read frames", ("frames.py", "replies.py", "connection.py", *_TENSORS, "signature.py")),
     ("choose a server, keep its account", ("upstream.py", "endpoint.py", "balancing.py", "breaker.py", "parts.py")),
     ("who travels with whom", ("coalescer.py", "aftermath.py")),
     ("a request's own book-keeping", ("router.py", "prediction.py", "hot_path.py", "tally.py", "shadow.py")),
@@ -50,7 +51,7 @@ MODEL_SERVER: Final[Sequence[Step]] = (
     ("ONNX Runtime", ("session.py", "onnxruntime_inference_collection.py")),
     ("parse HTTP", ("fast_http.py", "fast_call.py", "httptools_impl.py")),
     ("write answers", ("fast_turns.py",)),
-    ("read rows", ("reading.py", "typed.py", "typed_rows.py", "columns.py", "tensors.py", "rows.py")),
+    ("read rows", ("reading.py", "typed.py", "typed_rows.py", "columns.py", *_TENSORS, "rows.py")),
     ("join and cut apart", ("batching.py", "run.py", "job.py", "predict.py", "hot_path.py")),
     ("word answers", ("answers.py",)),
     ("metrics", ("metrics.py", "values.py")),

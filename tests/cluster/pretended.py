@@ -5,6 +5,8 @@ import json
 import threading
 from typing import Any
 
+INPUTS = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+
 
 class Answers:
     """Answers GET /v2/models/NAME on port 8080 of addresses as they are needed, for model servers that do not run."""
@@ -21,7 +23,8 @@ class Answers:
         return self
 
     async def _serve(self, address: str, version: str) -> None:
-        about = {"name": "m", "platform": "onnx", "versions": [version], "properties": {"sha256": version * 64}}
+        about = {"name": "m", "platform": "onnx", "versions": [version], "inputs": INPUTS, "outputs": []}
+        about["properties"] = {"sha256": version * 64}
         body = json.dumps(about).encode()
         answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
 

@@ -12,11 +12,11 @@ from typing import Any
 from onnx import TensorProto, helper
 
 
-def tiny_model(constant: float) -> bytes:
-    """y = x + constant, for x of shape (rows, 2)."""
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 2])
-    shift = helper.make_tensor("shift", TensorProto.FLOAT, [1], [constant])
+def tiny_model(constant: float, kind: int = TensorProto.FLOAT) -> bytes:
+    """y = x + constant, for x of shape (rows, 2). kind: of numbers."""
+    x = helper.make_tensor_value_info("x", kind, [None, 2])
+    y = helper.make_tensor_value_info("y", kind, [None, 2])
+    shift = helper.make_tensor("shift", kind, [1], [constant])
     graph = helper.make_graph([helper.make_node("Add", ["x", "shift"], ["y"])], "tiny", [x], [y], [shift])
     return bytes(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
@@ -37,9 +37,7 @@ class StandInRegistry:
         self.fetch_command = ["env", f"STAND_IN_REGISTRY={folder}", sys.executable, stand_in]
         folder.mkdir(parents=True)
         for version in range(1, versions + 1):
-            raw = tiny_model(float(version))
-            (folder / f"{version}.onnx").write_bytes(raw)
-            self.tags[str(version)] = hashlib.sha256(raw).hexdigest()
+            self.add(str(version), tiny_model(float(version)))
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -74,11 +72,20 @@ class StandInRegistry:
         tags = [{"key": "kingmaker.onnx_sha256", "value": self.tags[version]}] if self.tags[version] else []
         return 200, {"model_version": {"name": "flights", "version": version, "tags": tags}}
 
+    def add(self, version: str, raw: bytes) -> None:
+        (self.folder / f"{version}.onnx").write_bytes(raw)
+        self.tags[version] = hashlib.sha256(raw).hexdigest()
+
     def mistag(self, version: str) -> None:
-        (self.folder / f"{version}.sha256").write_text("0" * 64)
+        self._tag(version, "0" * 64)
 
     def retag(self, version: str) -> None:
-        (self.folder / f"{version}.sha256").unlink()
+        self._tag(version, hashlib.sha256((self.folder / f"{version}.onnx").read_bytes()).hexdigest())
+
+    def _tag(self, version: str, sha256: str) -> None:
+        """As the controller is told it, and as the fetch step is."""
+        self.tags[version] = sha256
+        (self.folder / f"{version}.sha256").write_text(sha256)
 
     def go_away(self) -> None:
         self.is_up = False

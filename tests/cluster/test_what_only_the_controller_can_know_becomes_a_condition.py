@@ -3,6 +3,9 @@
 from typing import Any
 
 import pytest
+from onnx import TensorProto
+
+from tests.cluster.registry import tiny_model
 
 LR = {"name": "lr", "model": "models:/flights@champion"}
 
@@ -83,19 +86,28 @@ def test_a_quota_that_is_used_up(serving: Any) -> None:
     reset(stage)
 
 
-def test_a_model_that_is_not_what_the_registry_says(serving: Any) -> None:
+def test_a_model_that_is_not_what_the_registry_says_serves_once_the_tag_is_right(serving: Any) -> None:
     stage = serving
-    following = {"champion": {"name": "next", "model": "models:/flights/3"}}
     stage.registry.mistag("3")
-    stage.patch(following)
+    stage.patch({"champion": {"name": "next", "model": "models:/flights/3"}})
     stage.until(lambda: stage.condition("VariantsReady")["reason"] == "ShaMismatch", "it is said", 60)
     assert "says 0000" in stage.condition("VariantsReady")["message"]
     assert stage.condition("SpecCurrent")["reason"] == "ChampionPending"
     assert stage.condition("Ready")["status"] == "True" and stage.answered_by() == "lr"
-    reset(stage)
     stage.registry.retag("3")
-    stage.patch(following)
-    stage.until(lambda: stage.get()["status"]["champion"]["name"] == "next", "asked for again, it serves", 60)
+    stage.until(lambda: stage.get()["status"]["champion"]["name"] == "next", "it is noticed", 90)
+    reset(stage)
+
+
+@pytest.mark.fake_only("a registry of files takes a version of another type")
+def test_a_challenger_without_a_profile_that_takes_another_type(serving: Any) -> None:
+    stage = serving
+    stage.registry.add("9", tiny_model(9.0, TensorProto.DOUBLE))
+    challenge(stage, "models:/flights/9")
+    stage.until(lambda: stage.condition("VariantsReady")["reason"] == "SignatureMismatch", "it is said", 60)
+    text = "new gets no traffic: input 'x' is FP64[2], for lr it is FP32[2]"
+    assert stage.condition("VariantsReady")["message"] == text
+    assert stage.answered_by() == "lr"
     reset(stage)
 
 

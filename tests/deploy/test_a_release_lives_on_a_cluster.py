@@ -40,6 +40,11 @@ class Release:
         model = self.get(f"/apis/kingmaker.dev/v1alpha1/namespaces/{NAMESPACE}/servedmodels/flights")
         return dict(model["spec"].get("weights", {}))
 
+    def log_level(self) -> str:
+        """The gateway's."""
+        gateway = self.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/km-kingmaker-gateway")
+        return str(chart.environment(gateway["spec"]["template"]["spec"])["KINGMAKER_GATEWAY_LOG_LEVEL"])
+
     def names(self, path: str) -> set[str]:
         return {item["metadata"]["name"] for item in self.get(path)["items"]}
 
@@ -73,8 +78,7 @@ def test_one_command_installs_models_too_and_upgrades_keep_what_is_not_theirs(
     said = release("upgrade", values={**MODELS, **LOUD})
     assert release.get(secret)["data"]["token"] == token, "a new one would lock everybody out"
     assert release.weights() == {"gbm": 30}, "weights that are not in the values are people's"
-    gateway = release.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/km-kingmaker-gateway")
-    assert chart.environment(gateway["spec"]["template"]["spec"])["KINGMAKER_GATEWAY_LOG_LEVEL"] == "DEBUG"
+    assert release.log_level() == "DEBUG"
 
     [line] = [line for line in said.splitlines() if "helm show crds" in line]
     crds = helm("show", "crds", CHART, version=release.version)
@@ -99,7 +103,8 @@ def test_weights_in_the_values_are_fought_over_as_the_notes_say(release: Release
     if release.version == "helm 4":
         with pytest.raises(Refused, match=r'conflict.* with "kubectl-patch".*'):
             release("upgrade", values={**WEIGHTED, **LOUD})
-        assert release.weights() == {"gbm": 30}, "nothing was changed"
+        assert release.weights() == {"gbm": 30}, "nothing of that model was changed"
+        assert release.log_level() == "DEBUG", "everything else was"
         release("upgrade", "--force-conflicts", values={**WEIGHTED, **LOUD})
         assert release.weights() == {"gbm": 5}
     else:

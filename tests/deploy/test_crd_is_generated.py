@@ -103,4 +103,4 @@ def test_names_and_columns() -> None:
     assert (names["shortNames"], names["categories"]) == (["sm"], ["kingmaker"])
     assert VERSION["subresources"] == {"status": {}}
     narrow = [column["name"] for column in VERSION["additionalPrinterColumns"] if not column.get("priority")]
-    assert narrow == ["Mode", "Phase", "Champion", "Weights", "Step", "Ready", "Age"]
+    assert narrow == ["Mode", "Phase", "Champion", "Weights", "Ready", "Age"]

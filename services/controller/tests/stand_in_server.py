@@ -1,4 +1,6 @@
-"""A model server that loads nothing: ready after STAND_IN_DELAY_S, or dies at once when its model says so."""
+"""A model server that loads nothing: ready at once or, when its model says "slow", soon; or dies when it says so.
+
+The second line of a model, if it has one, is its metadata."""
 
 import http.server
 import os
@@ -26,6 +28,8 @@ def main() -> None:
             is_ready = time.monotonic() >= ready_at and not (gate.exists() and gate.read_text() in text)
             self.send_response(200 if is_ready else 503)
             self.end_headers()
+            if self.path.startswith("/v2/models/"):
+                self.wfile.write("".join(text.splitlines()[1:]).encode())
 
         def log_message(self, *_: object) -> None:
             pass

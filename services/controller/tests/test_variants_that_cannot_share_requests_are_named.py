@@ -1,5 +1,6 @@
 """A challenger that gives a shared input another type gets no traffic from any gateway; the controller says so too."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,8 @@ from kingmaker_contracts import keys, wire
 from kingmaker_contracts.profile import sha256_of
 from kingmaker_contracts.status import VariantStatus
 from kingmaker_controller.redis_store import RedisStore
-from kingmaker_controller.rollout.facts import Identity
-from kingmaker_controller.rollout.signatures import mismatched
+from kingmaker_controller.rollout.facts import Identity, Observed
+from kingmaker_controller.rollout.signatures import mismatched, type_of
 from kingmaker_servicekit import redis_client
 from tests.contracts import samples
 
@@ -52,7 +53,22 @@ INPUTS = {
 )  # fmt: skip
 def test_an_input_has_one_type_for_all_who_get_it(profiles: list[str | None], expected: dict[str, str]) -> None:
     variants = [variant(f"v{i}", profile) for i, profile in enumerate(profiles)]
-    assert mismatched(variants, INPUTS) == expected
+    assert mismatched(variants, INPUTS, {}) == expected
+    plain = [variant(v.name, None) for v in variants]
+    told = [INPUTS.get(profile or "", {}) for profile in profiles]
+    observed = {Identity(v.name, v.model): Observed("Ready", inputs=i) for v, i in zip(plain, told, strict=True)}
+    assert mismatched(plain, {}, observed) == expected, "without profiles their servers say the same"
+
+
+def test_a_profiles_word_counts_more_than_a_servers() -> None:
+    observed = {Identity("v1", "m"): Observed("Ready", inputs={"distance": "INT64"})}
+    assert mismatched([variant("v0", "a"), variant("v1", "b")], INPUTS, observed) == {}
+    assert "v1" in mismatched([variant("v0", "a"), variant("v1", None)], INPUTS, observed)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [([-1], "FP32"), ([-1, 1], "FP32"), ([-1, 4], "FP32[4]"), ([], "FP32")])
+def test_a_type_says_how_much_a_row_takes(shape: list[int], expected: str) -> None:
+    assert type_of("FP32", shape) == expected
 
 
 def test_the_condition_names_the_variant_and_an_event_says_it_once(world_of: Any) -> None:
@@ -100,3 +116,14 @@ def test_a_running_controller_reads_them_and_says_it(stack: Any) -> None:
         f"gbm gets no traffic: input '{first.name}' is {other.datatype}" in stack.condition("VariantsReady")["message"]
     )
     assert stack.condition("Ready")["status"] == "True"
+
+
+def test_without_profiles_a_running_controller_asks_the_servers(stack: Any) -> None:
+    for version, type_ in (("1", "FP32"), ("2", "INT64")):
+        told = {"inputs": [{"name": "distance", "datatype": type_, "shape": [-1, 1]}]}
+        (stack.registry / version).write_text(f"model {version}\n{json.dumps(told)}")
+    stack.write(SPEC)
+    stack.start()
+    stack.until(lambda: stack.condition("VariantsReady")["reason"] == "SignatureMismatch", "it is said")
+    text = "gbm gets no traffic: input 'distance' is INT64, for lr it is FP32"
+    assert stack.condition("VariantsReady")["message"] == text

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import json_tensors, tensors
 from kingmaker_contracts.inference import Tensor
 
 GOOD: dict[str, Any] = {
@@ -109,7 +109,7 @@ def test_any_content_type_and_accept_are_understood_or_refused(core: Any, conten
 @fuzz
 @given(cut=st.integers(0, 400), length=st.integers(0, 500), noise=st.binary(max_size=8))
 def test_any_binary_body_is_answered_or_refused(core: Any, cut: int, length: int, noise: bytes) -> None:
-    inputs = [tensors.from_values(t["name"], t["datatype"], t["shape"], t["data"]) for t in GOOD["inputs"]]
+    inputs = [json_tensors.from_values(t["name"], t["datatype"], t["shape"], t["data"]) for t in GOOD["inputs"]]
     assert all(isinstance(tensor, Tensor) for tensor in inputs)
     body, _ = tensors.encode_request(inputs)
     mutated = body[:cut] + noise + body[cut + len(noise) :]

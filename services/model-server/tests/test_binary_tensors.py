@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import raw_tensors, tensors
 from kingmaker_contracts.inference import Tensor
 
 INFER = "/v2/models/flights/infer"
@@ -65,7 +65,7 @@ def test_raw_outputs_are_chosen_one_by_one_over_the_requests_default(client: htt
 def test_raw_and_json_inputs_stand_in_one_request(client: httpx.Client) -> None:
     inputs = feed()
     wire = as_json(inputs)
-    raw = tensors.to_raw(inputs[1])
+    raw = raw_tensors.to_raw(inputs[1])
     del wire["inputs"][1]["data"]
     wire["inputs"][1]["parameters"] = {"binary_data_size": len(raw)}
     head = json.dumps(wire).encode()

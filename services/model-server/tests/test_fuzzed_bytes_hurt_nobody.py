@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import json_tensors, tensors
 from kingmaker_model_server.answers import Answer
 from kingmaker_model_server.batching import Batcher
 
@@ -31,7 +31,7 @@ def body(distance: float = 1400, request_id: str = "1") -> bytes:
 
 
 FRAME, FRAME_HEAD = tensors.encode_request(
-    [tensors.from_values(n, k, [2, 1], ["UA", "A"] if k == "BYTES" else [1, 2]) for n, k in TYPES.items()], id="1"
+    [json_tensors.from_values(n, k, [2, 1], ["UA", "A"] if k == "BYTES" else [1, 2]) for n, k in TYPES.items()], id="1"
 )
 
 

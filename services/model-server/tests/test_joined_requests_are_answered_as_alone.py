@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import json_tensors, raw_tensors, tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_model_server.answers import Answer, PredictWriter
 from kingmaker_model_server.batching import Batcher
@@ -88,7 +88,7 @@ def requests(draw: Any, types: dict[str, str], outputs: list[str]) -> Sent:
     for name, values in columns.items():
         item: dict[str, Any] = {"name": name, "shape": [rows, 1], "datatype": types[name]}
         if way == "binary" or (way == "mixed" and draw(st.booleans())):
-            part = tensors.to_raw(tensors.from_values(name, types[name], [rows, 1], values))
+            part = raw_tensors.to_raw(json_tensors.from_values(name, types[name], [rows, 1], values))
             item["parameters"] = {"binary_data_size": len(part)}
             raw += part
         else:
@@ -113,7 +113,9 @@ def bad(types: dict[str, str], number: str) -> list[Sent]:
         return json.dumps({"inputs": inputs} | changes.get("top", {})).encode()
 
     floating = next(n for n, k in types.items() if k == "FP32")
-    inputs = [tensors.from_values(n, k, [1, 1], [{"BYTES": "UA", "BOOL": True}.get(k, 1)]) for n, k in types.items()]
+    inputs = [
+        json_tensors.from_values(n, k, [1, 1], [{"BYTES": "UA", "BOOL": True}.get(k, 1)]) for n, k in types.items()
+    ]
     infinite = [Tensor(floating, "FP32", np.array([[np.inf]], "<f4")) if t.name == floating else t for t in inputs]
     raw, length = tensors.encode_request(infinite)
     found: list[Sent] = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import json_tensors, tensors
 from kingmaker_contracts.inference import BadTensor, InferResponse, Tensor, TensorSpec
 from kingmaker_contracts.problems import Problem
 from kingmaker_model_server.answers import InferWriter, Output, id_text
@@ -127,7 +127,7 @@ def wire(rows: int = 2) -> list[dict[str, Any]]:
 
 GOOD = json.dumps({"id": "1", "inputs": wire()}).encode()
 FRAME, FRAME_HEAD = tensors.encode_request(
-    [tensors.from_values(t["name"], t["datatype"], t["shape"], t["data"]) for t in wire(32)], id="7"
+    [json_tensors.from_values(t["name"], t["datatype"], t["shape"], t["data"]) for t in wire(32)], id="7"
 )
 
 

@@ -30,7 +30,6 @@ COLUMNS: Final[list[Schema]] = [
     _column("Phase", ".status.phase", "Where the model is, derived from the conditions."),
     _column("Champion", ".status.champion.name", "Who reigns now."),
     _column("Weights", ".status.summary.weights", "Live traffic of every variant in percent, the champion first."),
-    _column("Step", ".status.summary.step", "Step of an automatic rollout."),
     _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the champion serves."),
     _column("Age", ".metadata.creationTimestamp", "Since when the resource exists.", kind="date"),
     _column("Message", ".status.message", "The one sentence that says why.", wide=True),

@@ -1,7 +1,7 @@
 """The Open Inference Protocol V2 as types: datatypes, tensors, requests, answers, metadata.
 
 Source: Open Inference Protocol specification, REST, and Triton's binary tensor data extension.
-The bytes are read and written in `tensors`.
+Bodies are read and written in `tensors`, their tensors in `json_tensors` and `raw_tensors`.
 """
 
 from dataclasses import dataclass, field

@@ -1,38 +1,26 @@
-"""Read and write Open Inference Protocol V2 bodies: JSON, and the binary tensor extension.
+"""Read and write whole Open Inference Protocol V2 bodies: JSON, and the binary tensor extension.
 
-Pure: bytes in, arrays out, and back. Every refusal names the tensor, what was found and what was
-expected, because its text is the body of somebody's 400. JSON `null` in a floating tensor is a
-missing value (NaN), in a BYTES tensor None; whether a missing value is allowed is the caller's
-question. Infinities are refused in every form; a literal NaN is not JSON at all.
+Pure: bytes in, arrays out, and back. Every refusal names the tensor, what was found and what was expected, because its
+text is the body of somebody's 400. What an element may be say `json_tensors` and `raw_tensors`. A literal NaN is not
+JSON at all.
 """
 
-import math
-import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from kingmaker_contracts.inference import (
-    DTYPES,
-    FLOATS,
     JSON_FORBIDDEN,
     BadTensor,
     InferRequest,
     InferResponse,
-    Parameter,
     RequestedOutput,
     Tensor,
     TensorSpec,
 )
-
-_LENGTH: Final = struct.Struct("<I")
-_MAX_DIMENSIONS: Final = 8
-_MAX_ELEMENTS: Final = 2**31 - 1
-_NUMBER: Final = frozenset({int, float})
-_EXPECTED: Final = {"BOOL": "true or false", "BYTES": "a string"}
+from kingmaker_contracts.json_tensors import from_values, to_values
+from kingmaker_contracts.raw_tensors import from_body, from_raw, to_raw
 
 
 class _Input(msgspec.Struct):
@@ -95,34 +83,13 @@ def decode_request(
 def decode_raw_request(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
     """An infer call without a JSON part (`Inference-Header-Content-Length: 0`): the body is the one tensor.
 
-    inputs: the model's. Datatype and shape are theirs; one open dimension follows from the body's size, and
-    of two the first is one row. A BYTES body is one element, without a length before it. Every output goes
-    out raw. Raises BadTensor.
+    inputs: the model's. Every output goes out raw. Raises BadTensor.
     """
     if len(inputs) != 1:
         raise BadTensor(
             f"Inference-Header-Content-Length 0 (no JSON part) needs a model with one input, this one has {len(inputs)}"
         )
-    spec = inputs[0]
-    if spec.datatype == "BYTES":
-        shape, body = [1] * len(spec.shape), _LENGTH.pack(len(body)) + body
-    else:
-        shape = _raw_shape(spec, len(body))
-    return InferRequest([from_raw(spec.name, spec.datatype, shape, body)], binary_output=True)
-
-
-def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
-    """The shape that `size` bytes have as this input."""
-    shape = list(spec.shape)
-    if shape.count(-1) > 1 and shape[0] == -1:
-        shape[0] = 1
-    known = math.prod(length for length in shape if length >= 0) * _dtype(spec.name, spec.datatype).itemsize
-    if shape.count(-1) > 1 or (-1 in shape and (known == 0 or size % known)):
-        raise BadTensor(
-            f"{spec.name!r}: a body of {size} bytes without a JSON part does not tell the shape, "
-            f"expected {spec.datatype} {spec.shape}"
-        )
-    return [size // known if length < 0 else length for length in shape]
+    return InferRequest([from_body(inputs[0], body)], binary_output=True)
 
 
 def decode_response(body: bytes, header_length: int | None = None) -> InferResponse:
@@ -179,49 +146,6 @@ def encode_response(answer: InferResponse, binary: frozenset[str] = frozenset())
     if not binary:
         return msgspec.json.encode(head), None
     return _join(head, parts)
-
-
-def from_values(name: str, datatype: str, shape: list[int], values: list[Any]) -> Tensor:
-    """A tensor from JSON values, nested as the shape says or flat in row-major order.
-
-    Raises BadTensor for a wrong element, count, nesting or an infinity.
-    """
-    dtype = _dtype(name, datatype)
-    count = _count(name, shape)
-    flat = _flatten(name, values, shape) if values and isinstance(values[0], list) else values
-    if len(flat) != count:
-        raise BadTensor(f"{name!r}: shape {shape} needs {count} values, data has {len(flat)}")
-    return Tensor(name, datatype, _array(name, datatype, dtype, flat).reshape(shape))
-
-
-def from_raw(name: str, datatype: str, shape: list[int], raw: bytes | memoryview) -> Tensor:
-    """A tensor from the binary extension's bytes: little-endian, row-major, no padding. Raises BadTensor."""
-    dtype = _dtype(name, datatype)
-    count = _count(name, shape)
-    if datatype == "BYTES":
-        return Tensor(name, datatype, _strings(name, count, raw).reshape(shape))
-    if len(raw) != count * dtype.itemsize:
-        raise BadTensor(
-            f"{name!r}: shape {shape} of {datatype} needs {count * dtype.itemsize} bytes, "
-            f"binary_data_size is {len(raw)}"
-        )
-    if datatype == "BOOL" and raw and max(raw) > 1:
-        raise BadTensor(f"{name!r}: a BOOL byte is {max(raw)}, expected 0 or 1")
-    array = np.frombuffer(raw, dtype).reshape(shape)
-    if datatype in FLOATS and np.isinf(array).any():
-        raise BadTensor(f"{name!r}: holds an infinity; expected finite numbers, or NaN for a missing value")
-    return Tensor(name, datatype, array)
-
-
-def to_raw(tensor: Tensor) -> bytes:
-    """The binary extension's bytes of a tensor. A missing string (None) goes out empty."""
-    if tensor.datatype != "BYTES":
-        return np.ascontiguousarray(tensor.array).tobytes()
-    out = bytearray()
-    for value in tensor.array.ravel():
-        encoded = b"" if value is None else value.encode() if isinstance(value, str) else bytes(value)
-        out += _LENGTH.pack(len(encoded)) + encoded
-    return bytes(out)
 
 
 def _split(body: bytes, header_length: int | None) -> tuple[bytes, memoryview]:
@@ -289,117 +213,6 @@ def _flag(parameters: dict[str, Any], key: str, where: str) -> bool | None:
     return value
 
 
-def _dtype(name: str, datatype: str) -> np.dtype[Any]:
-    try:
-        return DTYPES[datatype]
-    except KeyError:
-        raise BadTensor(f"{name!r}: unknown datatype {datatype!r}, expected one of {', '.join(DTYPES)}") from None
-
-
-def _count(name: str, shape: list[int]) -> int:
-    if any(size < 0 for size in shape):
-        raise BadTensor(f"{name!r}: shape {shape} has a negative dimension")
-    if len(shape) > _MAX_DIMENSIONS or math.prod(max(1, size) for size in shape) > _MAX_ELEMENTS:
-        raise BadTensor(f"{name!r}: shape {shape} is beyond {_MAX_DIMENSIONS} dimensions or {_MAX_ELEMENTS} elements")
-    return math.prod(shape)
-
-
-def _flatten(name: str, values: list[Any], shape: list[int]) -> list[Any]:
-    """Row-major values of a nested list whose every level has the length the shape gives it."""
-    level = values
-    if len(values) != shape[0] if shape else True:
-        raise BadTensor(
-            f"{name!r}: data has {len(values)} rows, shape {shape} says {shape[0] if shape else 'a scalar'}"
-        )
-    for size in shape[1:]:
-        below: list[Any] = []
-        for item in level:
-            if not isinstance(item, list) or len(item) != size:
-                found = f"{len(item)} values" if isinstance(item, list) else _shown(item)
-                raise BadTensor(
-                    f"{name!r}: data is not nested as shape {shape} says, found {found} where {size} were expected"
-                )
-            below += item
-        level = below
-    return level
-
-
-def _array(name: str, datatype: str, dtype: np.dtype[Any], flat: list[Any]) -> NDArray[Any]:
-    kinds = set(map(type, flat))
-    if datatype == "BYTES":
-        _only(name, datatype, flat, kinds, {str, type(None)})
-        array = np.empty(len(flat), dtype=object)
-        array[:] = flat
-        return array
-    if datatype == "BOOL":
-        _only(name, datatype, flat, kinds, {bool})
-        return np.array(flat, dtype)
-    if datatype in FLOATS:
-        _only(name, datatype, flat, kinds, _NUMBER | {type(None)})
-        try:
-            wide = np.array(flat, np.float64)  # None becomes NaN
-        except OverflowError:
-            wide = np.array([math.inf])
-        with np.errstate(over="ignore"):
-            array = wide.astype(dtype)
-        if np.isinf(array).any():
-            raise BadTensor(f"{name!r}: a value does not fit into {datatype}")
-        return array
-    _only(name, datatype, flat, kinds, _NUMBER)
-    if float in kinds and not all(type(v) is int or v.is_integer() for v in flat):
-        raise BadTensor(f"{name!r}: {next(v for v in flat if v != int(v))} is no whole number, {datatype} was expected")
-    try:
-        return np.array([int(v) for v in flat], dtype)
-    except OverflowError:
-        raise BadTensor(f"{name!r}: a value does not fit into {datatype}") from None
-
-
-def _only(name: str, datatype: str, flat: list[Any], kinds: set[type], allowed: set[type] | frozenset[type]) -> None:
-    if kinds <= allowed:
-        return
-    at, found = next((i, v) for i, v in enumerate(flat) if type(v) not in allowed)
-    expected = _EXPECTED.get(datatype, "a number")
-    raise BadTensor(f"{name!r}: element {at} is {_shown(found)}, expected {expected} ({datatype})")
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    kind = {str: "the string ", bool: "the boolean "}.get(type(value), "")
-    return kind + msgspec.json.encode(value).decode()[:60]
-
-
-def _strings(name: str, count: int, raw: bytes | memoryview) -> NDArray[Any]:
-    packed = bytes(raw)
-    total = len(packed)
-    unpack = _LENGTH.unpack_from
-    values: list[str] = []
-    at = 0
-    while at < total:
-        start = at + 4
-        if start > total:
-            raise BadTensor(f"{name!r}: {total - at} bytes are left where a 4-byte length was expected")
-        (size,) = unpack(packed, at)
-        at = start + size
-        if at > total:
-            raise BadTensor(f"{name!r}: a string of {size} bytes reaches beyond the tensor's {total} bytes")
-        try:
-            values.append(packed[start:at].decode())
-        except UnicodeDecodeError:
-            raise BadTensor(f"{name!r}: string {len(values)} is not UTF-8") from None
-        if len(values) > count:
-            break
-    if len(values) != count:
-        raise BadTensor(f"{name!r}: {count} strings expected, found {'more' if len(values) > count else len(values)}")
-    array = np.empty(count, dtype=object)
-    array[:] = values
-    return array
-
-
 def _raw_head(tensor: Tensor, size: int) -> dict[str, Any]:
     return {
         "name": tensor.name,
@@ -410,14 +223,11 @@ def _raw_head(tensor: Tensor, size: int) -> dict[str, Any]:
 
 
 def _json_head(tensor: Tensor) -> dict[str, Any]:
-    values: list[Parameter | None] = tensor.array.ravel().tolist()
     return {
         "name": tensor.name,
         "shape": list(tensor.shape),
         "datatype": tensor.datatype,
-        "data": [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
-        if tensor.datatype == "BYTES"
-        else values,
+        "data": to_values(tensor),
     }
 
 

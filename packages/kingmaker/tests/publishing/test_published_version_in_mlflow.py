@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from sklearn.ensemble import HistGradientBoostingClassifier
+from mlflow.models import Model
+from mlflow.pyfunc import scoring_server as mlflow_scoring_server
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from kingmaker.publishing import profile as profiles
@@ -112,6 +115,67 @@ def test_other_mlflow_tools_load_and_serve_the_version(
     feed = {name: table.test[[name]].to_numpy() for name in table.test}
     answer = flavour.predict({**feed, "carrier": feed["carrier"].astype(object)})
     assert np.abs(answer["probabilities"] - pipeline.predict_proba(table.test)).max() < 1e-6
+
+
+def test_the_version_says_its_types_as_mlflow_wants_them(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    result = published(mixed().fit(table.train, table.train_label), name="typed")
+    signature = Model.load(folder_of(client, "typed", result.version)).signature
+    number, text = np.dtype(np.float32), np.dtype(object)
+    assert [(i.name, i.type, i.shape) for i in signature.inputs.inputs] == [
+        ("delay", number, (-1, 1)),
+        ("miles flown", number, (-1, 1)),
+        ("carrier", text, (-1, 1)),
+    ]
+    assert [(o.name, o.type, o.shape) for o in signature.outputs.inputs] == [
+        ("label", np.dtype(np.int64), (-1,)),
+        ("probabilities", number, (-1, 2)),
+    ]
+
+
+def scoring_server(folder: Path) -> httpx.AsyncClient:
+    """A client of what `mlflow models serve` starts."""
+    app = mlflow_scoring_server.init(mlflow.pyfunc.load_model(str(folder)))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mlflow")
+
+
+async def test_mlflows_own_server_answers_tables_and_tensors(
+    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+) -> None:
+    pipeline = mixed().fit(table.train, table.train_label)
+    folder = folder_of(client, "served", published(pipeline, name="served").version)
+    rows = table.test.head(20)
+    expected = pipeline.predict_proba(rows)
+    async with scoring_server(folder) as server:
+        for body in (
+            {"dataframe_split": rows.to_dict(orient="split", index=False)},
+            {"dataframe_records": rows[["carrier", "miles flown", "delay"]].to_dict(orient="records")},
+            {"inputs": {name: [[value] for value in rows[name]] for name in rows}},
+        ):
+            answer = await server.post("/invocations", json=body)
+            assert answer.status_code == 200, answer.text
+            found = answer.json()["predictions"]
+            assert np.abs(np.array(found["probabilities"]) - expected).max() < 1e-6
+            assert found["label"] == pipeline.predict(rows).tolist()
+        records = rows.drop(columns="carrier").to_dict(orient="records")
+        refused = await server.post("/invocations", json={"dataframe_records": records})
+    assert refused.status_code == 400
+    assert "Model is missing inputs ['carrier']" in refused.text
+
+
+async def test_mlflows_own_server_answers_a_model_of_one_column_that_misses_values(
+    table: Any, published: Callable[..., Any], client: MlflowClient
+) -> None:
+    train, test = (frame[["delay"]].mask(frame["delay"] > 1.5) for frame in (table.train, table.test))
+    model = HistGradientBoostingRegressor(max_iter=10, random_state=0).fit(train, table.train["miles flown"])
+    result = published(model, reference=train, evaluation=(test, table.test["miles flown"]), name="column")
+    rows = pd.DataFrame({"delay": np.array([0.5, np.nan, -1], np.float32)})
+    body = {"dataframe_split": {"columns": ["delay"], "data": [[0.5], [None], [-1]]}}
+    async with scoring_server(folder_of(client, "column", result.version)) as server:
+        answer = await server.post("/invocations", json=body)
+    found = answer.json()["predictions"]["variable"]
+    assert np.allclose(np.ravel(found), model.predict(rows), rtol=1e-5)
 
 
 def test_an_alias_moves_to_the_next_version_and_none_leaves_it(

@@ -16,9 +16,10 @@ from redis.exceptions import RedisError
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.acks import GatewayAck
 from kingmaker_contracts.plan import Plan
-from kingmaker_contracts.profile import Feature, Signature
+from kingmaker_contracts.profile import Signature
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_controller.errors import StoreUnavailable
+from kingmaker_controller.rollout import signatures
 from kingmaker_controller.rollout.facts import GatewayView
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class RedisStore:
         except (wire.BadRecord, UnicodeDecodeError) as error:
             logger.warning("profile unreadable", extra={"sha256": sha256, "error": str(error)})
             return {}
-        return {feature.name: _type_of(feature) for feature in found} if raw else None
+        return {feature.name: signatures.type_of(feature.datatype, feature.shape) for feature in found} if raw else None
 
     async def replace(self, record: RoutingRecord, plan: Plan, malformed: bytes) -> None:
         """Write both, index and announce them. Raises Overtaken when something as new stands there."""
@@ -177,12 +178,6 @@ class RedisStore:
         found = [key async for key in self._redis.scan_iter(keys.gateway_pattern(), count=1000)]
         values = await self._redis.mget(found) if found else []
         return [(key, value) for key, value in zip(found, values, strict=True) if isinstance(value, bytes)]
-
-
-def _type_of(feature: Feature) -> str:
-    """As FP32, or FP32[4] for a block of four numbers a row."""
-    block = feature.shape[1:]
-    return feature.datatype if block in ([], [1]) else f"{feature.datatype}{block}"
 
 
 async def _bounded(call: Awaitable[Any]) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import raw_tensors, tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.signature import Signature
@@ -137,7 +137,7 @@ def encode(frame: Frame) -> Body:
     parts = [b""]
     numbers: list[int] = []
     for name, array in frame.arrays.items():
-        raw = array.tobytes() if array.dtype != object else tensors.to_raw(Tensor(name, "BYTES", array))
+        raw = array.tobytes() if array.dtype != object else raw_tensors.to_raw(Tensor(name, "BYTES", array))
         parts.append(raw)
         numbers += (frame.rows, len(raw))
     parts[0] = _template(signature) % tuple(numbers)

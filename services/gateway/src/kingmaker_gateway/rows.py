@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import json_tensors, tensors
 from kingmaker_contracts.inference import DTYPES, FLOATS, BadTensor
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway.batch import Batch, Vocabulary, finish, refuse, refuse_unknown, shown
@@ -153,7 +153,7 @@ def _column(spec: InputSpec, values: list[Any]) -> tuple[NDArray[Any], bool]:
                     f"expected {expected} ({spec.datatype}){hint}"
                 )
     try:
-        tensor = tensors.from_values(spec.name, spec.datatype, [rows, *spec.tail], flat)
+        tensor = json_tensors.from_values(spec.name, spec.datatype, [rows, *spec.tail], flat)
     except BadTensor as error:
         refuse(f"input {error}")
     return tensor.array, has_null

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from numpy.typing import NDArray
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import raw_tensors
 from kingmaker_contracts.inference import BINARY_HEADER, Tensor, TensorSpec
 
 JSON: Final = (b"content-type", b"application/json")
@@ -70,7 +70,7 @@ class Output(msgspec.Struct, eq=False):
         """The values for the binary extension."""
         array = self.array[start:stop] if self.row_wise else self.array
         if self.spec.datatype == "BYTES":
-            return tensors.to_raw(Tensor(self.spec.name, "BYTES", array))
+            return raw_tensors.to_raw(Tensor(self.spec.name, "BYTES", array))
         return array.tobytes()
 
     def rows(self, start: int, stop: int) -> list[Any]:

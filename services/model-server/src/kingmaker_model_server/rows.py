@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import json_tensors, tensors
 from kingmaker_contracts.inference import FLOATS, BadTensor, Tensor, TensorSpec
 from kingmaker_model_server.signature import Signature, refuse
 
@@ -81,7 +81,7 @@ def _tensor(spec: TensorSpec, column: list[Any], signature: Signature) -> Tensor
         if spec.datatype not in FLOATS and spec.datatype != "BYTES" and None in column:
             raise signature.missing(spec.name, column.index(None))
         flat = [value for cell in column for value in _values(cell, size, tail)] if tail else column
-        return tensors.from_values(spec.name, spec.datatype, [len(column), *tail], flat)
+        return json_tensors.from_values(spec.name, spec.datatype, [len(column), *tail], flat)
     except BadTensor:
         for at, cell in enumerate(column):
             _check(spec, at, cell, tail)
@@ -95,7 +95,7 @@ def _check(spec: TensorSpec, at: int, cell: Any, tail: list[int]) -> None:
     except BadTensor as error:
         raise refuse(f"row {at}: input {spec.name!r} {error}") from None
     try:
-        tensors.from_values(spec.name, spec.datatype, [1, *tail], flat)
+        json_tensors.from_values(spec.name, spec.datatype, [1, *tail], flat)
     except BadTensor as error:
         raise refuse(f"row {at}: input {error}") from None
 

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from kingmaker_contracts import tensors
+from kingmaker_contracts import raw_tensors
 from kingmaker_contracts.inference import DTYPES, FLOATS, JSON_FORBIDDEN, BadTensor, TensorSpec
 from kingmaker_model_server.columns import LISTED, Column, Values
 from kingmaker_model_server.signature import Signature
@@ -105,7 +105,9 @@ class _Input:
         datatype = self._spec.datatype
         if datatype in ("BYTES", "BOOL"):
             try:
-                return tensors.from_raw(self._spec.name, datatype, shape, memoryview(body)[start : start + size]).array
+                return raw_tensors.from_raw(
+                    self._spec.name, datatype, shape, memoryview(body)[start : start + size]
+                ).array
             except BadTensor:
                 return None
         count = shape[0] * self._column.width

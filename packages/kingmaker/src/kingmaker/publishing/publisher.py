@@ -133,7 +133,8 @@ def publish(
     )
     tell(5)
     tags = _tags(sha256, sha256_of(raw), measured, agreed, rows.optimistic)
-    stored = mlflow_registry.store(uri, name, alias, mlflow_registry.Content(onnx, raw, tags, measured))
+    content = mlflow_registry.Content(onnx, raw, inputs, predictor.outputs, tags, measured)
+    stored = mlflow_registry.store(uri, name, alias, content)
     return Published(name, stored, alias, sha256, sha256_of(raw), measured, agreed, rows.optimistic)
 
 

@@ -1,8 +1,8 @@
 """Where a version goes: MLflow, and the only module of this package that knows it.
 
-The version is MLflow's own ONNX flavour, so any MLflow tool can load it, with kingmaker/profile.json in
-the same artifact folder. Everything goes through one client with the address handed in: the process's
-active experiment, run and tracking address are left as they are.
+The version is MLflow's own ONNX flavour, so any MLflow tool can load and serve it, with kingmaker/profile.json in
+the same artifact folder. There is no input example, for that would be somebody's row. Everything goes through one
+client with the address handed in: the process's active experiment, run and tracking address are left as they are.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import re
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from kingmaker.publishing.errors import BadTarget, RegistryRefused, RegistryUnreachable
-from kingmaker_contracts.profile import FILE_NAME
+from kingmaker_contracts.inference import DTYPES
+from kingmaker_contracts.profile import FILE_NAME, Feature, Output
 
 EXPERIMENT: Final = "kingmaker"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -30,10 +31,13 @@ _SQLITE: Final = "sqlite:///"
 
 @dataclass(slots=True, frozen=True)
 class Content:
-    """What is stored as one version. tags: of the version; metrics: of the run that made it."""
+    """What is stored as one version. inputs, outputs: the graph's; tags: of the version; metrics: of the run that
+    made it."""
 
     onnx: bytes
     profile: bytes
+    inputs: Sequence[Feature]
+    outputs: Sequence[Output]
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
 
@@ -158,6 +162,7 @@ def _write(path: Path, model: Any, content: Content) -> None:
         onnx.load_model_from_string(content.onnx),
         str(path),
         mlflow_model=Model(artifact_path=model.artifact_location, model_uuid=model.model_id, model_id=model.model_id),
+        signature=_signature(content),
         pip_requirements=[f"onnx=={onnx.__version__}", "onnxruntime"],  # given, else MLflow spends a minute guessing
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
@@ -166,6 +171,18 @@ def _write(path: Path, model: Any, content: Content) -> None:
     profile = path / FILE_NAME
     profile.parent.mkdir()
     profile.write_bytes(content.profile)
+
+
+def _signature(content: Content) -> Any:
+    """What MLflow checks and shapes a request by. Tensors, not columns: of a column MLflow makes a vector, and each of
+    our inputs is a table of one column, which ONNX Runtime tells apart."""
+    from mlflow.models import ModelSignature  # noqa: PLC0415
+    from mlflow.types.schema import Schema, TensorSpec  # noqa: PLC0415
+
+    def schema(tensors: Sequence[Feature] | Sequence[Output]) -> Any:
+        return Schema([TensorSpec(DTYPES[one.datatype], tuple(one.shape), one.name) for one in tensors])
+
+    return ModelSignature(schema(content.inputs), schema(content.outputs))
 
 
 def _registered(client: Any, name: str) -> None:

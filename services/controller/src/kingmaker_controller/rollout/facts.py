@@ -48,7 +48,8 @@ class Observed:
     """One variant as the runtime sees it.
 
     version, sha256, profile: "" and None until fetched; endpoints: host:port of the replicas that are
-    ready now; reason: one word when the phase is Failed; restarts: deaths since the variant was started.
+    ready now; reason: one word when the phase is Failed; restarts: deaths since the variant was started;
+    inputs: of a variant without a profile, type by name as its server says; nothing until it said so.
     """
 
     phase: Phase
@@ -59,6 +60,7 @@ class Observed:
     message: str = ""
     reason: str = ""
     restarts: int = 0
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:

@@ -52,11 +52,12 @@ def reconcile(
         content = traffic.record(scene, reign.reigning, allotment)
         routing = traffic.ordered(content, last, previous, redis, now=now, epoch=epoch)
     leaving = variants.draining(active, previous, observed, traffic.has_drained(routing, redis, now, drain_s))
+    mismatched = signatures.mismatched(running, redis.inputs, observed)
     findings = {
         "Accepted": conditions.accepted(desired),
         "ResolvedRefs": conditions.resolved(scene),
         "Ready": conditions.ready(scene),
-        "VariantsReady": conditions.variants_ready(scene, signatures.mismatched(running, redis.inputs)),
+        "VariantsReady": conditions.variants_ready(scene, mismatched),
         "Programmed": conditions.programmed(routing, redis, now),
         "SpecCurrent": conditions.spec_current(scene),
     }

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
 COMPARE_S: Final = 600.0
+_DOUBTFUL: Final = frozenset({"ShaMismatch", "ServerEnded"})
+"""Of pods that were given a wrong sha256: first the fetch step says so; once the tag is right, only the server does."""
 
 
 class KubernetesRuntime:
@@ -220,10 +222,10 @@ class KubernetesRuntime:
 
     def _pin_of(self, key: tuple[str, Identity], variant: WantedVariant, existing: Object | None) -> Pin | None:
         """The version its pods fetch: what its Deployment says, else the status, else the registry; None while that
-        was not heard. Raises FetchFailed."""
+        was not heard. Until it ran for the first time the registry may correct itself. Raises FetchFailed."""
         if existing is not None:
-            annotations = existing["metadata"]["annotations"]
-            return Pin(annotations[manifests.VERSION], annotations.get(manifests.SHA256, ""))
+            held = manifests.pin_of(existing)
+            return held if variant.version else self._pins.corrected(key, held)
         if variant.version:
             return Pin(variant.version, variant.sha256)
         found = self._pins.of(key)
@@ -241,16 +243,34 @@ class KubernetesRuntime:
             return Observed("Failed", "", "", None, endpoints, f"{failure[0]}: {failure[1]}", failure[0], seen.restarts)
         message = f"{seen.reason}: {seen.message}" if seen.reason else seen.message
         if identity in pinned:  # the status knows what was fetched
-            return Observed(seen.phase, "", "", None, endpoints, message, seen.reason, seen.restarts)
+            inputs = self._inputs(model, identity, seen)
+            return Observed(seen.phase, "", "", None, endpoints, message, seen.reason, seen.restarts, inputs)
+        if seen.phase == "Ready":
+            self._pins.trust((model, identity))
+        elif seen.reason in _DOUBTFUL:
+            self._pins.doubt((model, identity), manifests.pin_of(deployment))
         package = self._packages.of(model, identity)
         if seen.phase == "Ready" and package is None:
-            name = keys.split_model_id(model)[1]
-            self._packages.want(model, identity, seen.ready[0], name, lambda: self._report(model))
+            self._ask_for_package(model, identity, seen)
             return Observed("Starting", endpoints=endpoints, restarts=seen.restarts)
         if package is None or seen.phase != "Ready":
             return Observed(seen.phase, "", "", None, endpoints, message, seen.reason, seen.restarts)
         about = (package.version, package.sha256, package.profile_sha256)
-        return Observed(seen.phase, *about, endpoints, message, seen.reason, seen.restarts)
+        return Observed(seen.phase, *about, endpoints, message, seen.reason, seen.restarts, package.inputs)
+
+    def _inputs(self, model: str, identity: Identity, seen: pods.Seen) -> Mapping[str, str]:
+        """What a pinned variant takes, if nothing but its server says so: asked once a leader."""
+        package = self._packages.of(model, identity)
+        if package is not None:
+            return package.inputs
+        has_none = any(v.identity == identity and v.profile is None for v in self._wanted.get(model, ()))
+        if has_none and seen.ready:
+            self._ask_for_package(model, identity, seen)
+        return {}
+
+    def _ask_for_package(self, model: str, identity: Identity, seen: pods.Seen) -> None:
+        name = keys.split_model_id(model)[1]
+        self._packages.want(model, identity, seen.ready[0], name, lambda: self._report(model))
 
     def _look(self, model: str, identity: Identity) -> pods.Seen | None:
         name = manifests.name_of(model, identity)

@@ -73,6 +73,12 @@ def identity_of(item: Object) -> Identity:
     return Identity(annotations[VARIANT_NAME], annotations[MODEL_STRING])
 
 
+def pin_of(item: Object) -> Pin:
+    """What a Deployment of ours says its pods fetch."""
+    annotations = item["metadata"]["annotations"]
+    return Pin(annotations[VERSION], annotations.get(SHA256, ""))
+
+
 def objects(owner: Owner, wanted: WantedVariant, pin: Pin, template: Template) -> list[Object]:
     """Everything a variant needs, in the order to apply it; the Deployment without its replicas."""
     asked = wanted.asked

@@ -1,11 +1,11 @@
-"""What a running model server says of the package it serves: version, hashes, and the profile itself.
+"""What a running model server says of the package it serves: version, hashes, inputs, and the profile itself.
 
 A pod fetched them and checked them; asking it spares the controller MLflow, and works when MLflow is away.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Set
+from collections.abc import Callable, Coroutine, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import httpx
 
 from kingmaker_contracts import profile
 from kingmaker_controller.rollout.facts import Identity
+from kingmaker_controller.rollout.signatures import type_of
 from kingmaker_controller.runtimes.podspec import PORT
 
 logger = logging.getLogger(__name__)
@@ -24,9 +25,12 @@ _PAUSE_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Package:
+    """inputs: type by name; only of a package without a profile, for that would say it too."""
+
     version: str
     sha256: str
     profile_sha256: str | None
+    inputs: Mapping[str, str]
 
 
 class Packages:
@@ -84,7 +88,9 @@ class Packages:
         answer.raise_for_status()
         told = answer.json()
         about = told.get("properties") or {}
-        self._known[model, identity] = Package(str(told["versions"][0]), about["sha256"], about.get("profile_sha256"))
+        profile_sha256 = about.get("profile_sha256")
+        inputs = {} if profile_sha256 else inputs_of(told)
+        self._known[model, identity] = Package(str(told["versions"][0]), about["sha256"], profile_sha256, inputs)
 
     async def _read_profile(self, address: str, sha256: str) -> None:
         answer = await self._http.get(_root(address) + PROFILE_PATH, timeout=TIMEOUT_S)
@@ -92,6 +98,11 @@ class Packages:
         if profile.sha256_of(answer.content) != sha256:
             raise ValueError(f"the profile at {address} is not {sha256[:12]}")
         self._profiles[sha256] = answer.content
+
+
+def inputs_of(metadata: Any) -> dict[str, str]:
+    """Type by name, from the body of GET /v2/models/NAME. Raises KeyError or TypeError for something else."""
+    return {each["name"]: type_of(each["datatype"], each["shape"]) for each in metadata["inputs"]}
 
 
 def _root(address: str) -> str:

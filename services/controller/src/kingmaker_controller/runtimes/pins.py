@@ -2,6 +2,9 @@
 
 Nobody waits here. A registry that takes its time, or is away, delays the variants that need it and nothing else:
 weights, other models' children and their repair go on.
+
+What it says of a version may be wrong: a tag with another sha256 than the file's. Pods find that out; then the same
+version is asked about again, until the tag was put right and the pods can be given it.
 """
 
 import asyncio
@@ -25,7 +28,7 @@ Key = tuple[str, Identity]
 
 
 class Pins:
-    """then: told the model whenever there is an answer, or another reason for there being none."""
+    """then: told the model whenever there is an answer, another one, or another reason for there being none."""
 
     def __init__(self, registry: Registry, then: Callable[[str], None]) -> None:
         self._registry, self._then = registry, then
@@ -40,13 +43,27 @@ class Pins:
             self._asking[key] = asyncio.create_task(self._ask(key), name="ask the registry")
         return found
 
+    def corrected(self, key: Key, held: Pin) -> Pin:
+        """What the registry said last of the version that is held; what is held when nobody asked."""
+        found = self._found.get(key)
+        return found if isinstance(found, Pin) and found.version == held.version else held
+
+    def doubt(self, key: Key, held: Pin) -> None:
+        """Its pods cannot run what is held: ask about that version until the registry says something else."""
+        if key not in self._asking:
+            self._asking[key] = asyncio.create_task(self._ask_again(key, held), name="ask the registry again")
+
+    def trust(self, key: Key) -> None:
+        """Its pods run: no more questions."""
+        task = self._asking.pop(key, None)
+        if task is not None:
+            task.cancel()
+
     def tidy(self, model: str, identities: Set[Identity]) -> None:
         """Forget variants of a model that nobody wants any more."""
         for key in [key for key in (*self._found, *self._asking) if key[0] == model and key[1] not in identities]:
             self._found.pop(key, None)
-            task = self._asking.pop(key, None)
-            if task is not None:
-                task.cancel()
+            self.trust(key)
 
     async def close(self) -> None:
         tasks = list(self._asking.values())
@@ -57,7 +74,7 @@ class Pins:
     async def _ask(self, key: Key) -> None:
         wait_s = FIRST_WAIT_S
         while True:
-            found = await self._answer(key)
+            found = await self._answer(key[1].model)
             self._found[key] = found
             self._then(key[0])
             if isinstance(found, Pin):
@@ -66,12 +83,25 @@ class Pins:
             await asyncio.sleep(wait_s)
             wait_s = min(LONGEST_WAIT_S, wait_s * 2)
 
-    async def _answer(self, key: Key) -> Pin | FetchFailed:
+    async def _ask_again(self, key: Key, held: Pin) -> None:
+        wait_s = FIRST_WAIT_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(LONGEST_WAIT_S, wait_s * 2)
+            found = await self._answer(held.string(key[1].model))
+            if isinstance(found, Pin) and found != held:
+                logger.info("the registry corrected itself", extra={"model": key[0], "variant": key[1].name})
+                self._found[key] = found
+                del self._asking[key]
+                self._then(key[0])
+                return
+
+    async def _answer(self, model: str) -> Pin | FetchFailed:
         async with self._slots:
             try:
-                return await self._registry.resolve(key[1].model)
+                return await self._registry.resolve(model)
             except FetchFailed as failure:
                 return failure
             except Exception as error:  # an answer of another form than MLflow's: said, and asked again
-                logger.exception("the registry's answer cannot be used", extra={"model_string": key[1].model})
+                logger.exception("the registry's answer cannot be used", extra={"model_string": model})
                 return FetchFailed(f"the registry's answer cannot be used: {error!r}", "RegistryUnreachable")

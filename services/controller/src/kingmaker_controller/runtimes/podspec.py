@@ -45,6 +45,10 @@ class Pin:
     version: str
     sha256: str
 
+    def string(self, model: str) -> str:
+        """A model string that means this version, whatever its alias may mean by now."""
+        return f"models:/{model.removeprefix('models:/').split('@')[0].split('/')[0]}/{self.version}"
+
 
 def pod(model: str, wanted: WantedVariant, pin: Pin, template: Template, labels: Mapping[str, str]) -> Object:
     """The spec of a variant's pods. model: the ServedModel's name; labels: those of this variant's pods alone."""
@@ -104,10 +108,9 @@ def _container(name: str, template: Template, resources: Resources) -> Object:
 
 
 def _fetch(wanted: WantedVariant, pin: Pin, template: Template, resources: Resources) -> Object:
-    name = wanted.model.removeprefix("models:/").split("@")[0].split("/")[0]
     container = _container(FETCH, template, resources)
     container["command"] = ["python", "-m", "kingmaker_model_server.fetch"]
-    container["args"] = [f"models:/{name}/{pin.version}", "--to", _FOLDER, "--link", f"{_FOLDER}/current"]
+    container["args"] = [pin.string(wanted.model), "--to", _FOLDER, "--link", f"{_FOLDER}/current"]
     container["args"] += ["--report", "/dev/termination-log", "--registry", template.registry_uri]
     container["env"] = [{"name": "HOME", "value": "/tmp"}]  # noqa: S108 - the pod's own emptyDir
     if template.registry_secret:

@@ -159,6 +159,7 @@ class _Variant:
             message,
             "ServerEnded" if phase == "Failed" else "",
             restarts,
+            next((replica.inputs for replica, _ in self._replicas if replica.inputs), {}),
         )
 
     async def stop(self) -> None:
@@ -203,9 +204,10 @@ class _Variant:
     def _server(self, number: int) -> Server:
         assert self._fetched is not None  # noqa: S101 - replicas exist only after the fetch
         manifest, commands = self._fetched.manifest, self._runtime.commands
+        name = keys.split_model_id(self._model)[1]
         settings = {
             "MODEL_DIR": str(self._fetched.folder),
-            "MODEL_NAME": keys.split_model_id(self._model)[1],
+            "MODEL_NAME": name,
             "VERSION": manifest.version,
             "EXPECTED_SHA256": manifest.sha256,
             "HOST": commands.host,
@@ -213,7 +215,8 @@ class _Variant:
         }
         env = {**commands.env, **{SERVER_PREFIX + key: value for key, value in settings.items()}}
         log = f"{self._wanted.name}.log" if number == 0 else f"{self._wanted.name}.{number}.log"
-        return Server(commands.server, env, f"{SERVER_PREFIX}PORT", commands.host, commands.logs / log)
+        metadata = "" if manifest.profile_sha256 else f"/v2/models/{name}"
+        return Server(commands.server, env, f"{SERVER_PREFIX}PORT", commands.host, commands.logs / log, metadata)
 
     def _servers_phase(self, ready: int) -> tuple[Phase, str]:
         if not self._replicas:

@@ -17,6 +17,7 @@ from typing import Final
 import httpx
 
 from kingmaker_controller.rollout.facts import Phase
+from kingmaker_controller.runtimes.packages import inputs_of
 from kingmaker_servicekit import child
 
 logger = logging.getLogger(__name__)
@@ -44,13 +45,15 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How one model server is started. env: the whole environment but its port."""
+    """How one model server is started. env: the whole environment but its port; metadata: the path where it says what
+    it takes, "" when a profile says it."""
 
     command: Sequence[str]
     env: Mapping[str, str]
     port_variable: str
     host: str
     log: Path
+    metadata: str = ""
 
 
 class Replica:
@@ -77,6 +80,8 @@ class Replica:
         self.phase: Phase = "Starting"
         self.message = ""
         self.restarts = 0
+        self.inputs: Mapping[str, str] = {}
+        """Type by name, from the first life that said so: the version is the same in each."""
 
     @property
     def endpoint(self) -> str | None:
@@ -138,6 +143,8 @@ class Replica:
             if is_ready is not None:
                 answered = now
                 self._was_ready = self._was_ready or is_ready
+                if is_ready and self._server.metadata and not self.inputs:
+                    self.inputs = await self._ask_for_inputs()
                 if is_ready or self.phase == "Ready":
                     self._show("Ready" if is_ready else "Starting", "" if is_ready else "says it is not ready")
             elif self.phase == "Ready" and now - answered > SILENT_S and self._process.poll() is None:
@@ -151,6 +158,15 @@ class Replica:
         except httpx.HTTPError:
             return None
         return answer.status_code == httpx.codes.OK
+
+    async def _ask_for_inputs(self) -> Mapping[str, str]:
+        """Nothing while it cannot be told: it is asked again with the next probe."""
+        try:
+            answer = await self._http.get(f"http://{self._endpoint}{self._server.metadata}")
+            return inputs_of(answer.json())
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            logger.debug("inputs not told", extra={"endpoint": self._endpoint, "error": str(error)})
+            return {}
 
     def _show(self, phase: Phase, message: str) -> None:
         if (phase, message) != (self.phase, self.message):
