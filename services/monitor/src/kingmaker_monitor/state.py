@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kingmaker_contracts.labels import Role
-from kingmaker_contracts.plan import Plan
+from kingmaker_contracts.plan import Plan, Retention
 from kingmaker_monitor.accounts import Account
 from kingmaker_monitor.aggregates import Aggregate
 from kingmaker_monitor.positions import Position
@@ -97,6 +97,10 @@ class ModelState:
     def is_current(self, arm: Arm) -> bool:
         """Whether an arm belongs to the planned rollout, whose totals are kept in memory. Without a plan all do."""
         return self.plan is None or arm.rollout == self.plan.rollout_id
+
+    @property
+    def retention(self) -> Retention:
+        return self.plan.retention if self.plan else Retention()
 
     @property
     def has_shadows(self) -> bool:
