@@ -16,14 +16,14 @@ from typing import Final
 from kingmaker_contracts.plan import Plan
 from kingmaker_monitor import accounts
 from kingmaker_monitor.errors import Superseded
-from kingmaker_monitor.ingest import labels, predictions
+from kingmaker_monitor.ingest import idle_profiles, labels, predictions
 from kingmaker_monitor.ingest.decoding import Decoded, Read, Stream, decode
 from kingmaker_monitor.ingest.round import Round
 from kingmaker_monitor.positions import Extent, Position, Standing, standing
 from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.state import ModelState
 from kingmaker_monitor.store import Store
-from kingmaker_monitor.windows import PANE_MS, TOTAL, oldest_kept
+from kingmaker_monitor.windows import PANE_MS, TOTAL, oldest_kept, pane_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class Book:
         self.profiles = profiles
         self._aging: deque[str] = deque()
         """Models that may still have predictions whose time is up."""
+        self._profiles_of = 0
+        """The pane in which idle profiles were last looked for: it costs a look at every arm."""
         self.is_overdue = False
         """Whether to tidy at the next look: more is to be forgotten than one turn takes, or a plan may say so."""
         self.models: dict[str, ModelState] = {}
@@ -156,6 +158,10 @@ class Book:
             self._store.sql.execute(
                 "DELETE FROM aggregates WHERE pane <> ? AND pane < ?", (TOTAL, oldest_kept(now_ms) - PANE_MS)
             )
+            if pane_of(now_ms) != self._profiles_of:
+                self._profiles_of = pane_of(now_ms)
+                in_use = self.profiles.in_use
+                self.profiles.forget(idle_profiles.forget(self._store, self.models.values(), in_use, now_ms))
         self._expire(now_ms)
 
     def _expire(self, now_ms: int) -> None:
