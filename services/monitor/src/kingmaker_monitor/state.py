@@ -67,13 +67,13 @@ class Tally:
     folded_dropped: int = 0
     folded_lost: int = 0
 
-    def fold(self, account: Account) -> None:
-        """Take over what a life came to."""
-        self.folded_lives += 1
-        self.folded_sent += account.sent
-        self.folded_stored += account.stored
-        self.folded_dropped += account.dropped
-        self.folded_lost += account.lost
+    def fold(self, account: Account, sign: int = 1) -> None:
+        """Take over what a life came to; sign -1 gives it back."""
+        self.folded_lives += sign
+        self.folded_sent += sign * account.sent
+        self.folded_stored += sign * account.stored
+        self.folded_dropped += sign * account.dropped
+        self.folded_lost += sign * account.lost
 
 
 @dataclass(slots=True)

@@ -87,6 +87,8 @@ class Round:
     def _account(self, producer: Producer, *, is_new: bool) -> Account | None:
         account = self._state.accounts.get(producer)
         if account is None and is_new:
+            account = self._store.unfold(self._state, producer)  # cut off for long, and back
+        if account is None and is_new:
             self._state.tally.lives += 1
             account = self._state.accounts[producer] = Account(number=self._state.tally.lives)
         if account is not None:

@@ -121,9 +121,7 @@ class Book:
             return
         with self._guarded():
             self._store.check_token(state)
-            for one in gone:
-                state.tally.fold(state.accounts.pop(one))
-            self._store.forget_producers(state, gone)
+            self._store.fold(state, gone)
             self._store.save_progress(state, ())
             state.version += 1
 
