@@ -31,6 +31,8 @@ GOOD: list[dict[str, Any]] = [
     {"challengers": [{**GBM, "mirrorPercent": 100, "maxWeight": 50, "replicas": 2}], "overrides": "Allowed"},
     {"limits": {"deadlineMilliseconds": 200, "maxBodyBytes": 1000, "maxInFlight": 1, "maxFrameRows": 1}},
     {"rollout": {"strategy": "Manual"}},
+    {"feedback": {"waitSeconds": 900}},
+    {"feedback": {"waitSeconds": 94_608_000}},
 ]
 
 
@@ -96,6 +98,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"challengers": [{**GBM, "mirrorpercent": 5}]}, "spec.challengers[0].mirrorpercent: unknown field"),
     ({"champion": {"name": "lr"}}, "spec.champion.model: required, but missing"),
     ({"champion": {**LR, "name": "L_R"}}, "spec.champion.name: "),
+    (
+        {"feedback": {"waitSeconds": 899}},
+        "spec.feedback.waitSeconds: should be greater than or equal to 900, found 899",
+    ),
+    (
+        {"feedback": {"waitSeconds": 94_608_001}},
+        "spec.feedback.waitSeconds: should be less than or equal to 94608000, found 94608001",
+    ),
+    ({"feedback": {"waitSeconds": "30d"}}, "spec.feedback.waitSeconds: should be a valid integer, found '30d'"),
+    ({"feedback": {"waitSeconds": 3600.5}}, "spec.feedback.waitSeconds: should be a valid integer, found 3600.5"),
+    ({"feedback": {"waitDays": 7}}, "spec.feedback.waitDays: unknown field"),
     ({"rollout": {"strategy": "Automatic"}}, "spec.rollout.strategy: Automatic is not supported yet; use Manual"),
     (
         {"gates": [{"name": "q", "type": "Absolute", "metric": "auc", "min": "0.9"}]},
@@ -132,6 +145,11 @@ def test_every_fault_of_a_resource_is_listed_at_once() -> None:
 def test_what_is_no_served_model_is_refused(data: Any) -> None:
     with pytest.raises(InvalidResource):
         parse(data)
+
+
+def test_a_prediction_waits_thirty_days_for_its_label_unless_said_otherwise() -> None:
+    waits = [parse(resource(**spec)).spec.feedback.wait_seconds for spec in ({}, {"feedback": {}})]
+    assert waits == [30 * 86_400] * 2
 
 
 def test_a_status_in_the_file_is_ignored() -> None:

@@ -89,3 +89,13 @@ def test_of_several_documents_only_the_named_one_changes(file: Path) -> None:
     file.write_text(TEXT + "---\n" + TEXT.replace("name: flights", "name: boats"))
     resource_file.set_weights(file, "boats", {"gbm": 33})
     assert [model.spec.weights for model in resource_file.load(file)] == [{"gbm": 10}, {"gbm": 33}]
+
+
+def test_a_wait_for_labels_out_of_bounds_is_refused_by_file_and_field(file: Path) -> None:
+    file.write_text(f"{TEXT}  feedback: {{waitSeconds: 60}}\n")
+    with pytest.raises(resource_file.ResourceFileError) as caught:
+        resource_file.load(file)
+    said = "spec.feedback.waitSeconds: should be greater than or equal to 900, found 60"
+    assert str(caught.value) == f"{file}: {said}"
+    file.write_text(f"{TEXT}  feedback: {{waitSeconds: 604800}}\n")
+    assert resource_file.load(file)[0].spec.feedback.wait_seconds == 604_800

@@ -43,15 +43,22 @@ def test_created_edited_by_rename_spoiled_repaired_and_stopped(stack: Any, valke
     )
     assert stack.model()["generation"] == 2
 
+    stack.write(spec(GBM, weights={"gbm": 20}, feedback={"waitSeconds": 3600}))
+    stack.until(
+        lambda: json.loads(valkey.client.get(keys.plan("default", "flights")))["retention"]["pending_seconds"] == 3600,
+        "the plan follows the edit",
+    )
+    assert stack.model()["generation"] == 3
+
     stack.file.write_text(stack.file.read_text()[:-30])
     stack.until(lambda: stack.condition("Accepted")["status"] == "False", "half a file is refused")
     assert "served-model.yaml:1:" in stack.condition("Accepted")["message"]
     stack.write(spec(GBM, weights={"gbm": 120}))
     stack.until(lambda: "spec.weights.gbm" in stack.condition("Accepted")["message"], "the fault is named")
     assert routing(valkey.client).ranges == "gbm:0-1999"
-    stack.write(spec(GBM, weights={"gbm": 20}))
+    stack.write(spec(GBM, weights={"gbm": 20}, feedback={"waitSeconds": 3600}))
     stack.until(lambda: stack.condition("Accepted")["status"] == "True", "a repaired file is accepted")
-    assert stack.model()["generation"] == 2
+    assert stack.model()["generation"] == 3
 
     assert len(stack.servers()) == 2
     process.send_signal(signal.SIGTERM)

@@ -89,3 +89,14 @@ def test_programmed_needs_every_live_gateway(world_of: Any) -> None:
     world.gateway(record.epoch - 1, record.revision + 5, id="b")
     world.step()
     assert world.condition("Programmed").status == "False", "an older epoch is behind whatever its revision"
+
+
+def test_what_the_monitor_alone_has_to_know_changes_the_plan_and_no_routing(world_of: Any) -> None:
+    world = world_of(SPEC)
+    before = world.settle()
+    assert (before.plan.retention.pending_seconds, before.plan.segments) == (30 * 86_400, [])
+    world.edit({**SPEC, "feedback": {"waitSeconds": 86_400}, "segments": ["carrier"]})
+    after = world.step()
+    assert (after.plan.retention.pending_seconds, after.plan.segments) == (86_400, ["carrier"])
+    assert after.plan.retention.parked_seconds == 900
+    assert (after.routing.ranges, after.routing.variants) == (before.routing.ranges, before.routing.variants)

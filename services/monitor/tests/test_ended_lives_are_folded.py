@@ -56,6 +56,7 @@ class Stream:
     seq: int = 0
     sent: int = 0
     dropped: int = 0
+    former: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def producer(self) -> str:
@@ -78,8 +79,15 @@ class Stream:
         self.acks[self.producer] = EventAccount(self.sent, self.dropped, self.seq)
 
     def start_anew(self) -> None:
-        self.life += 1
+        self.former[self.life] = (self.seq, self.sent, self.dropped)
+        self.life = max(self.former) + 1
         self.seq = self.sent = self.dropped = 0
+
+    def come_back(self, nth: int) -> None:
+        """A life everybody took for over goes on where it was; the one that lives now is cut off instead."""
+        self.former[self.life] = (self.seq, self.sent, self.dropped)
+        self.life = sorted(self.former)[nth % len(self.former)]
+        self.seq, self.sent, self.dropped = self.former[self.life]
 
     @property
     def extent(self) -> Extent:
@@ -92,7 +100,7 @@ class Stream:
         at = counting.state.positions.get(stream.key)
         offset = 0 if at is None or from_beginning else int(at.offset.partition(b"-")[0])
         new = [(id, {b"b": events.encode(batch)}) for id, batch in self.entries if int(id.partition(b"-")[0]) > offset]
-        dead = frozenset(f"gw-{n}" for n in range(self.life))
+        dead = frozenset(f"gw-{n}" for n in self.former if n != self.life)
         counting.book.apply([decode(Read(stream, new, dict(self.acks), dead))], self.world.t0)
         counting.book.fold(stream, self.extent, self.acks)
 
@@ -102,6 +110,7 @@ steps = st.lists(
         st.tuples(st.just("write"), st.integers(1, 9), st.integers(0, 2), st.booleans(), st.booleans()),
         st.tuples(st.sampled_from(["ack", "start anew", "look", "forget acks", "restart", "again from the beginning"])),
         st.tuples(st.just("trim"), st.integers(1, 20)),
+        st.tuples(st.just("come back"), st.integers(0, 9)),
     ),
     min_size=5,
     max_size=40,
@@ -111,7 +120,8 @@ steps = st.lists(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_the_sum_is_that_of_a_monitor_that_folds_nothing(new_counting: Any, world: Any, steps: list[Any]) -> None:
-    """Batches lost and repeated, lives that end, trims, restarts; and a stream is read from its beginning again."""
+    """Batches lost and repeated, lives that end and come back, trims, restarts; and a stream is read from its beginning
+    again."""
     number = next(FILES)
     folding, keeping = new_counting(f"folding{number}.db", closed_lives=0), new_counting(f"keeping{number}.db")
     stream = Stream(world)
@@ -122,6 +132,8 @@ def test_the_sum_is_that_of_a_monitor_that_folds_nothing(new_counting: Any, worl
             stream.ack()
         elif step == "start anew":
             stream.start_anew()
+        elif step == "come back":
+            stream.come_back(*rest)
         elif step == "forget acks":
             stream.acks = {}
         elif step == "restart":
@@ -156,6 +168,69 @@ def test_three_hundred_restarts_leave_no_more_than_is_kept(new_counting: Any, wo
     assert counting.evidence.events == found
     newest = [account.number for account in counting.state.accounts.values()]
     assert newest == sorted(newest)
+
+
+def fold_one(counting: Any, world: Any) -> Stream:
+    """A life with a batch stored, one lost and a row dropped, taken for over and folded."""
+    stream = Stream(world)
+    for is_lost in (False, True, False):
+        stream.write(5, 1, is_lost=is_lost, is_repeated=False)
+    stream.read_by(counting)
+    stream.start_anew()
+    stream.entries.clear()
+    stream.read_by(counting)
+    assert counting.state.accounts == {}
+    return stream
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_gateway_that_returns_after_its_life_was_folded_goes_on_where_it_was(
+    new_counting: Any, world: Any, restart: bool
+) -> None:
+    counting = new_counting(closed_lives=0)
+    stream = fold_one(counting, world)
+    before = counting.evidence.events
+    assert (before.sent, before.stored, before.dropped, before.lost) == (18, 10, 3, 5)
+    if restart:
+        counting.reopen()
+    stream.come_back(0)
+    stream.write(4, 0, is_lost=False, is_repeated=True)
+    stream.read_by(counting)
+    found = counting.evidence.events
+    assert (found.sent, found.stored, found.dropped, found.lost) == (22, 14, 3, 5)
+    assert counting.state.tally.folded_lives == 0
+    assert counting.state.tally.lives == 1
+    stream.start_anew()
+    stream.entries.clear()
+    stream.read_by(counting)
+    assert (counting.state.tally.folded_lives, counting.evidence.events) == (1, found)
+
+
+def test_an_ack_alone_brings_a_folded_life_back(new_counting: Any, world: Any) -> None:
+    counting = new_counting(closed_lives=0)
+    stream = fold_one(counting, world)
+    stream.come_back(0)
+    stream.sent += 6
+    stream.ack()
+    stream.read_by(counting)
+    found = counting.evidence.events
+    assert (found.sent, found.stored, found.dropped, found.lost) == (24, 10, 3, 5), "six rows wait in its buffer"
+
+
+def test_the_file_remembers_the_newest_folded_lives_and_no_more(new_counting: Any, world: Any) -> None:
+    counting = new_counting(closed_lives=0)
+    stream = Stream(world)
+    for life in range(5):
+        if life == 4:
+            counting.state.tally.lives = 10_001  # as if so many had been seen by now
+        stream.write(3, 0, is_lost=False, is_repeated=False)
+        stream.read_by(counting)
+        stream.start_anew()
+        stream.entries.clear()
+        stream.read_by(counting)
+    assert counting.state.tally.folded_lives == 5
+    numbers = counting.store.sql.execute("SELECT number FROM folded ORDER BY number").fetchall()
+    assert numbers == [(3,), (4,), (10_002,)]
 
 
 def test_folding_and_kills_leave_exact_accounts(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:

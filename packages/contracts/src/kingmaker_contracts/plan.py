@@ -1,6 +1,6 @@
 """The plan: all the monitor knows of a resource. Written by the controller beside the routing record."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -14,11 +14,16 @@ class PlannedVariant(msgspec.Struct, frozen=True):
     profile: str | None
 
 
+PENDING_SECONDS: Final = 30 * 86400
+"""How long a prediction waits for its label, unless the resource says otherwise."""
+PARKED_SECONDS: Final = 15 * 60
+
+
 class Retention(msgspec.Struct, frozen=True):
     """How long the monitor waits for a label, and keeps a label that came before its prediction."""
 
-    pending_seconds: int = 30 * 86400
-    parked_seconds: int = 15 * 60
+    pending_seconds: int = PENDING_SECONDS
+    parked_seconds: int = PARKED_SECONDS
 
 
 class Plan(msgspec.Struct, frozen=True):

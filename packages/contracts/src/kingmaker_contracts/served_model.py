@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
+from kingmaker_contracts.plan import PARKED_SECONDS, PENDING_SECONDS
 from kingmaker_contracts.rules import NOT_YET, RULES
 
 API_VERSION: Final = "kingmaker.dev/v1alpha1"
@@ -216,6 +217,18 @@ class LimitsSpec(_Part):
     )
 
 
+class FeedbackSpec(_Part):
+    """What is kept for labels that come later."""
+
+    # at least as long as a label waits for its prediction; at most three years
+    wait_seconds: Annotated[int, Field(ge=PARKED_SECONDS, le=3 * 365 * 86400, strict=True)] = Field(
+        default=PENDING_SECONDS,
+        description="How long a prediction is kept for its label: 15 minutes to 3 years. A label that comes later is "
+        "counted as expired. A shorter time forgets at once what is older; a longer one holds for what is still kept. "
+        "A prediction takes about 80 bytes of the monitor's volume.",
+    )
+
+
 class Spec(_Part):
     """What should be served."""
 
@@ -250,6 +263,7 @@ class Spec(_Part):
         description="Features of few values: the monitor keeps counts of each value as well.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
+    feedback: FeedbackSpec = Field(default=FeedbackSpec(), description="What is kept for labels that come later.")
     rollout: Rollout = Field(default=Rollout(), description="How weights change.")
     analysis: Analysis | None = Field(default=None, description="How evidence is judged.")
     gates: list[Gate] = Field(

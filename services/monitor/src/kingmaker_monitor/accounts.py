@@ -8,7 +8,8 @@ gateway's life is over, what it still had in its buffer is lost too: then lost =
 
 Every restart of a gateway is a life, so lives that can say nothing more are folded into one sum. A life can when it may
 be read again: a stream that forgot its end is read from its beginning, and then the account tells what was seen.
-So a life is folded once nothing of it is left in its stream, and never while an ack speaks for it.
+So a life is folded once nothing of it is left in its stream, and never while an ack speaks for it. A folded life that
+speaks again all the same is taken out of the sum and goes on where it was; the file remembers 10,000 for that.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -93,8 +94,7 @@ def finished(
 ) -> list[Key]:
     """Lives on one stream that can say nothing more, but for the newest `keep` of those that are over.
 
-    A gateway that was cut off from Redis for longer than its ack lives comes back as if from the dead: the newest lives
-    are kept for that. first_entry: the oldest the stream still holds, None when it is empty.
+    The newest lives stay in sight. first_entry: the oldest the stream still holds, None when it is empty.
     """
     over = sorted((key for key, one in accounts.items() if one.closed), key=lambda key: accounts[key].number)
     return [

@@ -101,7 +101,7 @@ class Evaluator:
         now = self._clock()
         if self._steady.is_so(now, time.monotonic()):
             self._book.slide(round(now * 1000))
-            if time.monotonic() - self._tidied >= TIDY_S:
+            if self._book.is_overdue or time.monotonic() - self._tidied >= TIDY_S:
                 self._book.tidy(round(now * 1000))
                 self._tidied = time.monotonic()
         views = {keys.split_model_id(model)[1]: self._view(model, now) for model in self._reader.models}

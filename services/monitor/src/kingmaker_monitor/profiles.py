@@ -52,6 +52,15 @@ class Profiles:
                 self._resting.add(sha256)
                 del self._known[sha256], self._used[sha256]
 
+    @property
+    def in_use(self) -> list[str]:
+        """Those somebody has asked for lately."""
+        return list(self._known)
+
+    def forget(self, gone: Iterable[str]) -> None:
+        """They have left the file. One that is asked for again is fetched."""
+        self._resting.difference_update(gone)
+
     def missing(self, sha256: str) -> bool:
         """Whether this profile should be fetched now."""
         if not sha256 or sha256 in self._known or sha256 in self._resting:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kingmaker_contracts.labels import Role
-from kingmaker_contracts.plan import Plan
+from kingmaker_contracts.plan import Plan, Retention
 from kingmaker_monitor.accounts import Account
 from kingmaker_monitor.aggregates import Aggregate
 from kingmaker_monitor.positions import Position
@@ -67,13 +67,13 @@ class Tally:
     folded_dropped: int = 0
     folded_lost: int = 0
 
-    def fold(self, account: Account) -> None:
-        """Take over what a life came to."""
-        self.folded_lives += 1
-        self.folded_sent += account.sent
-        self.folded_stored += account.stored
-        self.folded_dropped += account.dropped
-        self.folded_lost += account.lost
+    def fold(self, account: Account, sign: int = 1) -> None:
+        """Take over what a life came to; sign -1 gives it back."""
+        self.folded_lives += sign
+        self.folded_sent += sign * account.sent
+        self.folded_stored += sign * account.stored
+        self.folded_dropped += sign * account.dropped
+        self.folded_lost += sign * account.lost
 
 
 @dataclass(slots=True)
@@ -97,6 +97,10 @@ class ModelState:
     def is_current(self, arm: Arm) -> bool:
         """Whether an arm belongs to the planned rollout, whose totals are kept in memory. Without a plan all do."""
         return self.plan is None or arm.rollout == self.plan.rollout_id
+
+    @property
+    def retention(self) -> Retention:
+        return self.plan.retention if self.plan else Retention()
 
     @property
     def has_shadows(self) -> bool:

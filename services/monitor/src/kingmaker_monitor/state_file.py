@@ -40,6 +40,12 @@ CREATE INDEX parked_labels ON labels(arrived) WHERE parked = 1;
 CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE mishaps(at INTEGER NOT NULL, what TEXT NOT NULL);
 """
+_ADDED: Final = """
+CREATE TABLE IF NOT EXISTS idle_profiles(sha256 TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folded(model INTEGER, partition INTEGER, producer TEXT, number INTEGER NOT NULL,
+    account BLOB NOT NULL, PRIMARY KEY(model, partition, producer)) WITHOUT ROWID;
+"""
+"""What later releases brought, and earlier ones read past: a file of theirs gets it when it is opened."""
 _LOST: Final = (
     "set aside as {aside}: {reason}. Counted anew from what the streams still hold; older counts, "
     "pending predictions and labels are lost{known}"
@@ -78,6 +84,7 @@ def connect(path: Path) -> sqlite3.Connection:
             connection.execute("INSERT INTO about VALUES('id', ?)", (uuid.uuid4().hex,))
         elif version != VERSION:
             raise Damaged(f"its layout is {version}, this release reads {VERSION}")
+        connection.executescript(_ADDED)
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Damaged(verdict)

@@ -8,9 +8,10 @@ the newest commits, and the stream still has them.
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -26,6 +27,9 @@ from kingmaker_monitor.state_file import Damaged
 from kingmaker_monitor.windows import TOTAL, Window, new_windows
 
 logger = logging.getLogger(__name__)
+
+KEPT_LIVES: Final = 10_000
+"""A model's newest lives whose accounts the file keeps after they were folded, should one come back: 100 bytes each."""
 
 
 class Store:
@@ -191,11 +195,32 @@ class Store:
             [(state.number, *one, msgspec.msgpack.encode(state.accounts[one])) for one in producers],
         )
 
-    def forget_producers(self, state: ModelState, producers: Iterable[Producer]) -> None:
-        self.sql.executemany(
-            "DELETE FROM producers WHERE model = ? AND partition = ? AND producer = ?",
-            [(state.number, *one) for one in producers],
+    def fold(self, state: ModelState, producers: Collection[Producer]) -> None:
+        """Out of memory into the sum, and aside in the file."""
+        keys = [(state.number, *one) for one in producers]
+        self.sql.executemany("DELETE FROM producers WHERE model = ? AND partition = ? AND producer = ?", keys)
+        for one in producers:
+            account = state.accounts.pop(one)
+            state.tally.fold(account)
+            raw = msgspec.msgpack.encode(account)
+            self.sql.execute(
+                "INSERT OR REPLACE INTO folded VALUES(?, ?, ?, ?, ?)", (state.number, *one, account.number, raw)
+            )
+        self.sql.execute(
+            "DELETE FROM folded WHERE model = ? AND number <= ?", (state.number, state.tally.lives - KEPT_LIVES)
         )
+
+    def unfold(self, state: ModelState, producer: Producer) -> Account | None:
+        """Back into memory and out of the sum, when it was folded and is remembered."""
+        key = (state.number, *producer)
+        where = "WHERE model = ? AND partition = ? AND producer = ?"
+        found = self.sql.execute(f"SELECT account FROM folded {where}", key).fetchone()  # noqa: S608 - fixed words
+        if found is None:
+            return None
+        self.sql.execute(f"DELETE FROM folded {where}", key)  # noqa: S608 - fixed words
+        account = state.accounts[producer] = msgspec.msgpack.decode(found[0], type=Account)
+        state.tally.fold(account, -1)
+        return account
 
     def save_aggregate(self, arm: int, pane: int, aggregate: Aggregate) -> None:
         self.sql.execute("INSERT OR REPLACE INTO aggregates VALUES(?, ?, ?)", (arm, pane, pack(aggregate)))

@@ -76,7 +76,7 @@ def reconcile(
     return Outcome(
         status=status,
         routing=routing,
-        plan=traffic.plan_of(routing, spec.segments) if routing else None,
+        plan=traffic.plan_of(routing, spec) if routing else None,
         wanted=variants.wanted(active, running, leaving),
         events=(*summary.events(previous, status, routing), *_redis_events(previous, redis, routing)),
     )

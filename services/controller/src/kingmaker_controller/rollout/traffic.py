@@ -12,8 +12,9 @@ import msgspec
 
 from kingmaker_contracts import buckets, keys
 from kingmaker_contracts.labels import Role
-from kingmaker_contracts.plan import Plan, PlannedVariant
+from kingmaker_contracts.plan import Plan, PlannedVariant, Retention
 from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky
+from kingmaker_contracts.served_model import Spec
 from kingmaker_contracts.status import Status
 from kingmaker_controller import allocation
 from kingmaker_controller.rollout.facts import ACK_FRESH_S, DRAIN_S, Identity, RedisView, age_s, stamp
@@ -169,8 +170,9 @@ def acknowledged(routing: RoutingRecord, redis: RedisView, now: datetime) -> tup
     return len(from_live), sum((g.epoch, g.revision) < routing.order for g in from_live)
 
 
-def plan_of(routing: RoutingRecord, segments: list[str]) -> Plan:
-    """segments: spec.segments, which changes nothing about traffic and so is no part of the record."""
+def plan_of(routing: RoutingRecord, spec: Spec) -> Plan:
+    """spec: for what the monitor alone has to know, which changes nothing about traffic and so is no part of the
+    record."""
     return Plan(
         namespace=routing.namespace,
         name=routing.name,
@@ -178,7 +180,8 @@ def plan_of(routing: RoutingRecord, segments: list[str]) -> Plan:
         epoch=routing.epoch,
         rollout_id=routing.rollout_id,
         variants=[PlannedVariant(v.name, v.role, v.version, v.profile) for v in routing.variants],
-        segments=segments,
+        segments=spec.segments,
+        retention=Retention(pending_seconds=spec.feedback.wait_seconds),
     )
 
 

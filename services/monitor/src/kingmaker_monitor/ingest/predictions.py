@@ -93,19 +93,19 @@ def pair_up(store: Store, state: ModelState, after: int, judging: Judging) -> No
         judging.meet(_stored(values[:7]), _stored(values[7:]))
 
 
-def expire(store: Store, state: ModelState, now_ms: int, pending_s: int, at_most: int = 5000) -> int:
-    """Forget predictions, and their labels, whose time is up; how many were forgotten. Ids rise with time."""
+def expire(store: Store, state: ModelState, now_ms: int, pending_s: int, at_most: int) -> int:
+    """Forget the oldest predictions whose time is up, and their labels; how many were forgotten. Ids rise with time."""
     before = id_floor(now_ms - pending_s * 1000)
     old = store.sql.execute(
-        "SELECT number, kind, labelled FROM predictions WHERE model = ? AND id < ? LIMIT ?",
+        "SELECT number, id, kind, labelled FROM predictions WHERE model = ? AND id < ? ORDER BY id LIMIT ?",
         (state.number, before, at_most),
     ).fetchall()
-    store.sql.executemany("DELETE FROM predictions WHERE number = ?", [(number,) for number, _, _ in old])
-    unlabelled = sum(kind != SHADOW and not labelled for _, kind, labelled in old)
+    store.sql.executemany("DELETE FROM predictions WHERE number = ?", [(number,) for number, *_ in old])
+    unlabelled = sum(kind != SHADOW and not labelled for *_, kind, labelled in old)
     state.tally.pending -= unlabelled
     state.tally.unlabelled += unlabelled
-    if old and len(old) < at_most:
-        store.sql.execute("DELETE FROM labels WHERE model = ? AND id < ? AND parked = 0", (state.number, before))
+    until = old[-1][1] if len(old) == at_most else before  # of the last id there may be more
+    store.sql.execute("DELETE FROM labels WHERE model = ? AND id < ? AND parked = 0", (state.number, until))
     return len(old)
 
 

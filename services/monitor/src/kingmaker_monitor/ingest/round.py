@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.events import EventBatch
-from kingmaker_contracts.plan import Retention
 from kingmaker_monitor.accounts import Account
 from kingmaker_monitor.binning import Binning
 from kingmaker_monitor.ingest import fold, labels, predictions
@@ -47,8 +46,7 @@ class Round:
         judging = Judging({number: arm for arm, number in state.arms.items()}, self._profiles)
         if self._has_shadows:
             predictions.pair_up(store, state, before, judging)
-        retention = state.plan.retention if state.plan else Retention()
-        desk = labels.Desk(store, state, judging, retention, self._now_ms)
+        desk = labels.Desk(store, state, judging, state.retention, self._now_ms)
         desk.match(before)
         for read in reads:
             for batch in read.labels:
@@ -88,6 +86,8 @@ class Round:
 
     def _account(self, producer: Producer, *, is_new: bool) -> Account | None:
         account = self._state.accounts.get(producer)
+        if account is None and is_new:
+            account = self._store.unfold(self._state, producer)  # cut off for long, and back
         if account is None and is_new:
             self._state.tally.lives += 1
             account = self._state.accounts[producer] = Account(number=self._state.tally.lives)

@@ -7,23 +7,30 @@ stop the monitor.
 
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
+from typing import Final
 
-from kingmaker_contracts.plan import Plan, Retention
+from kingmaker_contracts.plan import Plan
 from kingmaker_monitor import accounts
 from kingmaker_monitor.errors import Superseded
-from kingmaker_monitor.ingest import labels, predictions
+from kingmaker_monitor.ingest import idle_profiles, labels, predictions
 from kingmaker_monitor.ingest.decoding import Decoded, Read, Stream, decode
 from kingmaker_monitor.ingest.round import Round
 from kingmaker_monitor.positions import Extent, Position, Standing, standing
 from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.state import ModelState
 from kingmaker_monitor.store import Store
-from kingmaker_monitor.windows import PANE_MS, TOTAL, oldest_kept
+from kingmaker_monitor.windows import PANE_MS, TOTAL, oldest_kept, pane_of
 
 logger = logging.getLogger(__name__)
+
+EXPIRE_PIECE: Final = 5_000
+"""Predictions forgotten in one transaction: 15 ms, and little for its log to grow by."""
+EXPIRE_ROWS: Final = 50_000
+"""Predictions forgotten before reading goes on: once a second while more are left, so faster than any that come."""
 
 
 class Book:
@@ -36,6 +43,12 @@ class Book:
         self._store = store
         self._closed_lives = closed_lives
         self.profiles = profiles
+        self._aging: deque[str] = deque()
+        """Models that may still have predictions whose time is up."""
+        self._profiles_of = 0
+        """The pane in which idle profiles were last looked for: it costs a look at every arm."""
+        self.is_overdue = False
+        """Whether to tidy at the next look: more is to be forgotten than one turn takes, or a plan may say so."""
         self.models: dict[str, ModelState] = {}
         self.mishaps = store.mishaps()
         """Of the state file, until now: it is only set aside when it is opened."""
@@ -68,6 +81,7 @@ class Book:
                 if plan is not None and plan != state.plan:
                     state.plan = plan
                     state.version += 1
+                    self.is_overdue = True
                     self._store.save_plan(state, plan)
                     self._store.load_totals(state)
 
@@ -107,9 +121,7 @@ class Book:
             return
         with self._guarded():
             self._store.check_token(state)
-            for one in gone:
-                state.tally.fold(state.accounts.pop(one))
-            self._store.forget_producers(state, gone)
+            self._store.fold(state, gone)
             self._store.save_progress(state, ())
             state.version += 1
 
@@ -138,16 +150,40 @@ class Book:
         self.profiles.rest()
         with self._guarded():
             for state in self.models.values():
-                retention = state.plan.retention if state.plan else Retention()
-                gone = labels.give_up(self._store, state, now_ms, retention.parked_seconds)
-                gone += predictions.expire(self._store, state, now_ms, retention.pending_seconds)
-                if gone:
-                    state.version += 1
-                    self._store.save_progress(state, ())
+                gone = labels.give_up(self._store, state, now_ms, state.retention.parked_seconds)
+                self._note(state, gone)
                 self._store.slide(state, now_ms)  # what is deleted must have left the windows
             self._store.sql.execute(
                 "DELETE FROM aggregates WHERE pane <> ? AND pane < ?", (TOTAL, oldest_kept(now_ms) - PANE_MS)
             )
+            if pane_of(now_ms) != self._profiles_of:
+                self._profiles_of = pane_of(now_ms)
+                in_use = self.profiles.in_use
+                self.profiles.forget(idle_profiles.forget(self._store, self.models.values(), in_use, now_ms))
+        self._expire(now_ms)
+
+    def _expire(self, now_ms: int) -> None:
+        """The models in turn, a piece each, until nothing is left or it is enough for now."""
+        if not self._aging:
+            self._aging.extend(self.models)
+        gone = 0
+        while self._aging and gone < EXPIRE_ROWS:
+            name = self._aging.popleft()
+            state = self.models[name]
+            with self._guarded():
+                piece = predictions.expire(
+                    self._store, state, now_ms, state.retention.pending_seconds, at_most=EXPIRE_PIECE
+                )
+                self._note(state, piece)
+            gone += piece
+            if piece == EXPIRE_PIECE:
+                self._aging.append(name)
+        self.is_overdue = bool(self._aging)
+
+    def _note(self, state: ModelState, gone: int) -> None:
+        if gone:
+            state.version += 1
+            self._store.save_progress(state, ())
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
