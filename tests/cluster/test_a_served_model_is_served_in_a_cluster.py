@@ -191,6 +191,7 @@ def test_a_wiped_redis_is_written_again_from_the_status(serving: Any) -> None:
         stage.until(lambda: stage.record().ranges == "gbm:0-999", "the record is back", 10)
     assert load.failures == []
     stage.leader.kill()
+    stage.end_lease()
     stage.redis.flushall()
     stage.controller()
     stage.until(lambda: stage.record().ranges == "gbm:0-999", "a new leader knows the ranges from the status", 60)
@@ -210,6 +211,7 @@ def test_deleting_takes_routing_and_pods_away(serving: Any) -> None:
 def test_a_model_deleted_while_nobody_leads_leaves_no_routing(serving: Any) -> None:
     stage = serving
     stage.leader.kill()
+    stage.end_lease()
     stage.delete()
     stage.controller()
     stage.until(lambda: stage.record() is None, "the next leader removes the orphaned record", 60)
