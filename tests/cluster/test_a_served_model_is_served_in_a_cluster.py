@@ -150,8 +150,9 @@ def test_of_two_leaders_at_once_the_older_one_changes_nothing(serving: Any) -> N
     stage = serving
     add_challenger(stage, 20)
     os.kill(stage.leader.pid, signal.SIGSTOP)
-    second = stage.controller()
+    stage.end_lease()
     epoch = stage.record().epoch
+    second = stage.controller()
     stage.until(lambda: stage.record().epoch > epoch, "the second one takes over from one that is frozen", 60)
     stage.patch({"weights": {"gbm": 70}})
     stage.until(lambda: stage.record().ranges == "gbm:0-6999", "it leads")
