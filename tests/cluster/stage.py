@@ -114,6 +114,10 @@ class Stage:
         name = f"controller-{self._controllers}"
         return self.cluster.start_controller(name, {"KUBERNETES__HOLDER": name, **settings})
 
+    def end_lease(self) -> None:
+        """Of a leader killed or frozen: the next one leads without the 15 s it would wait for a sign of life."""
+        self.change("leases", "kingmaker-controller", {"spec": {"holderIdentity": ""}})
+
     def start_gateway(self) -> None:
         self.gateway = self.cluster.start_gateway()
 

@@ -150,8 +150,9 @@ def test_of_two_leaders_at_once_the_older_one_changes_nothing(serving: Any) -> N
     stage = serving
     add_challenger(stage, 20)
     os.kill(stage.leader.pid, signal.SIGSTOP)
-    second = stage.controller()
+    stage.end_lease()
     epoch = stage.record().epoch
+    second = stage.controller()
     stage.until(lambda: stage.record().epoch > epoch, "the second one takes over from one that is frozen", 60)
     stage.patch({"weights": {"gbm": 70}})
     stage.until(lambda: stage.record().ranges == "gbm:0-6999", "it leads")
@@ -191,6 +192,7 @@ def test_a_wiped_redis_is_written_again_from_the_status(serving: Any) -> None:
         stage.until(lambda: stage.record().ranges == "gbm:0-999", "the record is back", 10)
     assert load.failures == []
     stage.leader.kill()
+    stage.end_lease()
     stage.redis.flushall()
     stage.controller()
     stage.until(lambda: stage.record().ranges == "gbm:0-999", "a new leader knows the ranges from the status", 60)
@@ -210,6 +212,7 @@ def test_deleting_takes_routing_and_pods_away(serving: Any) -> None:
 def test_a_model_deleted_while_nobody_leads_leaves_no_routing(serving: Any) -> None:
     stage = serving
     stage.leader.kill()
+    stage.end_lease()
     stage.delete()
     stage.controller()
     stage.until(lambda: stage.record() is None, "the next leader removes the orphaned record", 60)

@@ -125,6 +125,7 @@ def test_a_spec_the_controller_refuses_leaves_the_last_one_in_force(serving: Any
     assert stage.record().ranges == "new:0-999"
 
     stage.leader.kill()
+    stage.end_lease()
     epoch = stage.record().epoch
     stage.leader = stage.controller()
     stage.until(lambda: stage.record().epoch > epoch, "the next leader knows what was in force", 60)

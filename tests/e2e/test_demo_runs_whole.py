@@ -63,6 +63,7 @@ def check(summary: dict[str, Any], flights: int) -> None:
     assert 0 <= summary["weight_change_s"] < 2
 
 
+@pytest.mark.slow
 def test_a_short_demo_works_in_every_part_and_leaves_nothing_running(tmp_path: Path) -> None:
     process = demo(tmp_path, "--flights", "4000", "--exit")
     output, _ = process.communicate(timeout=240)

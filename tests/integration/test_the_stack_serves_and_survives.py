@@ -88,7 +88,9 @@ def test_a_killed_challenger_costs_no_client_anything_and_comes_back(shared_stac
     assert load.reasons["fallback"] > 0
 
 
-def test_redis_may_die_under_traffic(stack: RunningStack) -> None:
+def test_redis_may_die_under_traffic(shared_stack: RunningStack) -> None:
+    stack = shared_stack
+    before = eventually(stack.evidence)
     (redis,) = stack.pids("valkey")
     prediction = stack.predict().headers["x-prediction-id"]
     label = [{"prediction_id": prediction, "label": 1}]
@@ -105,13 +107,14 @@ def test_redis_may_die_under_traffic(stack: RunningStack) -> None:
     def adds_up() -> bool:
         events = stack.evidence()["events"]
         settled: bool = events["stored"] == events["sent"] - events["dropped"] - events["lost"]
-        return settled and events["sent"] > load.statuses.total()
+        return settled and events["sent"] - before["events"]["sent"] > load.statuses.total()
 
     eventually(adds_up, 30)
-    assert stack.evidence()["feedback"]["joined"] == 1
+    eventually(lambda: stack.evidence()["feedback"]["joined"] - before["feedback"]["joined"] == 1, 30)
 
 
-def test_the_challenger_is_crowned_by_editing_the_file_without_a_failed_request(stack: RunningStack) -> None:
+def test_the_challenger_is_crowned_by_editing_the_file_without_a_failed_request(shared_stack: RunningStack) -> None:
+    stack = shared_stack
     with Load(stack) as load:
         load.wait_for(50)
         text = stack.file.read_text()
@@ -122,6 +125,9 @@ def test_the_challenger_is_crowned_by_editing_the_file_without_a_failed_request(
         load.wait_for(50)
     assert set(load.statuses) == {200}
     eventually(lambda: len(stack.pids("kingmaker_model_server")) == 1, 20)
+    stack.file.write_text(text)
+    eventually(lambda: stack.view()["status"]["summary"]["weights"] == "old=80,new=20", 30)
+    eventually(lambda: stack.predict().headers["x-variant"] == "old", 10)
 
 
 def test_every_docs_page_brings_its_own_assets_for_clusters_are_often_closed(shared_stack: RunningStack) -> None:

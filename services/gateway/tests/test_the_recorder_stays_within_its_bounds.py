@@ -103,10 +103,11 @@ async def test_ten_minutes_without_redis_at_full_rate(free_port: int, kit: Simpl
 
 async def test_a_silent_redis_keeps_no_request_alive(kit: SimpleNamespace) -> None:
     """While a write waits for an answer that does not come, rows are kept in their short form all the same."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        known = Known(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", flush_ms=10)
-        by = answerer(kit, [("x", "FP32")], [-1, FEATURES])
-        async with working(known):
+    silent = socket.create_server(("127.0.0.1", 0))
+    known = Known(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", flush_ms=10)
+    by = answerer(kit, [("x", "FP32")], [-1, FEATURES])
+    async with working(known):
+        with silent:  # closed before the recorder is, which would wait for an answer once more
             known.recorder.offer(run_of(by, 1, FEATURES))
             await kit.until(lambda: known.recorder._unsent)  # now it is being written
             blocks = []

@@ -12,7 +12,7 @@ import pytest
 
 from kingmaker_contracts.evidence import Evidence
 
-FAST = 4
+FAST = 2
 """Seeds of the fast set, killed once each; the slow ones are killed three times."""
 
 

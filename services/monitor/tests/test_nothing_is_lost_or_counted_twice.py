@@ -15,7 +15,7 @@ from kingmaker_contracts import events, keys
 from kingmaker_contracts.acks import EventAccount, GatewayAck
 from kingmaker_contracts.wire import write_json
 
-FAST = 2
+FAST = 1
 MODEL = "default/flights"
 
 
