@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ def describe() -> dict[str, str]:
         "memory": f"{memory_kb / 1024 / 1024:.0f} GiB",
         "virtual": "yes" if "hypervisor" in _first("/proc/cpuinfo", "flags").split() else "no",
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}, {_build()}",
         "load before": f"{os.getloadavg()[0]:.2f}",
         "commit": _commit(),
     }
@@ -46,3 +47,9 @@ def _commit() -> str:
         ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     return told.stdout.strip() or "unknown"
+
+
+def _build() -> str:
+    """How the interpreter of all Python stacks was made: it is worth a tenth to a fifth of their time."""
+    is_optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return "built with optimisations" if is_optimised else "built without optimisations"

@@ -77,7 +77,8 @@ def fetch(names: list[str]) -> Tools:
 
 def _peer(name: str) -> Tool:
     folder = folders.ENVS / name
-    marker, wanted = folder / ".installed", "\n".join(PEERS[name])
+    # of our own interpreter: one that is built better, or worse, would decide the comparison
+    marker, wanted = folder / ".installed", "\n".join([*PEERS[name], f"Python {sys.version} of {sys.base_prefix}"])
     if not marker.exists() or marker.read_text() != wanted:
         print(f"installing {', '.join(PEERS[name])} into an environment of their own", file=sys.stderr, flush=True)
         uv = str(Path(sys.executable).with_name("uv"))

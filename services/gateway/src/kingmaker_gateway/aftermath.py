@@ -12,10 +12,10 @@ from kingmaker_gateway import split
 from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.frames import Frame
-from kingmaker_gateway.models import State
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.split import CHAMPION
+from kingmaker_gateway.state import State
 
 _MIRRORED: Final[frozenset[Reason]] = frozenset({"weight", "sticky", "ineligible", "fallback"})
 

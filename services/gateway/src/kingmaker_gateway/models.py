@@ -16,12 +16,9 @@ from kingmaker_gateway import split
 from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.settings import Settings
-from kingmaker_gateway.state import Fits, State, fits_from, state_of
+from kingmaker_gateway.state import State, state_of
 from kingmaker_gateway.upstream import OnFrame
 from kingmaker_gateway.variants import Identity, LiveVariant, Wires, identity_of
-
-# with the words a request needs besides, so that whoever serves one has them from one place
-__all__ = ["Fits", "LiveModel", "LiveVariant", "Models", "State", "fits_from"]
 
 logger = logging.getLogger(__name__)
 

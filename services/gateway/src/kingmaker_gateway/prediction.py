@@ -19,9 +19,11 @@ from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.envelope import UNANSWERED, Entry
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Slice
-from kingmaker_gateway.models import LiveModel, LiveVariant, State
+from kingmaker_gateway.models import LiveModel
 from kingmaker_gateway.protocols import Call
 from kingmaker_gateway.split import CHAMPION
+from kingmaker_gateway.state import State
+from kingmaker_gateway.variants import LiveVariant
 
 logger = logging.getLogger(__name__)
 

@@ -18,11 +18,12 @@ from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
-from kingmaker_gateway.models import Fits, LiveModel, Models, State, fits_from
+from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.protocols import Call, Reader, offers
 from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.split import CHAMPION
+from kingmaker_gateway.state import Fits, State, fits_from
 
 logger = logging.getLogger(__name__)
 
