@@ -1,9 +1,15 @@
-"""What there is to read: the models of the namespace, their plans, and what gateways say they have sent."""
+"""What there is to read: the models of the namespace, their plans, and what gateways say they have sent.
+
+Streams follow from the models, so one is read whether or not its gateway still lives. Acks are looked for among all
+keys, which a Redis shared with others may have millions of: that is done now and then, and at once when a gateway that
+wrote has no ack among those known. In between the known ones are asked by name.
+"""
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -17,6 +23,10 @@ from kingmaker_monitor.positions import Extent, of_info
 
 logger = logging.getLogger(__name__)
 
+SEARCH_S: Final = 30.0
+"""How often acks are looked for among all keys: a gateway that has written nothing yet shows after this long."""
+SEARCH_AGAIN_S: Final = 2.0
+"""And while one is missed: well within the time after which its life counts as over (`lives.GRACE_S`)."""
 T = TypeVar("T", Plan, GatewayAck)
 Acks = dict[tuple[str, int], dict[str, EventAccount]]
 """By model and partition, then by producer."""
@@ -33,15 +43,20 @@ class Found:
 
 
 class Discovery:
-    """Asks Redis. Remembers which records were unreadable, to say so once each."""
+    """Asks Redis. Remembers which records were unreadable, to say so once each. clock: monotonic seconds."""
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(self, redis: Redis, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = redis
         self._namespace = namespace
+        self._clock = clock
         self._bad: dict[str, str] = {}
+        self._gateways: list[bytes] = []
+        """Keys of acks that were there when last asked."""
+        self._searched = -SEARCH_S
 
-    async def look(self) -> Found:
-        """Raises redis.RedisError."""
+    async def look(self, writing: Collection[str] = ()) -> Found:
+        """writing: producers whose lives are not known to be over, so that there should be acks of them. Raises
+        redis.RedisError."""
         found = Found()
         for raw in sorted(cast(set[bytes], await self._redis.smembers(keys.MODELS))):
             model = raw.decode(errors="replace")
@@ -53,7 +68,7 @@ class Discovery:
             if namespace == self._namespace:
                 found.plans[model] = await self._plan(model, namespace, name)
         if found.plans:
-            await self._read_acks(found)
+            await self._find_acks(found, writing)
         return found
 
     async def profile(self, model: str, sha256: str) -> bytes | None:
@@ -88,17 +103,33 @@ class Discovery:
         raw = await self._redis.get(keys.plan(namespace, name))
         return None if raw is None else self._read(f"plan of {model}", raw, Plan)
 
-    async def _read_acks(self, found: Found) -> None:
-        names = [key async for key in self._redis.scan_iter(match=keys.gateway_pattern(), count=500)]
-        for name, raw in zip(names, await self._redis.mget(names) if names else [], strict=True):
-            ack = None if raw is None else self._read(name.decode(errors="replace"), raw, GatewayAck)
+    async def _find_acks(self, found: Found, writing: Collection[str]) -> None:
+        age = self._clock() - self._searched
+        if age < SEARCH_S:
+            heard = await self._read_acks(found)
+            if age < SEARCH_AGAIN_S or heard.issuperset(writing):
+                return
+            found.acks, found.ended = {}, set()
+        self._gateways = [key async for key in self._redis.scan_iter(match=keys.gateway_pattern(), count=500)]
+        self._searched = self._clock()
+        await self._read_acks(found)
+
+    async def _read_acks(self, found: Found) -> set[str]:
+        """Those of the known keys; the producers they are of."""
+        answers = await self._redis.mget(self._gateways) if self._gateways else []
+        there = {name: raw for name, raw in zip(self._gateways, answers, strict=True) if raw is not None}
+        self._gateways, heard = list(there), set()
+        for name, raw in there.items():
+            ack = self._read(name.decode(errors="replace"), raw, GatewayAck)
             if ack is None:
                 continue
+            heard.add(ack.producer)
             if ack.ended:
                 found.ended.add(ack.producer)
             for model, account in ack.accounts.items():
                 if model in found.plans:
                     found.acks.setdefault((model, ack.partition), {})[ack.producer] = account
+        return heard
 
     def _read(self, name: str, raw: bytes | str, kind: type[T]) -> T | None:
         try:

@@ -107,7 +107,7 @@ class Reader:
             await self._commit(reads)
 
     async def _look(self) -> None:
-        found = await self._discovery.look()
+        found = await self._discovery.look(self._writing())
         tokens = await self._leases.hold(await self._off_loop(lambda: self._book.tokens(found.plans)))
         await self._off_loop(lambda: self._book.follow(found.plans, tokens))
         self._follow(tuple(tokens))
@@ -121,6 +121,11 @@ class Reader:
         self._lives.look(self._acks, found.ended, accounts, time.monotonic())
         await self._off_loop(lambda: self._fold(extents))
         self._looked = time.monotonic()
+
+    def _writing(self) -> set[str]:
+        """Producers of the followed models whose lives are not over."""
+        followed = (self._book.models[model] for model in self._followed or ())
+        return {one.id for state in followed for one, account in state.accounts.items() if not account.closed}
 
     def _fold(self, extents: dict[Stream, Extent]) -> None:
         for stream, extent in extents.items():
