@@ -43,7 +43,7 @@ def test_the_first_on_path_is_taken_without_a_word_when_it_is_optimised(tmp_path
     assert choose(tmp_path / "bin").stdout == f"{first}\n"
 
 
-@pytest.mark.parametrize("better", [OPTIMISED, DEBIAN])
+@pytest.mark.parametrize("better", [OPTIMISED, DEBIAN], ids=["optimised", "debian"])
 def test_an_optimised_one_goes_before_a_plain_one_and_says_why(tmp_path: Path, better: str) -> None:
     plain = put(tmp_path, "python3.11", PLAIN)
     put(tmp_path, "python3.12", WITHOUT_VENV)
@@ -57,7 +57,7 @@ def test_one_that_cannot_make_a_venv_goes_after_one_that_can(tmp_path: Path) -> 
     assert choose(tmp_path / "bin").stdout == f"{taken}\t{bare} cannot make a venv\n"
 
 
-@pytest.mark.parametrize("disguise", [PLAIN, WITHOUT_VENV])
+@pytest.mark.parametrize("disguise", [PLAIN, WITHOUT_VENV], ids=["plain", "without-venv"])
 def test_where_none_is_better_it_is_the_first_of_a_right_version(tmp_path: Path, disguise: str) -> None:
     put(tmp_path, "python3.11", TOO_OLD)
     first = put(tmp_path, "python3.12", disguise)
@@ -80,7 +80,7 @@ def test_a_named_python_is_taken_whatever_it_is_built_like(tmp_path: Path) -> No
     assert choose(tmp_path / "bin", PYTHON="mine").stdout == "mine\n"
 
 
-@pytest.mark.parametrize("disguise", [TOO_OLD, TOO_NEW])
+@pytest.mark.parametrize("disguise", [TOO_OLD, TOO_NEW], ids=["too-old", "too-new"])
 def test_a_named_python_of_another_version_is_refused_by_name(tmp_path: Path, disguise: str) -> None:
     put(tmp_path, "python3.11", OPTIMISED)
     named = put(tmp_path, "mine", disguise)
