@@ -130,7 +130,7 @@ def test_what_mlflow_does_not_have_is_a_condition_in_words(serving: Any, model: 
     reset(stage)
 
 
-def test_a_tag_that_is_not_the_models_stops_the_fetch_step(
+def test_a_tag_that_is_not_the_models_stops_the_fetch_step_until_it_is_right(
     serving: Any, mlflow: MlflowServer, versions: list[Any]
 ) -> None:
     stage = serving
@@ -140,6 +140,7 @@ def test_a_tag_that_is_not_the_models_stops_the_fetch_step(
     assert "the tag kingmaker.onnx_sha256 says 0000" in stage.condition("VariantsReady")["message"]
     assert stage.answered_by() == "lr"
     mlflow.client.set_model_version_tag("flights", "2", "kingmaker.onnx_sha256", versions[1].onnx_sha256)
+    stage.until(lambda: stage.record().ranges == "new:0-999", "put right, it is noticed", SLOW_S)
     reset(stage)
 
 
