@@ -51,5 +51,6 @@ def _commit() -> str:
 
 def _build() -> str:
     """How the interpreter of all Python stacks was made: it is worth a tenth to a fifth of their time."""
-    is_optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    arguments = (sysconfig.get_config_var("CONFIG_ARGS") or "").replace("'", "").split()
+    is_optimised = {"--enable-optimizations", "--prefix=/usr"} & {*arguments}  # scripts/interpreter has the reasons
     return "built with optimisations" if is_optimised else "built without optimisations"
