@@ -53,6 +53,9 @@ class Client:
     def answered(self, answer: Slice) -> None:
         self.ends.append(answer)
 
+    def settled(self) -> None:
+        assert len(self.ends) == 1
+
     def failed(self, error: UpstreamError) -> None:
         self.ends.append(error)
 

@@ -58,6 +58,9 @@ class Client:
         self.ends.append([(t.name, t.array.tolist(), flat[t.name]) for t in answer.tensors])
         self.ended_at = self.clock.now
 
+    def settled(self) -> None:
+        assert len(self.ends) == 1
+
     def failed(self, error: UpstreamError) -> None:
         self.ends.append(error)
         self.ended_at = self.clock.now

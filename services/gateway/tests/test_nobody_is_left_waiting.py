@@ -38,6 +38,9 @@ class Asker:
     def answered(self, answer: Slice) -> None:
         self.end.set_result(answer)
 
+    def settled(self) -> None:
+        assert self.end.done()
+
     def failed(self, error: UpstreamError) -> None:
         self.end.set_result(error)
 

@@ -21,13 +21,15 @@ from kingmaker_gateway.signature import Signature
 
 
 class Asker(Protocol):
-    """Who wants rows answered; exactly one of the two is called, once. is_hurried: the deadline is the client's own
-    wish, so missing it says nothing about a server."""
+    """Who wants rows answered: `answered`, and `settled` once all askers of the frame are, or `failed` is called, once.
+    is_hurried: the deadline is the client's own wish, so missing it says nothing about a server."""
 
     @property
     def is_hurried(self) -> bool: ...
 
     def answered(self, answer: Slice) -> None: ...
+
+    def settled(self) -> None: ...
 
     def failed(self, error: UpstreamError) -> None: ...
 
@@ -146,6 +148,8 @@ class Coalescer:
         for ask, first in zip(asks, firsts, strict=True):
             ask.is_over = True
             ask.asker.answered(Slice(frame, first, ask.rows))
+        for ask in asks:  # a step of its own, see `rounds`
+            ask.asker.settled()
         if asks:
             self._on_frame(frame, asks, firsts)
 

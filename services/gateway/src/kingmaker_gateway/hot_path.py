@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -14,7 +15,8 @@ from kingmaker_gateway.answers import too_large, unread_in_time
 from kingmaker_gateway.guard import Guard
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
-from kingmaker_gateway.router import Router
+from kingmaker_gateway.rounds import Rounds
+from kingmaker_gateway.router import Arrival, Router
 from kingmaker_gateway.wishes import VARIANT_HEADER
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 
@@ -24,6 +26,9 @@ _OURS: Final = frozenset((BINARY_HEADER.encode(), TIMEOUT_HEADER.encode(), VARIA
 _BINARY: Final = codec.BINARY.encode()
 _MOST_PATHS: Final = 1024
 _NO_HEADERS: Final[dict[str, str]] = {}
+
+_Whole = tuple[Call, str, str | None, Reader, float]
+"""A request whose body is here, the model and the variant in its path, how to read it, and when it was whole."""
 
 
 class HotPath:
@@ -41,6 +46,7 @@ class HotPath:
         self._last_call_s = last_call_s
         self._routes: dict[bytes, FastRoute | None] = {}
         self._routing = models.routing
+        self._rounds: Rounds[_Whole] = Rounds(self._serve)
 
     def protocol(self) -> type[Any]:
         """For Listener(http=...)."""
@@ -91,14 +97,10 @@ class HotPath:
     def _handler(self, name: str, variant: str | None, read: Reader) -> Callable[[Call], None]:
         router = self._router
 
+        add = self._rounds.add
+
         def handle(call: Call) -> None:
-            try:
-                model = router.admit(name)
-            except Problem as problem:
-                answer = router.refuse(problem, self._models.get(name))
-                call.answer(answer.status, answer.headers, answer.body)
-                return
-            router.start(model, variant, _headers(call, model.state.sticky_header), call.body, read, call.answer)
+            add((call, name, variant, read, perf_counter()))
 
         guard = self._guard
         if guard is None:
@@ -114,6 +116,19 @@ class HotPath:
             handle(call)
 
         return handle_known
+
+    def _serve(self, requests: list[_Whole]) -> None:
+        arrivals = []
+        for call, name, variant, read, started in requests:
+            try:
+                model = self._router.admit(name)
+            except Problem as problem:
+                answer = self._router.refuse(problem, self._models.get(name))
+                call.answer(answer.status, answer.headers, answer.body)
+                continue
+            headers = _headers(call, model.state.sticky_header)
+            arrivals.append(Arrival(model, variant, headers, call.body, read, call.answer, started))
+        self._router.serve(arrivals)
 
     def _model_of(self, path: bytes) -> LiveModel | None:
         text = unquote(path.decode("ascii", "replace"))

@@ -53,7 +53,11 @@ class Parts:
             self.failed(UpstreamGarbage(f"the parts' outputs do not go together: {error}"))
             return
         self._ask.asker.answered(Slice(frame, 0, batch.rows))
+        self._ask.asker.settled()
         self._on_frame(frame, [self._ask], [0])
+
+    def settled(self) -> None:
+        """The part; the whole is told when it is there."""
 
     def failed(self, error: UpstreamError) -> None:
         self._ask.asker.failed(error)

@@ -16,6 +16,7 @@ from kingmaker_gateway.answers import Reply
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.codec import Encoded
 from kingmaker_gateway.envelope import UNANSWERED, Entry
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Slice
@@ -32,9 +33,11 @@ _CHALLENGERS_SHARE = 0.5
 
 
 class Desk(Protocol):
-    """Who words the answer; exactly one of the two is called, once."""
+    """Who words the answer: `answered` and then `settled` are called, once, or `failed`."""
 
     def answered(self, prediction: "Prediction", answer: Slice) -> None: ...
+
+    def settled(self, prediction: "Prediction") -> None: ...
 
     def failed(self, prediction: "Prediction", problem: Problem) -> None: ...
 
@@ -44,7 +47,8 @@ class Desk(Protocol):
 class Prediction(msgspec.Struct, eq=False):
     """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; started: perf_counter, for
     latencies; failed_variant: a challenger that was asked in vain, -1: none; can_answer: by variant, eligible: the same
-    as contracts.events has it. entry is set when it ends. A Struct, because one is made for every request."""
+    as contracts.events has it; words: the answer; entry: set when it ends. A Struct, for one is made for every request.
+    """
 
     desk: Desk
     model: LiveModel
@@ -65,6 +69,7 @@ class Prediction(msgspec.Struct, eq=False):
     started: float
     failed_variant: int = -1
     entry: Entry = UNANSWERED
+    words: Encoded | None = None
 
     def begin(self) -> None:
         """Ask the chosen variant. The desk is told the end, perhaps before this returns."""
@@ -95,6 +100,9 @@ class Prediction(msgspec.Struct, eq=False):
             if breaker.state is not before:
                 _told(self._live, breaker, "")
         self.desk.answered(self, answer)
+
+    def settled(self) -> None:
+        self.desk.settled(self)
 
     def failed(self, error: UpstreamError) -> None:
         live = self._live

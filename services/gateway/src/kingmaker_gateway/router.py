@@ -1,20 +1,22 @@
 """From a client's bytes to an answer: decode, choose, and put the outcome into words. No web framework in sight.
 
-The caller first asks to be admitted (unknown model, too much in flight), then calls `start` with the body; the
-answer comes through a callback, at once or later. Nothing here waits for Redis, a shadow or a log, and a request
+The caller first asks to be admitted (unknown model, too much in flight), then calls `serve` with what arrived; the
+answers come through callbacks, at once or later. Nothing here waits for Redis, a shadow or a log, and a request
 costs no task and no future: `predict` is for callers that want to await one.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter, time_ns
+
+import msgspec
 
 from kingmaker_contracts import buckets
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import codec, split, wishes
 from kingmaker_gateway.answers import ID_LINE, Answer, Headers, Reply, problem_answer, unknown_model
-from kingmaker_gateway.envelope import Run
+from kingmaker_gateway.envelope import UNANSWERED, Run
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
@@ -26,6 +28,19 @@ from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import Fits, State, fits_from
 
 logger = logging.getLogger(__name__)
+
+
+class Arrival(msgspec.Struct, eq=False):
+    """A request that was admitted; its place in flight is free again when `reply` was called, which is once, also when
+    it is an error. variant: from the path; headers: names in lower case; started: perf_counter, when it was whole."""
+
+    model: LiveModel
+    variant: str | None
+    headers: Mapping[str, str]
+    body: bytes
+    read: Reader
+    reply: Reply
+    started: float
 
 
 class Router:
@@ -40,7 +55,7 @@ class Router:
         self.now = self._loop.time
 
     def admit(self, name: str) -> LiveModel:
-        """Take a place in flight at a model, to be given back by `release` or `start`. Raises Problem."""
+        """Take a place in flight at a model, to be given back by `release` or `serve`. Raises Problem."""
         model = self._models.get(name)
         if model is None:
             raise unknown_model(name)
@@ -53,39 +68,32 @@ class Router:
     def release(self, model: LiveModel) -> None:
         model.in_flight -= 1
 
-    def start(  # noqa: PLR0917  by position: keywords cost on every request
-        self,
-        model: LiveModel,
-        variant: str | None,
-        headers: Mapping[str, str],
-        body: bytes,
-        read: Reader,
-        reply: Reply,
-    ) -> None:
-        """Answer one request that was admitted, through `reply`, also when it is an error; its place is free then.
-        headers: names in lower case; variant: from the path."""
-        try:
-            prediction = self._accept(model, variant, headers, body, read, reply)
-        except Problem as problem:
-            model.in_flight -= 1
-            reply(*self.refuse(problem, model))
-            return
-        except BaseException:
-            model.in_flight -= 1
-            raise
-        prediction.begin()
+    def serve(self, arrivals: Sequence[Arrival]) -> None:
+        """Answer requests of one round, each step for all of them (see `rounds`)."""
+        now = self.now()
+        read = [request for request in map(self._read, arrivals) if request is not None]
+        chosen = [self._choose(*request, now) for request in read]
+        for prediction in chosen:
+            if prediction is None:
+                continue
+            try:
+                prediction.begin()
+            except Exception:  # a mistake with one request must not cost its neighbours their answers
+                logger.exception("a request could not be sent", extra={"model": prediction.model.name})
+                if prediction.entry is UNANSWERED:
+                    self.failed(prediction, _our_mistake())
 
     async def predict(
         self, model: LiveModel, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader
     ) -> Answer:
-        """`start`, for a caller that is a coroutine."""
+        """Answer one request that was admitted, for a caller that is a coroutine."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
 
         def reply(status: int, headers: Headers, body: bytes, own: bytes) -> None:
             if not answer.done():  # cancelled: the client has gone
                 answer.set_result(Answer(status, headers, body, own))
 
-        self.start(model, variant, headers, body, read, reply)
+        self.serve([Arrival(model, variant, headers, body, read, reply, perf_counter())])
         return await answer
 
     def refuse(self, problem: Problem, model: LiveModel | None = None) -> Answer:
@@ -94,66 +102,90 @@ class Router:
         (self._metrics.unrouted if model is None else model.unrouted).tally.count(problem.status)
         return problem_answer(problem)
 
-    def _accept(  # noqa: PLR0917
-        self, model: LiveModel, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader, reply: Reply
-    ) -> Prediction:
-        started, arrived = perf_counter(), self.now()
-        state = model.state
-        override = wishes.override(state, variant, headers) if headers or variant is not None else None
-        vocabulary = state.vocabularies[CHAMPION if override is None else override]
-        if vocabulary is None:
-            raise Problem(Code.NOT_READY, f"model {state.record.name!r} is not ready: its champion is not loaded yet")
-        call = read(body, headers, vocabulary)
-        key = wishes.sticky_key(state, call, headers) if state.is_sticky else None
-        id, text_id = self._ids.new()
-        fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
-        can_answer, eligible, may_be_given = fits
-        variant_index, assigned, reason = split.choose(
-            state.table,
-            key,
-            text_id,
-            override=override,
-            eligible=may_be_given,
-            available=state.takes_traffic,
-            now=arrived,
-        )
-        key_hash = 0 if key is None else buckets.key_hash(key)
-        is_plain = not headers and call.timeout_s is None
-        deadline = arrived + (state.deadline_s if is_plain else wishes.time_left_s(state, call, headers))
-        return Prediction(
-            self,
-            model,
-            state,
-            call,
-            reply,
-            call.batch.rows,
-            id,
-            text_id,
-            key_hash,
-            variant_index,
-            assigned,
-            reason,
-            can_answer,
-            eligible,
-            arrived,
-            deadline,
-            started,
-        )
+    def _read(self, arrival: Arrival) -> tuple[Arrival, State, int | None, Call] | None:
+        """With the state that holds for it, and the variant it asks for, if any; None: it was turned away."""
+        state, variant, headers = arrival.model.state, arrival.variant, arrival.headers
+        try:
+            override = wishes.override(state, variant, headers) if headers or variant is not None else None
+            vocabulary = state.vocabularies[CHAMPION if override is None else override]
+            if vocabulary is None:
+                name = state.record.name
+                raise Problem(Code.NOT_READY, f"model {name!r} is not ready: its champion is not loaded yet")
+            return arrival, state, override, arrival.read(arrival.body, headers, vocabulary)
+        except Exception as fault:
+            self._turn_away(arrival, fault)
+            return None
+
+    def _choose(
+        self, arrival: Arrival, state: State, override: int | None, call: Call, now: float
+    ) -> Prediction | None:
+        """Who is to answer it; None: it was turned away."""
+        headers = arrival.headers
+        try:
+            key = wishes.sticky_key(state, call, headers) if state.is_sticky else None
+            id, text_id = self._ids.new()
+            fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
+            can_answer, eligible, may_be_given = fits
+            variant, assigned, reason = split.choose(
+                state.table,
+                key,
+                text_id,
+                override=override,
+                eligible=may_be_given,
+                available=state.takes_traffic,
+                now=now,
+            )
+            is_plain = not headers and call.timeout_s is None
+            return Prediction(
+                self,
+                arrival.model,
+                state,
+                call,
+                arrival.reply,
+                call.batch.rows,
+                id,
+                text_id,
+                0 if key is None else buckets.key_hash(key),
+                variant,
+                assigned,
+                reason,
+                can_answer,
+                eligible,
+                now,
+                now + (state.deadline_s if is_plain else wishes.time_left_s(state, call, headers)),
+                arrival.started,
+            )
+        except Exception as fault:
+            self._turn_away(arrival, fault)
+            return None
+
+    def _turn_away(self, arrival: Arrival, fault: Exception) -> None:
+        if isinstance(fault, Problem):
+            problem = fault
+        else:
+            logger.error("a request could not be read", exc_info=fault)
+            problem = _our_mistake()
+        arrival.model.in_flight -= 1
+        arrival.reply(*self.refuse(problem, arrival.model))
 
     # prediction.Desk
 
     def answered(self, prediction: Prediction, answer: Slice) -> None:
-        """A model has answered: word it, count it, send it. It is recorded with its frame."""
-        state, variant, id = prediction.state, prediction.variant, prediction.text_id
-        version = state.answerers[variant].version
+        """A model has answered: word it."""
+        state = prediction.state
+        version = state.answerers[prediction.variant].version
         try:
-            body, head_length = prediction.call.encode(state.record.name, version, id, answer)
+            prediction.words = prediction.call.encode(state.record.name, version, prediction.text_id, answer)
         except Exception:  # one answer that cannot be written must not cost its neighbours theirs
             logger.exception("an answer could not be encoded", extra={"model": state.record.name})
-            problem = Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
-            self._refuse(prediction, problem)
+
+    def settled(self, prediction: Prediction) -> None:
+        """Count the answer and send it. It is recorded with its frame."""
+        if prediction.words is None:
+            self._refuse(prediction, _our_mistake())
             return
-        head = state.head_of(variant, prediction.reason)
+        body, head_length = prediction.words
+        head = prediction.state.head_of(prediction.variant, prediction.reason)
         headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
         self._send(prediction, 200, headers, body)
 
@@ -191,6 +223,10 @@ class Router:
         """A request that no model answered."""
         by = prediction.state.answerers[prediction.variant]
         self._recorder.offer(Run(by, [prediction.entry], prediction.rows, prediction.batch.arrays, None))
+
+
+def _our_mistake() -> Problem:
+    return Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
 
 
 def _fits(state: State, call: Call, wanted: list[str]) -> Fits:

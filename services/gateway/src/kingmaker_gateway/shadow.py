@@ -208,6 +208,9 @@ class _Flight:
     def is_hurried(self) -> bool:
         return False
 
+    def settled(self) -> None:
+        """Nobody waits."""
+
     def answered(self, answer: Slice) -> None:
         self._shadow._done(self, answer, None)
 
