@@ -24,6 +24,7 @@ from kingmaker_gateway.models import LiveModel
 from kingmaker_gateway.protocols import Call
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import State
+from kingmaker_gateway.upstream import Upstream
 from kingmaker_gateway.variants import LiveVariant
 
 logger = logging.getLogger(__name__)
@@ -71,15 +72,20 @@ class Prediction(msgspec.Struct, eq=False):
     entry: Entry = UNANSWERED
     words: Encoded | None = None
 
-    def begin(self) -> None:
-        """Ask the chosen variant. The desk is told the end, perhaps before this returns."""
+    def begin(self) -> Upstream | None:
+        """Ask the chosen variant; gives whom to `flush`, when all are asked that shall travel together. None: the desk
+        has been told the end."""
+        deadline = self.deadline
         if self.variant != CHAMPION and self._has_substitute:
-            live = self._live
             now = self.desk.now()
-            live.breaker.admits(now)
-            self._ask(now + (self.deadline - now) * _CHALLENGERS_SHARE)
-        else:
-            self._ask(self.deadline)
+            self._live.breaker.admits(now)
+            deadline = now + (deadline - now) * _CHALLENGERS_SHARE
+        ask = self._ask(deadline)
+        if ask is None:
+            return None
+        upstream = self.state.variants[self.variant].upstream
+        upstream.add(ask)
+        return upstream
 
     @property
     def is_hurried(self) -> bool:
@@ -123,7 +129,9 @@ class Prediction(msgspec.Struct, eq=False):
             _told(live, live.breaker, str(error))
         self.failed_variant = self.variant
         self.variant, self.reason = CHAMPION, "fallback"
-        self._ask(self.deadline)
+        ask = self._ask(self.deadline)
+        if ask is not None:
+            self._live.upstream.ask(ask)
 
     @property
     def _live(self) -> LiveVariant:
@@ -133,15 +141,13 @@ class Prediction(msgspec.Struct, eq=False):
     def _has_substitute(self) -> bool:
         return self.variant != CHAMPION and self.reason != "override"
 
-    def _ask(self, deadline: float) -> None:
+    def _ask(self, deadline: float) -> Ask | None:
+        """None: the variant cannot be asked, and that was dealt with."""
         signature = self.state.signatures[self.variant]
         if signature is None:
             self.failed(UpstreamError("no signature"))
-            return
-        max_rows = self.state.record.limits.max_frame_rows
-        self.state.variants[self.variant].upstream.ask(
-            Ask(self.call.batch, signature, max_rows, deadline, self, self.rows)
-        )
+            return None
+        return Ask(self.call.batch, signature, self.state.record.limits.max_frame_rows, deadline, self, self.rows)
 
     def _problem(self, error: UpstreamError) -> Problem:
         if isinstance(error, UpstreamTimeout):

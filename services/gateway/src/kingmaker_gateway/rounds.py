@@ -1,8 +1,8 @@
 """What arrives in one round of the event loop, handed over together at its end.
 
-A request's way is longer than what the processor's nearest cache holds: where each request goes it to its end, the next
-finds there what the last one needed at the end. A step that is taken for all requests of a round, and then the next step,
-misses the cache a quarter less. Nobody waits for company: the round ends when what has arrived is read.
+A request's way is longer than what the processor's nearest cache holds: where each goes to the end of it alone, the next
+finds there what the last one needed last. A step that is taken for all requests of a round, and then the next step,
+misses the cache a third less. Nobody waits for company: the round ends when what has arrived is read.
 """
 
 import asyncio

@@ -26,6 +26,7 @@ from kingmaker_gateway.protocols import Call, Reader, offers
 from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import Fits, State, fits_from
+from kingmaker_gateway.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -73,15 +74,19 @@ class Router:
         now = self.now()
         read = [request for request in map(self._read, arrivals) if request is not None]
         chosen = [self._choose(*request, now) for request in read]
+        asked: dict[Upstream | None, None] = {}
         for prediction in chosen:
             if prediction is None:
                 continue
             try:
-                prediction.begin()
+                asked[prediction.begin()] = None
             except Exception:  # a mistake with one request must not cost its neighbours their answers
                 logger.exception("a request could not be sent", extra={"model": prediction.model.name})
                 if prediction.entry is UNANSWERED:
                     self.failed(prediction, _our_mistake())
+        for upstream in asked:
+            if upstream is not None:
+                upstream.flush()
 
     async def predict(
         self, model: LiveModel, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader

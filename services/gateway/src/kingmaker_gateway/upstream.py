@@ -99,14 +99,23 @@ class Upstream:
     def ask(self, ask: Ask) -> None:
         """Answer these rows; the asker is told later, never before this returns. Leaves at the end of this round
         of the event loop when a connection is free, so that requests read together travel together."""
+        self.add(ask)
+        if not self._scheduled:
+            self._schedule()
+
+    def add(self, ask: Ask) -> None:
+        """The same for one of many, which leave when `flush` is called."""
         if ask.rows > ask.max_rows:
             Parts(ask, self.ask, self._on_frame).begin()
             return
         self._coalescer.add(ask)
         if ask.deadline < self._wakes_at:
             self._wake_at(ask.deadline)
+
+    def flush(self) -> None:
+        """What was added leaves, as far as connections are free. Askers may be told before this returns."""
         if not self._scheduled:
-            self._schedule()
+            self._flush()
 
     async def metadata(self, deadline: float) -> ModelMetadata:
         """What a server says of its model; one that is silent leaves time for the others. Raises UpstreamError."""
