@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from kingmaker_contracts import json_tensors, tensors
 from kingmaker_model_server.answers import Answer
-from kingmaker_model_server.batching import Batcher
+from kingmaker_model_server.batching import answer_together
 
 HEADER = b"inference-header-content-length"
 PATH = b"/v2/models/flights/infer"
@@ -132,14 +131,10 @@ def damaged_frames(draw: Any) -> tuple[dict[bytes, bytes], bytes]:
 def test_damaged_frames_are_refused_and_their_neighbours_answered_rightly(
     core: Any, frames: list[tuple[dict[bytes, bytes], bytes]]
 ) -> None:
-    later: list[Callable[[], None]] = []
-    batcher = Batcher(core.predictor, later.append)
     sent = [({}, body(100)), *frames, ({}, body(2000))]
     clients = [Client() for _ in sent]
-    for (headers, content), client in zip(sent, clients, strict=True):
-        batcher.add(core.predictor.infer_job("m", None, headers.get, content), client)
-    for flush in later:
-        flush()
+    jobs = [core.predictor.infer_job("m", None, headers.get, content) for headers, content in sent]
+    answer_together(core.predictor, list(zip(jobs, clients, strict=True)))
     for at, ((headers, content), client) in enumerate(zip(sent, clients, strict=True)):
         [got] = client.got
         expected = core.infer(content, headers)

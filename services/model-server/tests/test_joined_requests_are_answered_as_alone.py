@@ -1,7 +1,6 @@
 """Natural batching is invisible: whatever shares a round, each request gets the answer it would have had alone."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from kingmaker_contracts import json_tensors, raw_tensors, tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_model_server.answers import Answer, PredictWriter
-from kingmaker_model_server.batching import Batcher
+from kingmaker_model_server.batching import answer_together
 from kingmaker_model_server.job import Job
 from kingmaker_model_server.predict import Predictor
 from kingmaker_model_server.run import runs_of
@@ -46,16 +45,13 @@ class Client:
 
 def in_one_round(core: Any, sent: list[Sent]) -> list[Answer]:
     """What everybody gets when all arrive before the loop calls back."""
-    later: list[Callable[[], None]] = []
-    batcher = Batcher(core.predictor, later.append)
     clients = [Client() for _ in sent]
-    for (call, headers, body), client in zip(sent, clients, strict=True):
-        predictor = core.predictor
-        job = predictor.infer_job("m", None, headers.get, body) if call == "infer" else predictor.predict_job("m", body)
-        batcher.add(job, client)
-    assert len(later) <= 1
-    for flush in later:
-        flush()
+    predictor = core.predictor
+    jobs = [
+        predictor.infer_job("m", None, headers.get, body) if call == "infer" else predictor.predict_job("m", body)
+        for call, headers, body in sent
+    ]
+    answer_together(predictor, list(zip(jobs, clients, strict=True)))
     assert all(len(client.got) == 1 for client in clients)
     return [client.got[0] for client in clients]
 
@@ -287,15 +283,14 @@ def test_what_waited_longer_than_its_caller_is_dropped_unrun(flights_bytes: byte
             super().answer(status, headers, body)
             now[0] += 1.0
 
-    later: list[Callable[[], None]] = []
-    batcher, clients = Batcher(predictor, later.append), [Slow() for _ in range(4)]
+    clients, jobs = [Slow() for _ in range(4)], []
     body = json.dumps({"instances": [{"distance": 1, "delay": 2, "carrier": "UA"}] * 64}).encode()
     before = core.registry.get_sample_value("kingmaker_model_server_rows_total")
     for client, patience_s in zip(clients, (0.5, 0.5, 9.0, 1.5), strict=True):
         job = predictor.predict_job("m", body)
         job.expires = now[0] + patience_s
-        batcher.add(job, client)
-    later[0]()
+        jobs.append((job, client))
+    answer_together(predictor, jobs)
     # the first waited for nobody, whatever its caller's patience was
     assert [client.got[0].status for client in clients] == [200, 504, 200, 504]
     assert json.loads(clients[1].got[0].body)["code"] == "deadline_exceeded"

@@ -148,7 +148,7 @@ class Coalescer:
         for ask, first in zip(asks, firsts, strict=True):
             ask.is_over = True
             ask.asker.answered(Slice(frame, first, ask.rows))
-        for ask in asks:  # a step of its own, see `rounds`
+        for ask in asks:  # a step of its own, see servicekit.rounds
             ask.asker.settled()
         if asks:
             self._on_frame(frame, asks, firsts)

@@ -15,10 +15,10 @@ from kingmaker_gateway.answers import too_large, unread_in_time
 from kingmaker_gateway.guard import Guard
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Reader
-from kingmaker_gateway.rounds import Rounds
 from kingmaker_gateway.router import Arrival, Router
 from kingmaker_gateway.wishes import VARIANT_HEADER
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
+from kingmaker_servicekit.rounds import Rounds
 
 _V2: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<variant>[^/]+))?/infer")
 _V1: Final = re.compile(r"/v1/models/(?P<model>[^/]+):predict")

@@ -70,7 +70,7 @@ class Router:
         model.in_flight -= 1
 
     def serve(self, arrivals: Sequence[Arrival]) -> None:
-        """Answer requests of one round, each step for all of them (see `rounds`)."""
+        """Answer requests of one round, each step for all of them (see servicekit.rounds)."""
         now = self.now()
         read = [request for request in map(self._read, arrivals) if request is not None]
         chosen = [self._choose(*request, now) for request in read]

@@ -4,20 +4,23 @@ A path is matched byte for byte. Whatever is spelled in another way (another mod
 method) goes on to FastAPI, whose routes end in the same prediction core.
 """
 
-import asyncio
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
 from kingmaker_contracts.deadlines import TIMEOUT_HEADER, timeout_s
 from kingmaker_contracts.problems import Problem
 from kingmaker_model_server.answers import Answer
-from kingmaker_model_server.batching import Batcher
+from kingmaker_model_server.batching import answer_together
 from kingmaker_model_server.job import Job
 from kingmaker_model_server.predict import Predictor
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
+from kingmaker_servicekit.rounds import Rounds
 
 _POST: Final = b"POST"
 _TIMEOUT: Final = TIMEOUT_HEADER.encode()
+_Read = Callable[[Call], Job | Answer]
+"""What is to be run for a request, or the refusal."""
 
 
 class HotPath:
@@ -26,13 +29,13 @@ class HotPath:
     def __init__(self, predictor: Predictor, predict_route: str | None = None) -> None:
         """predict_route: what Vertex AI calls `/invocations`."""
         self._predictor = predictor
-        self._batcher = Batcher(predictor, lambda flush: asyncio.get_running_loop().call_soon(flush))
+        self._rounds: Rounds[tuple[_Read, Call]] = Rounds(self._serve)
         name = predictor.name.encode()
         self._any_version = b"/v2/models/%b/versions/" % name
         self._routes = {
             b"/v2/models/%b/infer" % name: self._route(None),
-            b"/v1/models/%b:predict" % name: FastRoute(self._predict, predictor.max_body_bytes),
-            b"/invocations": FastRoute(self._invoke, predictor.max_body_bytes),
+            b"/v1/models/%b:predict" % name: self._route_of(self._predict),
+            b"/invocations": self._route_of(self._invoke),
         }
         if predict_route is not None:
             self._routes[predict_route.encode()] = self._routes[b"/invocations"]
@@ -61,24 +64,37 @@ class HotPath:
         return route
 
     def _route(self, version: str | None) -> FastRoute:
-        def infer(call: Call) -> None:
-            self._add(self._predictor.infer_job(self._predictor.name, version, call.header, call.body), call)
+        def infer(call: Call) -> Job | Answer:
+            return self._expiring(
+                self._predictor.infer_job(self._predictor.name, version, call.header, call.body), call
+            )
 
-        return FastRoute(infer, self._predictor.max_body_bytes)
+        return self._route_of(infer)
 
-    def _invoke(self, call: Call) -> None:
-        self._batcher.add(self._predictor.invoke_job(call.header, call.body), call)
+    def _route_of(self, read: _Read) -> FastRoute:
+        add = self._rounds.add
 
-    def _predict(self, call: Call) -> None:
-        self._add(self._predictor.predict_job(self._predictor.name, call.body), call)
+        def handle(call: Call) -> None:
+            add((read, call))
 
-    def _add(self, job: Job | Answer, call: Call) -> None:
+        return FastRoute(handle, self._predictor.max_body_bytes)
+
+    def _serve(self, asked: list[tuple[_Read, Call]]) -> None:
+        answer_together(self._predictor, [(read(call), call) for read, call in asked])
+
+    def _invoke(self, call: Call) -> Job | Answer:
+        return self._predictor.invoke_job(call.header, call.body)
+
+    def _predict(self, call: Call) -> Job | Answer:
+        return self._expiring(self._predictor.predict_job(self._predictor.name, call.body), call)
+
+    def _expiring(self, job: Job | Answer, call: Call) -> Job | Answer:
         if isinstance(job, Job):
             try:
                 job.expires = call.arrived + _time_left_s(call)
             except Problem as problem:
-                job = self._predictor.misread(problem)
-        self._batcher.add(job, call)
+                return self._predictor.misread(problem)
+        return job
 
 
 def _time_left_s(call: Call) -> float:

@@ -1,8 +1,8 @@
 """What arrives in one round of the event loop, handed over together at its end.
 
-A request's way is longer than what the processor's nearest cache holds: where each goes to the end of it alone, the next
-finds there what the last one needed last. A step that is taken for all requests of a round, and then the next step,
-misses the cache a third less. Nobody waits for company: the round ends when what has arrived is read.
+A request's way is longer than what the processor's nearest cache holds: where each goes to the end of it alone, the
+next finds there what the last one needed last. A step that is taken for all requests of a round, and then the next
+step, misses the cache a third less. Nobody waits for company: the round ends when what has arrived is read.
 """
 
 import asyncio
@@ -17,12 +17,11 @@ class Rounds(Generic[Item]):
 
     def __init__(self, serve: Callable[[list[Item]], None]) -> None:
         self._serve = serve
-        self._call_soon = asyncio.get_running_loop().call_soon
         self._items: list[Item] = []
 
     def add(self, item: Item) -> None:
         if not self._items:
-            self._call_soon(self._end)
+            asyncio.get_running_loop().call_soon(self._end)
         self._items.append(item)
 
     def _end(self) -> None:
