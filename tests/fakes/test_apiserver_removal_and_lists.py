@@ -163,9 +163,9 @@ def test_a_table_shows_the_columns_of_the_crd(api: Api) -> None:
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
     table = api.http.get(SM, headers={"Accept": accept}).json()
     columns = [c["name"] for c in table["columnDefinitions"] if not c["priority"]]
-    assert columns == ["Name", "Mode", "Phase", "Champion", "Weights", "Step", "Ready", "Age"]
+    assert columns == ["Name", "Mode", "Phase", "Champion", "Weights", "Ready", "Age"]
     [row] = table["rows"]
-    assert row["cells"][:7] == ["flights", "Canary", "Stable", "", "gbm=20", "", "True"]
+    assert row["cells"][:6] == ["flights", "Canary", "Stable", "", "gbm=20", "True"]
     assert row["object"]["kind"] == "PartialObjectMetadata"
 
 
