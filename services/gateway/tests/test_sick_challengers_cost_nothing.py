@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from kingmaker_contracts.routing import Limits
@@ -53,6 +54,31 @@ async def test_a_sick_challenger_is_taken_to_zero_and_comes_back(valkey: Any, pa
         await kit.until(recovered)
         await bench.predict([kit.full_row])
         assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
+
+
+async def test_requests_of_one_moment_send_a_sick_challenger_one_probe(
+    valkey: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    breaker = {"failures": 1, "open_ms": 1, "probes": 1}
+    async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
+        await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=600)), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        pair.challenger.fault = Fault.ERROR
+        await bench.predict([kit.full_row])
+        opened = time.monotonic()
+        await kit.until(lambda: time.monotonic() > opened + 0.02)
+        pair.challenger.fault, rows = Fault.HANG, sum(pair.challenger.frames)
+        host, port = bench.client.base_url.host, bench.client.base_url.port
+        body = msgspec.json.encode({"instances": [kit.full_row]})
+        head = b"POST /v1/models/flights:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        clients = [await asyncio.open_connection(host, port) for _ in range(8)]
+        for _, writer in clients:  # all before the gateway, in the same event loop, can read one
+            writer.write(head + body)
+        answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
+        for _, writer in clients:
+            writer.close()
+        assert all(b"x-variant: lr" in answer and b"x-route-reason: fallback" in answer for answer in answers)
+        assert sum(pair.challenger.frames) == rows + 1
 
 
 async def test_hurried_clients_take_no_challenger_out_for_the_others(

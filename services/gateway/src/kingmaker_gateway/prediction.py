@@ -78,8 +78,10 @@ class Prediction(msgspec.Struct, eq=False):
         deadline = self.deadline
         if self.variant != CHAMPION and self._has_substitute:
             now = self.desk.now()
-            self._live.breaker.admits(now)
-            deadline = now + (deadline - now) * _CHALLENGERS_SHARE
+            if self._live.breaker.admits(now):
+                deadline = now + (deadline - now) * _CHALLENGERS_SHARE
+            else:  # a neighbour of this round is the probe
+                self.variant, self.reason = CHAMPION, "fallback"
         ask = self._ask(deadline)
         if ask is None:
             return None
