@@ -20,7 +20,6 @@ from kingmaker_contracts import events, keys, wire
 from kingmaker_contracts.labels import Role
 from kingmaker_contracts.profile import sha256_of
 from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky
-from kingmaker_servicekit.scheduling import Scheduling
 
 _KEPT_ENTRIES: Final = 500
 """Stream entries Valkey keeps: nobody reads them here, and minutes of load would fill the memory."""
@@ -71,17 +70,15 @@ class Stacks:
         *,
         core: int | None = None,
         records: bool = True,
-        scheduling: Scheduling = "batch",
         name: str = "gateway",
     ) -> Server:
-        """A gateway with a namespace of its own, ready with every variant. scheduling: batch, as `kingmaker up` has it,
-        for the servers of most parts share a core."""
+        """A gateway with a namespace of its own, ready with every variant."""
         port, admin = free_port(), free_port()
         namespace = f"bench-{port}"
         variants = _publish(model, split, namespace, valkey.port)
         env = {"NAMESPACE": namespace, "PORT": str(port), "ADMIN_PORT": str(admin), "LOG_FORMAT": "text"}
         env |= {"REDIS_URL": f"redis://{HOST}:{valkey.port}/0", "LOG_LEVEL": "WARNING"}
-        env |= {"RECORDER__MAX_STREAM_ENTRIES": str(_KEPT_ENTRIES), "SCHEDULING": scheduling}
+        env["RECORDER__MAX_STREAM_ENTRIES"] = str(_KEPT_ENTRIES)
         full = {f"KINGMAKER_GATEWAY_{key}": value for key, value in env.items()}
         module = "kingmaker_gateway" if records else "benchmarks.gateway_without_recorder"
         command = [sys.executable, "-m", module]

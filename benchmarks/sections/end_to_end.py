@@ -16,7 +16,6 @@ from benchmarks.stacks import Split, Stacks
 from benchmarks.tools import Tools
 
 OURS = "Kingmaker"
-NORMAL = "Kingmaker, SCHEDULING=normal"
 RATIOS = {
     "e2e_vs_envoy_mlserver": "Envoy + MLServer",
     "e2e_vs_envoy_kserve": "Envoy + KServe",
@@ -30,11 +29,9 @@ def run(tools: Tools, plan: Plan) -> Section:
         model = load(name)
         with Lab(f"end-to-end-{name}") as lab:
             stacks = Stacks(lab, tools)
-            is_whole = not plan.is_quick and name == "gb25"
-            targets = start(stacks, model, is_whole=is_whole)
+            targets = start(stacks, model, with_kserve=not plan.is_quick and name == "gb25")
             for connections in plan.end_to_end_levels if name == "gb25" else (64,):
-                asked = {who: target for who, target in targets.items() if connections == 64 or who != NORMAL}
-                samples = rounds.take(stacks.generator, asked, connections, plan.runs, plan.seconds)
+                samples = rounds.take(stacks.generator, targets, connections, plan.runs, plan.seconds)
                 label = f"{connections} connections"
                 section.rows += [figures.row(who, name, label, found) for who, found in samples.items()]
                 section.ratios += _ratios(name, connections, label, samples)
@@ -45,21 +42,18 @@ def run(tools: Tools, plan: Plan) -> Section:
     return section
 
 
-def start(stacks: Stacks, model: BenchModel, *, is_whole: bool) -> dict[str, Target]:
-    """Every stack, idle until it is its turn. is_whole: those too that only the whole benchmark asks."""
+def start(stacks: Stacks, model: BenchModel, *, with_kserve: bool) -> dict[str, Target]:
+    """Every stack, idle until it is its turn."""
     own = [stacks.model_server(model) for _ in range(2)]
     valkey = stacks.valkey()
     gateway = stacks.gateway(model, Split(*(server.address for server in own)), valkey)
     targets = {OURS: stacks.target(model, gateway, [gateway, *own, valkey])}
-    if is_whole:
-        normal = stacks.gateway(model, Split(*(server.address for server in own)), valkey, scheduling="normal")
-        targets[NORMAL] = stacks.target(model, normal, [normal, *own, valkey])
     if not stacks.tools.has("envoy"):
         return targets
     targets["Envoy + our model server"] = _behind_envoy(stacks, model, own)
     if stacks.tools.has("mlserver"):
         targets["Envoy + MLServer"] = _behind_envoy(stacks, model, _two(stacks.mlserver, model))
-    if is_whole and stacks.tools.has("kserve"):
+    if with_kserve and stacks.tools.has("kserve"):
         targets["Envoy + KServe"] = _behind_envoy(stacks, model, _two(stacks.kserve, model))
     return targets
 
@@ -81,7 +75,4 @@ def _ratios(model: str, connections: int, label: str, samples: rounds.Samples) -
             ours, theirs = samples[OURS], samples[peer]
             found.append(Ratio(named, model, label, figures.ratio(ours, theirs, figures.throughput)))
             found.append(Ratio(f"{named}_p99", model, label, figures.ratio(ours, theirs, figures.p99)))
-    if NORMAL in samples:
-        ours, normal = samples[OURS], samples[NORMAL]
-        found.append(Ratio("batch_scheduling", model, label, figures.ratio(ours, normal, figures.throughput)))
     return found

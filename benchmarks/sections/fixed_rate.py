@@ -26,8 +26,7 @@ def run(tools: Tools, plan: Plan) -> Section:
     pool.write_text(json.dumps({"bodies": model.bodies, "answers": [[a.first, a.second] for a in model.answers]}))
     with Lab("fixed-rate") as lab:
         stacks = Stacks(lab, tools)
-        targets = end_to_end.start(stacks, model, is_whole=True)
-        del targets[end_to_end.NORMAL]
+        targets = end_to_end.start(stacks, model, with_kserve=True)
         samples: dict[str, list[Sample]] = {name: [] for name in targets}
         for number in range(plan.runs + 1):
             for name, target in targets.items():

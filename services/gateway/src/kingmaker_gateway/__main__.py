@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from kingmaker_gateway import app
 from kingmaker_gateway.event_loop import EventLoop
 from kingmaker_gateway.settings import PREFIX, Settings, unknown_variables
-from kingmaker_servicekit import logs, metrics_endpoint, scheduling, serving
+from kingmaker_servicekit import logs, metrics_endpoint, serving
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,6 @@ def main() -> int:
     try:
         settings = _settings()
         logs.configure(settings.log_level, settings.log_format)
-        scheduling.apply(settings.scheduling)
         sockets = [serving.bind(settings.host, port) for port in (settings.port, settings.admin_port)]
     except (ValueError, OSError) as error:
         sys.stderr.write(f"kingmaker-gateway: {error.strerror if isinstance(error, OSError) else error}\n")

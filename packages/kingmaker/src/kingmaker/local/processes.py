@@ -56,7 +56,6 @@ def of_stack(layout: Layout, ports: Ports, redis_binary: str, namespace: str) ->
             REDIS_URL=redis_url,
             SNAPSHOT_FILE=str(layout.state / "gateway-snapshot.json"),
             GATEWAY_ID="local",
-            SCHEDULING="batch" if hasattr(os, "SCHED_BATCH") else "normal",  # it shares its cores with all the others
         ),
     ]
 
