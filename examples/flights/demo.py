@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from examples.flights import features, replay, summary, train
+from examples.flights.insistence import insisting
 from kingmaker import controller_api, resource_file
 from kingmaker.cli.failures import Failure
 from kingmaker.cli.up import running_stack, show_addresses, wait_until_served
@@ -50,7 +51,8 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     worked = False
     try:
-        _prepare(options, console)
+        with insisting():  # what follows starts processes, and ends them on one interrupt
+            _prepare(options, console)
         with running_stack(options.folder / RESOURCE.name, options.port_base, console) as stack:
             worked = _run(stack, options, console)
             if options.stay:
