@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor, TensorSpec
 from kingmaker_gateway.batch import Batch
-from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
+from kingmaker_gateway.coalescer import Ask, Coalescer, Flight, hand_out
 from kingmaker_gateway.errors import UpstreamError, UpstreamRefused
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.signature import InputSpec, Signature
@@ -53,9 +53,6 @@ class Client:
     def answered(self, answer: Slice) -> None:
         self.ends.append(answer)
 
-    def settled(self) -> None:
-        assert len(self.ends) == 1
-
     def failed(self, error: UpstreamError) -> None:
         self.ends.append(error)
 
@@ -77,7 +74,7 @@ def test_any_mixture_is_answered_as_each_row_alone(
     oracles: dict[str, Oracle], clients: list[tuple[int, int]], order: list[str]
 ) -> None:
     oracle = oracles["flights"]
-    coalescer = Coalescer(lambda *_: None)
+    coalescer = Coalescer(hand_out)
     flying: list[Flight] = []
     asked = [Client(rows, seed) for rows, seed in clients]
     coming = list(asked)
@@ -86,7 +83,7 @@ def test_any_mixture_is_answered_as_each_row_alone(
         if what == "send":
             for client in coming[:3]:
                 batch = Batch(len(client.arrays["delay"]), client.arrays, frozenset())
-                coalescer.add(Ask(batch, SIGNATURE, MAX_ROWS, 1e9, client, batch.rows))
+                coalescer.add([Ask(batch, SIGNATURE, MAX_ROWS, 1e9, client, batch.rows)])
             del coming[:3]
             again = coalescer.again
             flight: Any = again[0] if again else coalescer.next()

@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from kingmaker_servicekit import serving
+from kingmaker_servicekit.fast_heads import Heads
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 
 BODY_LIMIT = 1000
@@ -44,9 +45,13 @@ class FastServer:
     def __init__(self, body_read_s: float = 10, **config: Any) -> None:
         self.held: queue.Queue[Call] = queue.Queue()
         self.records: list[logging.LogRecord] = []
-        route = FastRoute(self._handle, lambda path: BODY_LIMIT)
+        self.route = FastRoute(self._handle, BODY_LIMIT)
+        self.heads = Heads()
         self.protocol = protocol_class(
-            lambda method, path: route if (method, path) == (b"POST", b"/fast") else None, refuse, body_read_s
+            lambda method, path: self.route if (method, path) == (b"POST", b"/fast") else None,
+            refuse,
+            body_read_s,
+            heads=self.heads,
         )
         self._socket = serving.bind("127.0.0.1", 0)
         self.address = self._socket.getsockname()

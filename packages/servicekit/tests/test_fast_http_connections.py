@@ -149,7 +149,7 @@ class TestCalls:
         with fast_server.connect() as client:
             client.send(b"POST /fast?hold HTTP/1.1\r\nHost: x\r\nA: 1\r\na: 2\r\ncontent-length: 2\r\n\r\nhi")
             call = fast_server.held.get(timeout=10)
-            assert (call.method, call.path, call.query, call.body) == (b"POST", b"/fast", b"hold", b"hi")
+            assert (call.head.method, call.path, call.query, call.body) == (b"POST", b"/fast", b"hold", b"hi")
             assert call.headers == [(b"host", b"x"), (b"a", b"1"), (b"a", b"2"), (b"content-length", b"2")]
             assert (call.header(b"a"), call.header(b"b")) == (b"1", None)
             assert before < call.arrived < time.perf_counter()

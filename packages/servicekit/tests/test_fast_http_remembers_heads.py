@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from kingmaker_servicekit.fast_http import FastRoute
+
 TEXT = ("content-type", "text/plain; charset=utf-8")
 
 
@@ -15,10 +17,6 @@ def ok(body: bytes) -> Any:
     return (200, [TEXT, ("content-length", str(len(body)))], body)
 
 
-def heads_of(server: Any) -> Any:
-    return server.protocol._heads
-
-
 @pytest.fixture
 def server(start_fast_server: Any) -> Any:
     """Its own, and it knows the head of a body of five bytes."""
@@ -27,7 +25,7 @@ def server(start_fast_server: Any) -> Any:
         for _ in range(2):
             client.send(post(b"hello"))
             assert client.read() == ok(b"||hello")
-    assert len(heads_of(server)) == 1
+    assert len(server.heads) == 1
     return server
 
 
@@ -36,7 +34,7 @@ def test_each_request_keeps_its_own_body(server: Any) -> None:
         for body in (b"one..", b"two..", b"three"):
             client.send(post(body))
             assert client.read() == ok(b"||" + body)
-    assert len(heads_of(server)) == 1
+    assert len(server.heads) == 1
 
 
 def test_requests_behind_a_known_head_are_read(server: Any) -> None:
@@ -72,7 +70,7 @@ def test_heads_that_never_come_again_are_not_kept(start_fast_server: Any) -> Non
         for number in range(50):
             client.send(post(b"hello", head=b"traceparent: %d\r\n" % number))
             assert client.read() == ok(b"||hello")
-    assert not heads_of(server)
+    assert not server.heads
 
 
 @pytest.mark.parametrize(
@@ -93,14 +91,12 @@ def test_only_plain_short_heads_of_fast_requests_are_kept(start_fast_server: Any
         with server.connect() as client:
             client.send(request_bytes)
             assert client.read()[0] in (200, 400)
-    assert not heads_of(server)
+    assert not server.heads
 
 
-def test_a_limit_that_shrank_holds_for_known_heads_too(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    module = sys.modules[type(server).__module__]
-    monkeypatch.setattr(module, "BODY_LIMIT", 3)
+def test_a_limit_that_shrank_holds_once_known_heads_are_forgotten(server: Any) -> None:
+    server.route = FastRoute(server.route.handler, 3)
+    server.heads.clear()
     with server.connect() as client:
         client.send(post(b"hello"))
         assert client.read()[0] == 413

@@ -11,7 +11,7 @@ from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor, TensorSpec
 from kingmaker_gateway import frames
 from kingmaker_gateway.batch import Batch, of_lists
-from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
+from kingmaker_gateway.coalescer import Ask, Coalescer, Flight, hand_out
 from kingmaker_gateway.errors import ConnectionLost, UpstreamError, UpstreamRefused, UpstreamTimeout
 from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.signature import InputSpec, Signature
@@ -58,9 +58,6 @@ class Client:
         self.ends.append([(t.name, t.array.tolist(), flat[t.name]) for t in answer.tensors])
         self.ended_at = self.clock.now
 
-    def settled(self) -> None:
-        assert len(self.ends) == 1
-
     def failed(self, error: UpstreamError) -> None:
         self.ends.append(error)
         self.ended_at = self.clock.now
@@ -76,10 +73,14 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.frames: list[tuple[Frame, list[Ask], list[int]]] = []
-        self.coalescer = Coalescer(lambda *told: self.frames.append(told))
+        self.coalescer = Coalescer(self.deliver)
         self.flying: list[Flight] = []
         self.clients: list[Client] = []
         self.broken = 0
+
+    def deliver(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
+        self.frames.append((frame, asks, firsts))
+        hand_out(frame, asks, firsts)
 
     def submit(self, is_open: bool, rows: int, width: int, poison: bool, patience: int, listed: bool = False) -> None:
         width = width if is_open else 3
@@ -96,7 +97,7 @@ class World:
             batch = of_lists(rows, columns, signature.inputs, frozenset())
         client = Client(batch, signature, self.now + patience, clock=self)
         self.clients.append(client)
-        self.coalescer.add(Ask(client.batch, signature, MAX_ROWS, client.deadline, client, rows))
+        self.coalescer.add([Ask(client.batch, signature, MAX_ROWS, client.deadline, client, rows)])
 
     def launch(self) -> None:
         again = self.coalescer.again

@@ -14,7 +14,7 @@ import pytest
 from kingmaker_contracts.inference import InferResponse, Tensor, TensorSpec
 from kingmaker_contracts.routing import Limits
 from kingmaker_gateway.batch import Batch
-from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.coalescer import Ask, hand_out
 from kingmaker_gateway.endpoint import Endpoint
 from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage, UpstreamRefused
 from kingmaker_gateway.frames import Slice
@@ -37,9 +37,6 @@ class Asker:
 
     def answered(self, answer: Slice) -> None:
         self.end.set_result(answer)
-
-    def settled(self) -> None:
-        assert self.end.done()
 
     def failed(self, error: UpstreamError) -> None:
         self.end.set_result(error)
@@ -69,7 +66,7 @@ async def upstream_to(*servers: FakeModelServer, until: Callable[..., Any], **ch
         [server.address for server in servers],
         UpstreamSettings(**{"connections": 2, **changes}),
         random.Random(1),
-        lambda *_: None,
+        hand_out,
     )
     await until(lambda: all(endpoint.is_up for endpoint in upstream._list))
     yield upstream

@@ -37,7 +37,7 @@ def v1(instances: object, words: Vocabulary = WORDS) -> Batch:
 
 
 def v2(inputs: list[dict[str, object]], words: Vocabulary = WORDS) -> Batch:
-    return protocols.v2(json.dumps({"inputs": inputs}).encode(), {}, words).batch
+    return protocols.v2({}, words)(json.dumps({"inputs": inputs}).encode()).batch
 
 
 def tensor(name: str, datatype: str, data: list[object], shape: list[int] | None = None) -> dict[str, object]:
@@ -235,7 +235,7 @@ any_tensor = st.fixed_dictionaries(
 def test_no_v2_body_breaks_the_reader(inputs: list[object], outputs: object, parameters: object) -> None:
     body = json.dumps({"inputs": inputs, "outputs": outputs, "parameters": parameters}).encode()
     with contextlib.suppress(Problem):
-        assert protocols.v2(body, {}, WORDS).batch.rows > 0
+        assert protocols.v2({}, WORDS)(body).batch.rows > 0
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20))

@@ -27,15 +27,9 @@ def record(ranges: str, salt: str = "default/flights") -> RoutingRecord:
 
 def choose(table: split.Table, key: str | None = None, prediction_id: str = "p", **rules: Any) -> Choice:
     rules = {"override": None, "eligible": YES, "available": YES, **rules}
-    return split.choose(
-        table,
-        key,
-        prediction_id.encode(),
-        override=rules["override"],
-        eligible=rules["eligible"],
-        available=lambda i, _: rules["available"][i],
-        now=0.0,
-    )
+    [assigned] = table.assigned([(prediction_id if key is None else key).encode()])
+    available = lambda i, _: rules["available"][i]  # noqa: E731
+    return split.choose(table, assigned, key is not None, rules["override"], rules["eligible"], available, 0.0)
 
 
 def owner_by_reading(ranges: str, salt: str, key: str) -> str:

@@ -32,28 +32,55 @@ class _NobodyWaits:
         """uvicorn wakes its cycles by this event; a fast call has nothing asleep."""
 
 
+class Head(msgspec.Struct, eq=False, frozen=True):
+    """What comes before a body. headers: names in lower case, in order; notes: see `Call.notes`."""
+
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    notes: dict[Any, Any] | None = None
+
+
+NO_HEAD = Head(b"", b"", b"", [])
+"""Of what could not be read."""
+
+
 class Call(msgspec.Struct, eq=False):
     """One whole request. Answered exactly once, now or later, in the event loop.
 
-    headers: names in lower case, in order. arrived: `time.perf_counter()` when the headers were complete.
-    notes: for what a handler works out of method, path, query and headers alone: later requests with the same head get
-    the same dict. None: this head is not remembered.
+    arrived: `time.perf_counter()` when the request was whole.
     A Struct, for one is made for every request, in a third of the time a class of Python takes.
     """
 
     message_event: ClassVar[_NobodyWaits] = _NobodyWaits()
 
     connection: Connection
-    method: bytes
-    path: bytes
-    query: bytes
-    headers: list[tuple[bytes, bytes]]
-    arrived: float
-    keep_alive: bool
-    notes: dict[Any, Any] | None
+    head: Head
     body: bytes = b""
+    arrived: float = 0.0
+    keep_alive: bool = True
     response_complete: bool = False
     disconnected: bool = False
+
+    @property
+    def path(self) -> bytes:
+        return self.head.path
+
+    @property
+    def query(self) -> bytes:
+        return self.head.query
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names in lower case, in order."""
+        return self.head.headers
+
+    @property
+    def notes(self) -> dict[Any, Any] | None:
+        """For what a handler works out of the head alone: later requests with the same head get the same dict.
+        None: this head is not remembered."""
+        return self.head.notes
 
     @property
     def is_open(self) -> bool:
@@ -62,7 +89,7 @@ class Call(msgspec.Struct, eq=False):
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
-        for key, value in self.headers:
+        for key, value in self.head.headers:
             if key == name:
                 return value
         return None
@@ -75,7 +102,7 @@ class Call(msgspec.Struct, eq=False):
         Raises RuntimeError for a second answer, an interim status, or a header that would break the head.
         """
         if self.response_complete:
-            raise RuntimeError(f"{self.method.decode()} {self.path!r} was answered already")
+            raise RuntimeError(f"{self.head.method.decode()} {self.path!r} was answered already")
         self.connection.send_answer(self, status, headers, body, own)
 
 
@@ -85,28 +112,32 @@ Handler = Callable[[Call], None]
 
 @dataclass(frozen=True, slots=True)
 class FastRoute:
-    """max_body_bytes: a limit, or one by path; longer bodies are refused with 413."""
+    """max_body_bytes: longer bodies are refused with 413."""
 
     handler: Handler
-    max_body_bytes: int | Callable[[bytes], int]
+    max_body_bytes: int
 
 
 class Wording:
     """Writes answers, remembering the heads that are alike until uvicorn's default headers (the date) change.
 
     heads: by (status, headers), up to the number after content-length, of answers that leave the connection open.
-    last: (status, headers, head) of the one sent last, found by identity: a service mostly sends one kind.
+    last, last_status, last_headers: the one sent last, told by identity: a service mostly sends one kind.
     """
+
+    __slots__ = ("defaults", "heads", "last", "last_headers", "last_status")
 
     def __init__(self) -> None:
         self.defaults: Headers = []
         self.heads: dict[tuple[int, Headers], bytes] = {}
-        self.last: tuple[int, Headers, bytes] = (0, (), b"")
+        self._forget_last()
 
-    def find(self, status: int, headers: Headers) -> bytes | None:
-        head = self.heads.get((status, headers)) if isinstance(headers, tuple) else None
+    def find(self, defaults: Headers, status: int, headers: Headers) -> bytes | None:
+        if defaults is not self.defaults or not isinstance(headers, tuple):
+            return None
+        head = self.heads.get((status, headers))
         if head is not None:
-            self.last = (status, headers, head)
+            self.last, self.last_status, self.last_headers = head, status, headers
         return head
 
     def answer(  # noqa: PLR0917
@@ -122,7 +153,7 @@ class Wording:
             if keep_alive:
                 head += b"connection: close\r\n"
             keep_alive = False
-        if status in _WITHOUT_BODY or (call is not None and call.method == b"HEAD"):
+        if status in _WITHOUT_BODY or (call is not None and call.head.method == b"HEAD"):
             body = b""
         return b"".join((head, own, b"\r\n", body)), keep_alive
 
@@ -130,8 +161,11 @@ class Wording:
         if defaults is not self.defaults or len(self.heads) >= _REMEMBERED_HEADS:
             self.defaults = defaults
             self.heads.clear()
-            self.last = (0, (), b"")
+            self._forget_last()
         self.heads[key] = head
+
+    def _forget_last(self) -> None:
+        self.last, self.last_status, self.last_headers = b"", 0, ()
 
 
 def _head(defaults: Headers, status: int, headers: Headers) -> tuple[bytes, bool]:

@@ -5,8 +5,11 @@ same bytes mean the same. Only heads of whole, plain requests are remembered: HT
 Transfer-Encoding, a connection that stays.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final
 
+import msgspec
+
+from kingmaker_servicekit.fast_call import Call, Handler, Head
 from kingmaker_servicekit.recurring import Recurring
 
 _MOST: Final = 512
@@ -14,30 +17,26 @@ _LONGEST: Final = 4096
 END: Final = b"\r\n\r\n"
 
 
-class Head(NamedTuple):
-    """What a request's head says. length: of its body; notes: see `Call.notes`."""
+class Known(msgspec.Struct, eq=False, frozen=True):
+    """A head that came before. length: of its body; handler: of the route it took."""
 
-    method: bytes
-    path: bytes
-    query: bytes
-    headers: list[tuple[bytes, bytes]]
+    head: Head
     length: int
-    notes: dict[Any, Any]
+    handler: Handler
 
 
-class Heads(Recurring[Head]):
-    """By the bytes of the head, its empty line included."""
+class Heads(Recurring[Known]):
+    """By the bytes of the head, its empty line included. To be cleared when routes change."""
 
     def __init__(self) -> None:
         super().__init__(_MOST, _LONGEST)
 
-    def met(  # noqa: PLR0917  by position: keywords cost
-        self, raw: bytes, method: bytes, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], length: int
-    ) -> None:
-        """httptools has read a whole request out of `raw` and a body of `length` bytes: nothing before, nothing
-        behind; its connection stays open."""
-        if self.is_worth_it(raw) and _is_plain(raw, headers, length):
-            self.keep(raw, Head(method, path, query, headers, length, {}))
+    def met(self, raw: bytes, call: Call, handler: Handler) -> None:
+        """httptools has read a whole request out of `raw` and its body: nothing before, nothing behind; its connection
+        stays open."""
+        head, length = call.head, len(call.body)
+        if self.is_worth_it(raw) and head.method != b"HEAD" and _is_plain(raw, head.headers, length):
+            self.keep(raw, Known(Head(head.method, head.path, head.query, head.headers, {}), length, handler))
 
 
 def _is_plain(raw: bytes, headers: list[tuple[bytes, bytes]], length: int) -> bool:

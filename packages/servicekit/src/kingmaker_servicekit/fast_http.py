@@ -15,8 +15,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Wording
-from kingmaker_servicekit.fast_heads import END, Head, Heads
+from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Head, Wording
+from kingmaker_servicekit.fast_heads import END, Heads, Known
 from kingmaker_servicekit.fast_leaving import Leaving
 from kingmaker_servicekit.fast_turns import Refuse, TakingTurns
 
@@ -30,7 +30,7 @@ Route = Callable[[bytes, bytes], FastRoute | None]
 
 
 def protocol_class(
-    route: Route, refuse: Refuse, body_read_s: float = 10, last_call_s: float = 0
+    route: Route, refuse: Refuse, body_read_s: float = 10, last_call_s: float = 0, heads: Heads | None = None
 ) -> type[HttpToolsProtocol]:
     """A protocol in which requests with a FastRoute by `route(method, path)` never reach ASGI.
 
@@ -38,9 +38,10 @@ def protocol_class(
     that is not whole after `body_read_s`, 400 for what is no HTTP, 431 for a head or trailers over 64 KiB, 500 after a
     handler raised. call is None where the head was not read.
     last_call_s: how long an idle connection is kept for one more answer when the server stops (`fast_leaving`).
+    heads: where heads are remembered with the route they took; its owner clears it when `route` says something else.
     """
     attributes = {"_route": staticmethod(route), "_refuse": staticmethod(refuse), "_body_read_s": body_read_s}
-    shared = {"_wording": Wording(), "_heads": Heads()}
+    shared = {"_wording": Wording(), "_heads": Heads() if heads is None else heads}
     attributes |= {"_last_call_s": last_call_s}
     return type("FastHttpProtocol", (Leaving, _FastHttpProtocol), attributes | shared)
 
@@ -91,10 +92,11 @@ class _FastHttpProtocol(TakingTurns):
         if not self._stage:
             end = data.find(END) + 4
             raw = data[:end]
-            head = self._heads.get(raw)
-            if head is None:
+            known = self._heads.get(raw)
+            if known is None:
                 self._new_head, self._received = raw, len(data)
-            elif len(data) - end == head.length and self._take(head, data[end:]):
+            elif len(data) - end == known.length and not self._is_held_up():
+                self._take(known, data[end:])
                 return
         if len(data) > MAX_HEAD_BYTES:
             self._head_may_be_long = True
@@ -143,15 +145,14 @@ class _FastHttpProtocol(TakingTurns):
         if not self._version_is_known:
             keep_alive = keep_alive and parser.get_http_version() != "1.0"
             self._version_is_known = True
-        call = Call(self, method, path, query, self.headers, perf_counter(), keep_alive, None)
+        call = Call(self, Head(method, path, query, self.headers), keep_alive=keep_alive)
         self.headers = []  # for trailers, which must not pass for headers
         before = self.cycle
         self.cycle = call  # type: ignore[assignment]
         self._call = call
         self._stage = _FAST_BODY
         self._handler = route.handler
-        limit = route.max_body_bytes
-        self._limit = limit if isinstance(limit, int) else limit(path)
+        self._limit = route.max_body_bytes
         if before is not None and not before.response_complete:
             self._queue(call, route.handler)
 
@@ -189,6 +190,7 @@ class _FastHttpProtocol(TakingTurns):
             self._forget_body()
         if self._read_timer is not None:
             self._stop_read_timer()
+        call.arrived = perf_counter()
         if self._new_head is not None:
             self._meet(call, self._new_head)
         if self.pipeline:
@@ -204,38 +206,25 @@ class _FastHttpProtocol(TakingTurns):
 
     # Reading
 
-    def _take(self, head: Head, body: bytes) -> bool:
-        """Handle a whole request whose head came before, if a fast route takes it now."""
+    def _is_held_up(self) -> bool:
+        """Whether a request could not be handled at once."""
         before = self.cycle
-        if (
-            self.pipeline
-            or self.flow.write_paused
-            or self.limit_concurrency is not None
-            or (before is not None and not before.response_complete)
-        ):
-            return False
-        method, path, query, headers, length, notes = head
-        route = self._route(method, path)
-        if route is None:
-            return False
-        limit = route.max_body_bytes
-        if length > (limit if isinstance(limit, int) else limit(path)):
-            return False
-        self.cycle = call = Call(  # type: ignore[assignment]
-            self, method, path, query, headers, perf_counter(), True, notes, body
-        )
+        return bool((before is not None and not before.response_complete) or self.pipeline or self.flow.write_paused)
+
+    def _take(self, known: Known, body: bytes) -> None:
+        """Handle a whole request whose head came before."""
+        self.cycle = call = Call(self, known.head, body, perf_counter())  # type: ignore[assignment]
         self._version_is_known = True
         try:  # _handle, written out
-            route.handler(call)
+            known.handler(call)
         except Exception as error:
             self._blame_handler(call, error)
-        return True
 
     def _meet(self, call: Call, raw: bytes) -> None:
         """Remember the head of a request that came whole and alone."""
         self._new_head = None
-        if call.keep_alive and len(raw) + len(call.body) == self._received:
-            self._heads.met(raw, call.method, call.path, call.query, call.headers, len(call.body))
+        if call.keep_alive and len(raw) + len(call.body) == self._received and self.limit_concurrency is None:
+            self._heads.met(raw, call, self._handler)
 
     def _to_asgi(self) -> None:
         """Hands the head to uvicorn as if it had read it itself."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kingmaker_servicekit.fast_call import Call, Handler, Headers, Wording
+from kingmaker_servicekit.fast_call import NO_HEAD, Call, Handler, Headers, Wording
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 2**20
@@ -129,7 +129,7 @@ class TakingTurns(HttpToolsProtocol):
             self._await_body(cycle)
         elif isinstance(what, int):
             cycle.response_complete = True
-            self._refuse_now(what, cycle if cycle.method else None)
+            self._refuse_now(what, None if cycle.head is NO_HEAD else cycle)
         else:
             self._handle(cycle, what)
         return bool(cycle.response_complete)
@@ -154,12 +154,14 @@ class TakingTurns(HttpToolsProtocol):
             return
         state = self.server_state
         wording = self._wording
-        head: bytes | None = None
-        if wording.defaults is state.default_headers:
-            last_status, last_headers, head = wording.last
-            if headers is not last_headers or status != last_status:
-                head = wording.find(status, headers)
-        if head is not None and call.keep_alive and call.method != b"HEAD":
+        head: bytes | None = wording.last
+        if (
+            headers is not wording.last_headers
+            or status != wording.last_status
+            or wording.defaults is not state.default_headers
+        ):
+            head = wording.find(state.default_headers, status, headers)
+        if head is not None and call.keep_alive and call.head.method != b"HEAD":
             call.response_complete = True
             transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), own, body))
         else:
@@ -200,7 +202,7 @@ class TakingTurns(HttpToolsProtocol):
         if call is not None and self._is_queued(call):
             self.pipeline[0] = (call, status)  # type: ignore[assignment]
         elif call is None and self._is_busy():
-            nobody = Call(self, b"", b"", b"", [], perf_counter(), keep_alive=False, notes=None)
+            nobody = Call(self, NO_HEAD, keep_alive=False)
             self.cycle = nobody  # type: ignore[assignment]
             self._queue(nobody, status)
         else:

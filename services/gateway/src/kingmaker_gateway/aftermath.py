@@ -9,7 +9,6 @@ import numpy as np
 
 from kingmaker_contracts.labels import Reason
 from kingmaker_gateway import split
-from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.frames import Frame
 from kingmaker_gateway.prediction import Prediction
@@ -26,29 +25,8 @@ class Aftermath:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def answered(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
-        """Every member has been answered. Copies to a shadow and parts of large requests are nobody's business here."""
-        predictions = [ask.asker for ask in asks if ask.asker.__class__ is Prediction]
-        if len(predictions) == len(asks):
-            shared = predictions[0].state
-            if all(prediction.state is shared for prediction in predictions):
-                self._settle(frame, predictions, firsts)
-                return
-        groups: dict[int, tuple[list[Prediction], list[int]]] = {}
-        state = None
-        for ask, first in zip(asks, firsts, strict=True):
-            prediction = ask.asker
-            if prediction.__class__ is not Prediction:
-                continue
-            if prediction.state is not state:  # routing changed while they were on their way
-                state = prediction.state
-                predictions, own_firsts = groups.setdefault(id(state), ([], []))
-            predictions.append(prediction)
-            own_firsts.append(first)
-        for predictions, own_firsts in groups.values():
-            self._settle(frame, predictions, own_firsts)
-
-    def _settle(self, frame: Frame, predictions: list[Prediction], firsts: list[int]) -> None:
+    def settle(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
+        """They have been answered out of this frame. firsts: where the rows of each begin."""
         state = predictions[0].state
         rows = sum([prediction.rows for prediction in predictions])
         index = None

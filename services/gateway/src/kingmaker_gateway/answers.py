@@ -1,7 +1,7 @@
 """What goes back to a client: bytes, and the words of the commonest refusals."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from kingmaker_contracts import problems
 from kingmaker_contracts.problems import HTTP_STATUS, Code, Problem
@@ -23,8 +23,17 @@ class Answer(NamedTuple):
     own: bytes = b""
 
 
-Reply = Callable[[int, Headers, bytes, bytes], None]
-"""Takes the fields of an Answer one by one: a request of the fast way makes no object of them."""
+class Request(Protocol):
+    """What came from a client, whole. arrived: perf_counter, when it was."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def arrived(self) -> float: ...
+
+    def answer(self, status: int, headers: Headers, body: bytes, own: bytes = b"") -> None:
+        """Send the fields of an Answer, once."""
+        ...
 
 
 def problem_answer(problem: Problem, headers: Headers = ()) -> Answer:
@@ -45,6 +54,10 @@ def unknown_model(name: str) -> Problem:
 def unknown_variant(model: str, name: str, variants: Iterable[str]) -> Problem:
     known = ", ".join(map(repr, variants))
     return Problem(Code.VARIANT_NOT_FOUND, f"model {model!r} has no variant {name[:80]!r}; known variants: {known}")
+
+
+def too_many(model: str, limit: int) -> Problem:
+    return Problem(Code.TOO_MANY_REQUESTS, f"{limit} requests are in flight at model {model!r}, the limit")
 
 
 def too_large(limit: int) -> Problem:

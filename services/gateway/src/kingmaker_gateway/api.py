@@ -17,9 +17,10 @@ from kingmaker_gateway.body_reader import BodyReader, Unread
 from kingmaker_gateway.feedback import FeedbackWriter
 from kingmaker_gateway.guard import Guard, Guards
 from kingmaker_gateway.models import LiveModel, Models
-from kingmaker_gateway.protocols import Reader
+from kingmaker_gateway.protocols import Language
 from kingmaker_gateway.reads import add_reads, model_of
 from kingmaker_gateway.router import Router
+from kingmaker_gateway.wishes import Wish
 
 _STATUS_CODE: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
@@ -58,7 +59,7 @@ def build(
 
 
 def _add_predictions(app: FastAPI, router: Router, reader: BodyReader, guard: Guard | None) -> None:
-    v2, v1 = (_prediction(router, reader, read, guard) for read in (protocols.v2, protocols.v1))
+    v2, v1 = (_prediction(router, reader, language, guard) for language in (protocols.v2, protocols.v1))
     for path, handler, summary, docs in (
         ("/v2/models/{model}/infer", v2, "Predict (OIP V2)", openapi.infer(False)),
         ("/v2/models/{model}/versions/{variant}/infer", v2, "Predict (OIP V2)", openapi.infer(True)),
@@ -68,7 +69,7 @@ def _add_predictions(app: FastAPI, router: Router, reader: BodyReader, guard: Gu
         add(app, ("POST", path), handler, tag="predictions", summary=summary, docs=docs, is_guarded=is_guarded)
 
 
-def _prediction(router: Router, reader: BodyReader, read: Reader, guard: Guard | None) -> Handler:
+def _prediction(router: Router, reader: BodyReader, language: Language, guard: Guard | None) -> Handler:
     async def handle(request: Request) -> Response:
         path = request.path_params
         model: LiveModel | None = None
@@ -84,7 +85,7 @@ def _prediction(router: Router, reader: BodyReader, read: Reader, guard: Guard |
         finally:
             if model is not None and body is None:
                 router.release(model)
-        return Raw(await router.predict(model, path.get("variant"), _headers(request), body, read))
+        return Raw(await router.predict(model, Wish(path.get("variant"), _headers(request), language), body))
 
     return handle
 

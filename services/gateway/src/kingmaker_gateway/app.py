@@ -15,7 +15,7 @@ from starlette.types import Lifespan
 
 from kingmaker_gateway import api
 from kingmaker_gateway.acks import Acknowledger
-from kingmaker_gateway.aftermath import Aftermath
+from kingmaker_gateway.desk import Desk
 from kingmaker_gateway.feedback import FeedbackWriter
 from kingmaker_gateway.guard import Guards
 from kingmaker_gateway.hot_path import HotPath
@@ -62,11 +62,12 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         blocking=redis_client.connect_blocking(settings.redis),
     )
     recorder = Recorder(redis.events, settings.recorder, settings.partition, metrics)
+    desk = Desk(recorder)
     models = Models(
         settings,
         metrics,
         random.Random(),  # noqa: S311 - spreads load
-        on_frame=Aftermath(recorder).answered,
+        deliver=desk.deliver,
         record=recorder.offer,
     )
     routes = _routes(settings, redis, models, metrics)
@@ -79,7 +80,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
         metrics=metrics,
     )
     guards = Guards.of(settings.auth, metrics)
-    router = Router(models, recorder, Ids(settings.partition), metrics)
+    router = Router(models, desk, Ids(settings.partition), metrics)
     public = api.build(
         router,
         models,

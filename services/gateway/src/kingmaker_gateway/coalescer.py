@@ -21,15 +21,13 @@ from kingmaker_gateway.signature import Signature
 
 
 class Asker(Protocol):
-    """Who wants rows answered: `answered`, and `settled` once all askers of the frame are, or `failed` is called, once.
+    """Who wants rows answered: `answered` or `failed` is called, once.
     is_hurried: the deadline is the client's own wish, so missing it says nothing about a server."""
 
     @property
     def is_hurried(self) -> bool: ...
 
     def answered(self, answer: Slice) -> None: ...
-
-    def settled(self) -> None: ...
 
     def failed(self, error: UpstreamError) -> None: ...
 
@@ -67,11 +65,21 @@ class Flight(msgspec.Struct, eq=False):
     carrier: Any = None
 
 
-class Coalescer:
-    """on_frame: told of an answered frame and who took part, once each of them has its answer."""
+Deliver = Callable[[Frame, list[Ask], list[int]], None]
+"""Gives an answered frame to those who still wait for rows of it: their asks, and the first row of each."""
 
-    def __init__(self, on_frame: Callable[[Frame, list[Ask], list[int]], None]) -> None:
-        self._on_frame = on_frame
+
+def hand_out(frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
+    """Deliver to each asker alone."""
+    for ask, first in zip(asks, firsts, strict=True):
+        ask.asker.answered(Slice(frame, first, ask.rows))
+
+
+class Coalescer:
+    """deliver: whose frames are answered; must not raise."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
         self._waiting: dict[Hashable, deque[Ask]] = {}
         self._again: list[Flight] = []
         self._out: set[Flight] = set()
@@ -100,16 +108,21 @@ class Coalescer:
     def out(self) -> set[Flight]:
         return self._out
 
-    def add(self, ask: Ask) -> None:
-        signature = ask.signature
-        kind = frames.kind(ask.batch, signature) if signature.is_open else signature
+    def add(self, asks: Sequence[Ask]) -> None:
+        """asks: of one signature."""
+        signature = asks[0].signature
+        if signature.is_open:
+            for ask in asks:
+                self._queue(frames.kind(ask.batch, signature)).append(ask)
+        else:
+            self._queue(signature).extend(asks)
+        self._earliest_waiting = min(self._earliest_waiting, *[ask.deadline for ask in asks])
+
+    def _queue(self, kind: Hashable) -> deque[Ask]:
         queue = self._waiting.get(kind)
         if queue is None:
-            self._waiting[kind] = deque((ask,))
-        else:
-            queue.append(ask)
-        if ask.deadline < self._earliest_waiting:  # noqa: PLR1730 - min() costs as much as the rest of this
-            self._earliest_waiting = ask.deadline
+            queue = self._waiting[kind] = deque()
+        return queue
 
     def resume(self, flight: Flight) -> None:
         """One of `again` leaves."""
@@ -142,16 +155,13 @@ class Coalescer:
         frame = flight.frame
         frame.outputs = outputs
         asks, firsts = flight.asks, flight.firsts
-        if any(ask.is_over for ask in asks):
+        if True in [ask.is_over for ask in asks]:
             waiting = [(ask, first) for ask, first in zip(asks, firsts, strict=True) if not ask.is_over]
             asks, firsts = [ask for ask, _ in waiting], [first for _, first in waiting]
-        for ask, first in zip(asks, firsts, strict=True):
+        for ask in asks:
             ask.is_over = True
-            ask.asker.answered(Slice(frame, first, ask.rows))
-        for ask in asks:  # a step of its own, see servicekit.rounds
-            ask.asker.settled()
         if asks:
-            self._on_frame(frame, asks, firsts)
+            self._deliver(frame, asks, firsts)
 
     def failed(self, flight: Flight, error: UpstreamError) -> None:
         """Members of a joined frame are asked again, each alone and once: the fault may be one neighbour's."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -14,9 +13,10 @@ from kingmaker_gateway import codec, protocols
 from kingmaker_gateway.answers import too_large, unread_in_time
 from kingmaker_gateway.guard import Guard
 from kingmaker_gateway.models import LiveModel, Models
-from kingmaker_gateway.protocols import Reader
-from kingmaker_gateway.router import Arrival, Router
-from kingmaker_gateway.wishes import VARIANT_HEADER
+from kingmaker_gateway.protocols import Language
+from kingmaker_gateway.router import Router
+from kingmaker_gateway.wishes import VARIANT_HEADER, Wish
+from kingmaker_servicekit.fast_heads import Heads
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 from kingmaker_servicekit.rounds import Rounds
 
@@ -25,15 +25,24 @@ _V1: Final = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
 _OURS: Final = frozenset((BINARY_HEADER.encode(), TIMEOUT_HEADER.encode(), VARIANT_HEADER.encode()))
 _BINARY: Final = codec.BINARY.encode()
 _MOST_PATHS: Final = 1024
-_NO_HEADERS: Final[dict[str, str]] = {}
+_MOST_WISHES: Final = 256
+_ALIKE: Final = "alike"
 
-_Whole = tuple[Call, str, str | None, Reader, float]
-"""A request whose body is here, the model and the variant in its path, how to read it, and when it was whole."""
+
+class _Alike:
+    """Requests of a round that ask the same of a model, but for their rows."""
+
+    __slots__ = ("calls", "name", "wish")
+
+    def __init__(self, name: str, wish: Wish) -> None:
+        self.name = name
+        self.wish = wish
+        self.calls: list[Call] = []
 
 
 class HotPath:
-    """Which requests are predictions, and what to do with one. Paths seen are remembered, a bounded number, until
-    routing changes."""
+    """Which requests are predictions, and what to do with one. Paths and heads seen are remembered, a bounded number,
+    until routing changes."""
 
     def __init__(
         self, router: Router, models: Models, body_read_s: float, guard: Guard | None = None, last_call_s: float = 0
@@ -45,24 +54,21 @@ class HotPath:
         self._body_read_s = body_read_s
         self._last_call_s = last_call_s
         self._routes: dict[bytes, FastRoute | None] = {}
-        self._routing = models.routing
-        self._rounds: Rounds[_Whole] = Rounds(self._serve)
+        self._rounds: Rounds[_Alike] = Rounds(self._serve)
+        self._heads = Heads()
+        models.watch(self._forget)
 
     def protocol(self) -> type[Any]:
         """For Listener(http=...)."""
-        return protocol_class(self.route, self.refuse, self._body_read_s, self._last_call_s)
+        return protocol_class(self.route, self.refuse, self._body_read_s, self._last_call_s, self._heads)
 
     def route(self, method: bytes, path: bytes) -> FastRoute | None:
         if method != b"POST":
             return None
-        if self._routing is self._models.routing:
-            try:
-                return self._routes[path]
-            except KeyError:
-                pass
-        else:  # limits may have changed
-            self._routing = self._models.routing
-            self._routes.clear()
+        try:
+            return self._routes[path]
+        except KeyError:
+            pass
         if len(self._routes) >= _MOST_PATHS:
             self._routes.clear()
         route = self._routes[path] = self._made(path)
@@ -85,24 +91,41 @@ class HotPath:
     def _made(self, path: bytes) -> FastRoute | None:
         text = unquote(path.decode("ascii", "replace"))
         match = _V2.fullmatch(text)
-        read: Reader = protocols.v2
+        language: Language = protocols.v2
         if match is None:
-            match, read = _V1.fullmatch(text), protocols.v1
+            match, language = _V1.fullmatch(text), protocols.v1
         if match is None:
             return None
         groups = match.groupdict()
-        handler = self._handler(groups["model"], groups.get("variant"), read)
+        handler = self._handler(groups["model"], groups.get("variant"), language)
         return FastRoute(handler, _limits(self._models.get(groups["model"])).max_body_bytes)
 
-    def _handler(self, name: str, variant: str | None, read: Reader) -> Callable[[Call], None]:
-        router = self._router
+    def _handler(self, name: str, variant: str | None, language: Language) -> Callable[[Call], None]:
+        router, guard, add = self._router, self._guard, self._rounds.add
+        known: dict[tuple[tuple[str, str], ...], _Alike] = {}
 
-        add = self._rounds.add
+        def met(call: Call) -> _Alike:
+            model = self._models.get(name)
+            headers = _headers(call, None if model is None else model.state.sticky_header)
+            key = tuple(headers.items())
+            alike = known.get(key)
+            if alike is None:
+                if len(known) >= _MOST_WISHES:
+                    known.clear()
+                alike = known[key] = _Alike(name, Wish(variant, headers, language))
+            if call.notes is not None:
+                call.notes[_ALIKE] = alike
+            return alike
 
         def handle(call: Call) -> None:
-            add((call, name, variant, read, perf_counter()))
+            notes = call.notes
+            alike: _Alike | None = None if notes is None else notes.get(_ALIKE)
+            if alike is None:
+                alike = met(call)
+            if not alike.calls:
+                add(alike)
+            alike.calls.append(call)
 
-        guard = self._guard
         if guard is None:
             return handle
 
@@ -117,18 +140,15 @@ class HotPath:
 
         return handle_known
 
-    def _serve(self, requests: list[_Whole]) -> None:
-        arrivals = []
-        for call, name, variant, read, started in requests:
-            try:
-                model = self._router.admit(name)
-            except Problem as problem:
-                answer = self._router.refuse(problem, self._models.get(name))
-                call.answer(answer.status, answer.headers, answer.body)
-                continue
-            headers = _headers(call, model.state.sticky_header)
-            arrivals.append(Arrival(model, variant, headers, call.body, read, call.answer, started))
-        self._router.serve(arrivals)
+    def _serve(self, round: list[_Alike]) -> None:
+        for alike in round:
+            calls, alike.calls = alike.calls, []
+            self._router.answer(alike.name, alike.wish, calls)
+
+    def _forget(self) -> None:
+        """Limits may have changed, and which headers count."""
+        self._routes.clear()
+        self._heads.clear()
 
     def _model_of(self, path: bytes) -> LiveModel | None:
         text = unquote(path.decode("ascii", "replace"))
@@ -138,22 +158,11 @@ class HotPath:
 
 def _headers(call: Call, sticky: bytes | None) -> dict[str, str]:
     """Those a prediction looks at, by lower-case name; of a repeated one the first."""
-    notes = call.notes
-    if notes is None:
-        return _found(call, sticky)
-    known: dict[str, str] | None = notes.get(sticky)
-    if known is None:
-        known = notes[sticky] = _found(call, sticky)
-    return known
-
-
-def _found(call: Call, sticky: bytes | None) -> dict[str, str]:
-    found: dict[str, str] | None = None
+    found: dict[str, str] = {}
     for name, value in call.headers:
         if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY)):
-            found = found or {}
             found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-    return found or _NO_HEADERS
+    return found
 
 
 def _limits(model: LiveModel | None) -> Limits:

@@ -19,13 +19,16 @@ class Ids:
         self._head = b""
         self._head_text = b""
 
-    def new(self) -> tuple[bytes, bytes]:
-        """An id nobody else has: its 16 bytes, and its text in ASCII."""
+    def take(self, count: int) -> list[tuple[bytes, bytes]]:
+        """Ids nobody else has: the 16 bytes of each, and its text in ASCII."""
         unix_ms = time.time_ns() // 1_000_000
         if unix_ms != self._unix_ms:
             self._unix_ms = unix_ms
             self._head, self._head_text = prediction_ids.head(unix_ms)
-        if not self._tails:
-            self._tails = prediction_ids.tails(os.urandom(9 * _AHEAD), self._partition)
-        tail, tail_text = self._tails.pop()
-        return self._head + tail, self._head_text + tail_text
+        if len(self._tails) < count:
+            self._tails += prediction_ids.tails(os.urandom(9 * max(count, _AHEAD)), self._partition)
+        head, head_text = self._head, self._head_text
+        rest = len(self._tails) - count
+        taken = [(head + tail, head_text + text) for tail, text in self._tails[rest:]]
+        del self._tails[rest:]
+        return taken

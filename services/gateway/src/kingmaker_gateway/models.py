@@ -13,11 +13,11 @@ from typing import NamedTuple
 from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_gateway import split
+from kingmaker_gateway.coalescer import Deliver
 from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.state import State, state_of
-from kingmaker_gateway.upstream import OnFrame
 from kingmaker_gateway.variants import Identity, LiveVariant, Wires, identity_of
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,15 @@ class LiveModel:
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
         metrics.ready.labels(name).set_function(lambda: self.state.takes_requests(split.CHAMPION))
 
+    def take_places(self, wanted: int) -> int:
+        """How many more requests may be in flight now, which then are."""
+        taken = max(0, min(wanted, self.state.record.limits.max_in_flight - self.in_flight))
+        self.in_flight += taken
+        return taken
+
 
 class Models:
-    """All of them, and the owner of everything they started. on_frame: told of each frame a variant answered;
+    """All of them, and the owner of everything they started. deliver: what to do with the answers of a variant;
     record: told of what shadows answered."""
 
     def __init__(
@@ -56,16 +62,19 @@ class Models:
         metrics: Metrics,
         dice: random.Random,
         *,
-        on_frame: OnFrame,
+        deliver: Deliver,
         record: Callable[[Run], None],
     ) -> None:
         self._metrics = metrics
-        self._wires = Wires(settings, metrics, dice, on_frame=on_frame, record=record)
+        self._wires = Wires(settings, metrics, dice, deliver=deliver, record=record)
         self._models: dict[str, LiveModel] = {}
         self._variants: dict[str, dict[Identity, LiveVariant]] = {}
         self._heirs: dict[str, Heir] = {}
-        self.routing = object()
-        """Another one after each change, for those who remember something of a model."""
+        self._watchers: list[Callable[[], None]] = []
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """changed: called after each change of routing, for those who remember something of a model."""
+        self._watchers.append(changed)
 
     @property
     def names(self) -> list[str]:
@@ -143,12 +152,13 @@ class Models:
 
     def _assemble(self, record: RoutingRecord) -> None:
         state = state_of(record, self._variants[record.name].values())
-        self.routing = object()
         model = self._models.get(record.name)
         if model is None:
             self._models[record.name] = LiveModel(record.name, state, self._metrics)
         else:
             model.state = state
+        for changed in self._watchers:
+            changed()
 
     def _start_discovery(self, model: str, live: LiveVariant) -> None:
         """Of a variant without a profile."""

@@ -9,20 +9,18 @@ import numpy as np
 
 from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway import frames
-from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.coalescer import Ask, Deliver
 from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage
-from kingmaker_gateway.frames import Frame, Slice
+from kingmaker_gateway.frames import Slice
 
 
 class Parts:
-    """Asker of each part in turn. ask: the whole; add: how a part is sent; on_frame: told of the whole."""
+    """Asker of each part in turn. ask: the whole; add: how a part is sent; deliver: what to do with the whole."""
 
-    def __init__(
-        self, ask: Ask, add: Callable[[Ask], None], on_frame: Callable[[Frame, list[Ask], list[int]], None]
-    ) -> None:
+    def __init__(self, ask: Ask, add: Callable[[Ask], None], deliver: Deliver) -> None:
         self._ask = ask
         self._add = add
-        self._on_frame = on_frame
+        self._deliver = deliver
         self._answers: list[list[Tensor]] = []
         self._next = 0
 
@@ -52,12 +50,7 @@ class Parts:
         except ValueError as error:  # each part was a good answer, but a row's shape differs
             self.failed(UpstreamGarbage(f"the parts' outputs do not go together: {error}"))
             return
-        self._ask.asker.answered(Slice(frame, 0, batch.rows))
-        self._ask.asker.settled()
-        self._on_frame(frame, [self._ask], [0])
-
-    def settled(self) -> None:
-        """The part; the whole is told when it is there."""
+        self._deliver(frame, [self._ask], [0])
 
     def failed(self, error: UpstreamError) -> None:
         self._ask.asker.failed(error)

@@ -12,19 +12,17 @@ import msgspec
 
 from kingmaker_contracts.labels import Reason
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway.answers import Reply
+from kingmaker_gateway.answers import Request
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
-from kingmaker_gateway.codec import Encoded
 from kingmaker_gateway.envelope import UNANSWERED, Entry
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from kingmaker_gateway.frames import Slice
+from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.models import LiveModel
 from kingmaker_gateway.protocols import Call
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import State
-from kingmaker_gateway.upstream import Upstream
 from kingmaker_gateway.variants import LiveVariant
 
 logger = logging.getLogger(__name__)
@@ -34,11 +32,9 @@ _CHALLENGERS_SHARE = 0.5
 
 
 class Desk(Protocol):
-    """Who words the answer: `answered` and then `settled` are called, once, or `failed`."""
+    """Where answers go out: `failed` is called, once, or `answered` with those of the same frame."""
 
-    def answered(self, prediction: "Prediction", answer: Slice) -> None: ...
-
-    def settled(self, prediction: "Prediction") -> None: ...
+    def answered(self, predictions: "list[Prediction]", frame: Frame, firsts: list[int]) -> None: ...
 
     def failed(self, prediction: "Prediction", problem: Problem) -> None: ...
 
@@ -46,16 +42,16 @@ class Desk(Protocol):
 
 
 class Prediction(msgspec.Struct, eq=False):
-    """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; started: perf_counter, for
-    latencies; failed_variant: a challenger that was asked in vain, -1: none; can_answer: by variant, eligible: the same
-    as contracts.events has it; words: the answer; entry: set when it ends. A Struct, for one is made for every request.
+    """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; failed_variant: a challenger that was
+    asked in vain, -1: none; can_answer: by variant, eligible: the same as contracts.events has it; entry: set when it
+    ends. A Struct, for one is made for every request.
     """
 
     desk: Desk
     model: LiveModel
     state: State
     call: Call
-    reply: Reply
+    request: Request
     rows: int
     id: bytes
     text_id: bytes
@@ -67,27 +63,19 @@ class Prediction(msgspec.Struct, eq=False):
     eligible: int
     arrived: float
     deadline: float
-    started: float
     failed_variant: int = -1
     entry: Entry = UNANSWERED
-    words: Encoded | None = None
 
-    def begin(self) -> Upstream | None:
-        """Ask the chosen variant; gives whom to `flush`, when all are asked that shall travel together. None: the desk
-        has been told the end."""
+    def first_ask(self) -> Ask | None:
+        """What to ask the chosen variant. None: the desk has been told the end."""
         deadline = self.deadline
-        if self.variant != CHAMPION and self._has_substitute:
+        if self._has_substitute:
             now = self.desk.now()
             if self._live.breaker.admits(now):
                 deadline = now + (deadline - now) * _CHALLENGERS_SHARE
             else:  # a neighbour of this round is the probe
                 self.variant, self.reason = CHAMPION, "fallback"
-        ask = self._ask(deadline)
-        if ask is None:
-            return None
-        upstream = self.state.variants[self.variant].upstream
-        upstream.add(ask)
-        return upstream
+        return self._ask(deadline)
 
     @property
     def is_hurried(self) -> bool:
@@ -101,16 +89,7 @@ class Prediction(msgspec.Struct, eq=False):
     # coalescer.Asker
 
     def answered(self, answer: Slice) -> None:
-        if self.variant != CHAMPION and self._has_substitute:
-            breaker = self._live.breaker
-            before = breaker.state
-            breaker.succeeded()
-            if breaker.state is not before:
-                _told(self._live, breaker, "")
-        self.desk.answered(self, answer)
-
-    def settled(self) -> None:
-        self.desk.settled(self)
+        self.desk.answered([self], answer.frame, [answer.first])
 
     def failed(self, error: UpstreamError) -> None:
         live = self._live
@@ -134,6 +113,15 @@ class Prediction(msgspec.Struct, eq=False):
         ask = self._ask(self.deadline)
         if ask is not None:
             self._live.upstream.ask(ask)
+
+    def praise(self) -> None:
+        """A challenger has answered."""
+        if self._has_substitute:
+            breaker = self._live.breaker
+            before = breaker.state
+            breaker.succeeded()
+            if breaker.state is not before:
+                _told(self._live, breaker, "")
 
     @property
     def _live(self) -> LiveVariant:

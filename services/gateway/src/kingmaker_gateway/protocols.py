@@ -30,8 +30,10 @@ class Call(Protocol):
         ...
 
 
-Reader = Callable[[bytes, Mapping[str, str], Vocabulary], Call]
-"""Body, headers in lower case and what may be said, into a call. Raises Problem."""
+Reader = Callable[[bytes], Call]
+"""A body into a call. Raises Problem."""
+Language = Callable[[Mapping[str, str], Vocabulary], Reader]
+"""How bodies are read that come with these headers (names in lower case), when this may be said. Raises Problem."""
 
 
 class V2Call:
@@ -77,21 +79,25 @@ class V1Call(msgspec.Struct, eq=False):
         return plain.v1(answer) or rows.encode(answer), None
 
 
-def v2(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:
-    length = headers.get(BINARY_HEADER) if headers else None
-    if length is None:
-        if headers:
-            codec.check_is_json(headers.get("content-type", ""))
-        decoded = usual.decode_v2(body, vocabulary)
-        if decoded is not None:
-            return PlainV2Call(*decoded)
-    inputs = vocabulary.required.inputs.values() if length == "0" else ()  # a body without a JSON part names none
-    specs = [TensorSpec(spec.name, spec.datatype, [-1, *spec.tail]) for spec in inputs]
-    return V2Call(codec.decode(body, length, specs), vocabulary)
+def v2(headers: Mapping[str, str], vocabulary: Vocabulary) -> Reader:
+    length = headers.get(BINARY_HEADER)
+
+    def read(body: bytes) -> Call:
+        inputs = vocabulary.required.inputs.values() if length == "0" else ()  # a body without a JSON part names none
+        specs = [TensorSpec(spec.name, spec.datatype, [-1, *spec.tail]) for spec in inputs]
+        return V2Call(codec.decode(body, length, specs), vocabulary)
+
+    if length is not None:
+        return read
+    codec.check_is_json(headers.get("content-type", ""))
+    return usual.v2_reader(vocabulary, PlainV2Call, read)
 
 
-def v1(body: bytes, headers: Mapping[str, str], vocabulary: Vocabulary) -> Call:  # noqa: ARG001
-    return V1Call(usual.decode_v1(body, vocabulary) or rows.decode(body, vocabulary))
+def v1(headers: Mapping[str, str], vocabulary: Vocabulary) -> Reader:  # noqa: ARG001
+    def read(body: bytes) -> Call:
+        return V1Call(usual.decode_v1(body, vocabulary) or rows.decode(body, vocabulary))
+
+    return read
 
 
 def offers(outputs: Iterable[str], wanted: list[str] | None) -> bool:

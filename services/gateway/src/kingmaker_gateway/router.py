@@ -1,105 +1,92 @@
-"""From a client's bytes to an answer: decode, choose, and put the outcome into words. No web framework in sight.
+"""The way in: read what a client sent, choose who answers it, ask them. No web framework in sight.
 
-The caller first asks to be admitted (unknown model, too much in flight), then calls `serve` with what arrived; the
-answers come through callbacks, at once or later. Nothing here waits for Redis, a shadow or a log, and a request
-costs no task and no future: `predict` is for callers that want to await one.
+Requests of one round of the event loop that ask alike are taken together, in steps that each are taken for all of them
+(see servicekit.rounds); the answers go out at the desk, at once or later. Nothing here waits for Redis, a shadow or a
+log, and a request costs no task and no future: `predict` is for callers that want to await one.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from time import perf_counter, time_ns
-
-import msgspec
+from collections.abc import Sequence
+from time import perf_counter
 
 from kingmaker_contracts import buckets
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway import codec, split, wishes
-from kingmaker_gateway.answers import ID_LINE, Answer, Headers, Reply, problem_answer, unknown_model
-from kingmaker_gateway.envelope import UNANSWERED, Run
-from kingmaker_gateway.frames import Slice
+from kingmaker_gateway import split, wishes
+from kingmaker_gateway.answers import Answer, Headers, Request, problem_answer, too_many, unknown_model
+from kingmaker_gateway.batch import Vocabulary
+from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.desk import Desk, our_mistake
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.prediction import Prediction
-from kingmaker_gateway.protocols import Call, Reader, offers
-from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.protocols import Call, offers
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import Fits, State, fits_from
-from kingmaker_gateway.upstream import Upstream
+from kingmaker_gateway.wishes import Wish
 
 logger = logging.getLogger(__name__)
 
+_Read = tuple[Request, Call]
+"""A request, and what its body says."""
 
-class Arrival(msgspec.Struct, eq=False):
-    """A request that was admitted; its place in flight is free again when `reply` was called, which is once, also when
-    it is an error. variant: from the path; headers: names in lower case; started: perf_counter, when it was whole."""
 
-    model: LiveModel
-    variant: str | None
-    headers: Mapping[str, str]
-    body: bytes
-    read: Reader
-    reply: Reply
-    started: float
+class _Awaited:
+    """A request whose answer a coroutine waits for. See answers.Request."""
+
+    __slots__ = ("answered", "arrived", "body")
+
+    def __init__(self, body: bytes, answered: "asyncio.Future[Answer]") -> None:
+        self.body = body
+        self.arrived = perf_counter()
+        self.answered = answered
+
+    def answer(self, status: int, headers: Headers, body: bytes, own: bytes = b"") -> None:
+        if not self.answered.done():  # cancelled: the client has gone
+            self.answered.set_result(Answer(status, headers, body, own))
 
 
 class Router:
-    """The prediction core. ids: names predictions; recorder: told of those that got no answer from a model."""
+    """The way in of predictions. desk: where their answers go out; ids: names predictions."""
 
-    def __init__(self, models: Models, recorder: Recorder, ids: Ids, metrics: Metrics) -> None:
+    def __init__(self, models: Models, desk: Desk, ids: Ids, metrics: Metrics) -> None:
         self._models = models
-        self._recorder = recorder
+        self._desk = desk
         self._ids = ids
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
 
     def admit(self, name: str) -> LiveModel:
-        """Take a place in flight at a model, to be given back by `release` or `serve`. Raises Problem."""
+        """Take a place in flight at a model, to be given back by `release` or `predict`. Raises Problem."""
         model = self._models.get(name)
         if model is None:
             raise unknown_model(name)
-        limit = model.state.record.limits.max_in_flight
-        if model.in_flight >= limit:
-            raise Problem(Code.TOO_MANY_REQUESTS, f"{limit} requests are in flight at model {name!r}, the limit")
-        model.in_flight += 1
+        if not model.take_places(1):
+            raise too_many(name, model.state.record.limits.max_in_flight)
         return model
 
     def release(self, model: LiveModel) -> None:
         model.in_flight -= 1
 
-    def serve(self, arrivals: Sequence[Arrival]) -> None:
-        """Answer requests of one round, each step for all of them (see servicekit.rounds)."""
-        now = self.now()
-        read = [request for request in map(self._read, arrivals) if request is not None]
-        chosen = [self._choose(*request, now) for request in read]
-        asked: dict[Upstream | None, None] = {}
-        for prediction in chosen:
-            if prediction is None:
-                continue
-            try:
-                asked[prediction.begin()] = None
-            except Exception:  # a mistake with one request must not cost its neighbours their answers
-                logger.exception("a request could not be sent", extra={"model": prediction.model.name})
-                if prediction.entry is UNANSWERED:
-                    self.failed(prediction, _our_mistake())
-        for upstream in asked:
-            if upstream is not None:
-                upstream.flush()
-
-    async def predict(
-        self, model: LiveModel, variant: str | None, headers: Mapping[str, str], body: bytes, read: Reader
-    ) -> Answer:
+    async def predict(self, model: LiveModel, wish: Wish, body: bytes) -> Answer:
         """Answer one request that was admitted, for a caller that is a coroutine."""
-        answer: asyncio.Future[Answer] = self._loop.create_future()
+        answered: asyncio.Future[Answer] = self._loop.create_future()
+        self._serve(model, wish, [_Awaited(body, answered)])
+        return await answered
 
-        def reply(status: int, headers: Headers, body: bytes, own: bytes) -> None:
-            if not answer.done():  # cancelled: the client has gone
-                answer.set_result(Answer(status, headers, body, own))
-
-        self.serve([Arrival(model, variant, headers, body, read, reply, perf_counter())])
-        return await answer
+    def answer(self, name: str, wish: Wish, requests: Sequence[Request]) -> None:
+        """Answer requests of one round to one model, each step for all of them (see servicekit.rounds)."""
+        model = self._models.get(name)
+        if model is None:
+            for request in requests:
+                request.answer(*self.refuse(unknown_model(name)))
+            return
+        places = model.take_places(len(requests))
+        for request in requests[places:]:
+            request.answer(*self.refuse(too_many(name, model.state.record.limits.max_in_flight), model))
+        if places:
+            self._serve(model, wish, requests[:places])
 
     def refuse(self, problem: Problem, model: LiveModel | None = None) -> Answer:
         """The answer to a request that was not routed."""
@@ -107,131 +94,115 @@ class Router:
         (self._metrics.unrouted if model is None else model.unrouted).tally.count(problem.status)
         return problem_answer(problem)
 
-    def _read(self, arrival: Arrival) -> tuple[Arrival, State, int | None, Call] | None:
-        """With the state that holds for it, and the variant it asks for, if any; None: it was turned away."""
-        state, variant, headers = arrival.model.state, arrival.variant, arrival.headers
+    def _serve(self, model: LiveModel, wish: Wish, requests: Sequence[Request]) -> None:
+        state = model.state
         try:
-            override = wishes.override(state, variant, headers) if headers or variant is not None else None
-            vocabulary = state.vocabularies[CHAMPION if override is None else override]
-            if vocabulary is None:
-                name = state.record.name
-                raise Problem(Code.NOT_READY, f"model {name!r} is not ready: its champion is not loaded yet")
-            return arrival, state, override, arrival.read(arrival.body, headers, vocabulary)
+            override = wishes.override(state, wish.variant, wish.headers)
+            read = wish.reader(_vocabulary(state, override))
         except Exception as fault:
-            self._turn_away(arrival, fault)
-            return None
+            for request in requests:
+                self._turn_away(model, request, fault)
+            return
+        calls: list[_Read] = []
+        for request in requests:
+            try:
+                calls.append((request, read(request.body)))
+            except Exception as fault:
+                self._turn_away(model, request, fault)
+        if calls:
+            self._begin(state, self._choose(model, state, wish, override, calls))
 
     def _choose(
-        self, arrival: Arrival, state: State, override: int | None, call: Call, now: float
-    ) -> Prediction | None:
-        """Who is to answer it; None: it was turned away."""
-        headers = arrival.headers
-        try:
-            key = wishes.sticky_key(state, call, headers) if state.is_sticky else None
-            id, text_id = self._ids.new()
-            fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
-            can_answer, eligible, may_be_given = fits
-            variant, assigned, reason = split.choose(
-                state.table,
-                key,
-                text_id,
-                override=override,
-                eligible=may_be_given,
-                available=state.takes_traffic,
-                now=now,
-            )
-            is_plain = not headers and call.timeout_s is None
-            return Prediction(
-                self,
-                arrival.model,
-                state,
-                call,
-                arrival.reply,
-                call.batch.rows,
-                id,
-                text_id,
-                0 if key is None else buckets.key_hash(key),
-                variant,
-                assigned,
-                reason,
-                can_answer,
-                eligible,
-                now,
-                now + (state.deadline_s if is_plain else wishes.time_left_s(state, call, headers)),
-                arrival.started,
-            )
-        except Exception as fault:
-            self._turn_away(arrival, fault)
-            return None
+        self, model: LiveModel, state: State, wish: Wish, override: int | None, calls: list[_Read]
+    ) -> list[Prediction]:
+        """Who is to answer each of them."""
+        keys: list[str | None] = [None] * len(calls)
+        if state.is_sticky:
+            calls, keys = self._keyed(model, state, wish, calls)
+        ids = self._ids.take(len(calls))
+        names = [text if key is None else key.encode() for (_, text), key in zip(ids, keys, strict=True)]
+        owners = state.table.assigned(names)
+        table, headers, now, takes_traffic = state.table, wish.headers, self._loop.time(), state.takes_traffic
+        predictions = []
+        for (request, call), (id, text_id), key, owner in zip(calls, ids, keys, owners, strict=True):
+            try:
+                fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
+                can_answer, eligible, may_be_given = fits
+                variant, assigned, reason = split.choose(
+                    table, owner, key is not None, override, may_be_given, takes_traffic, now
+                )
+                is_plain = not headers and call.timeout_s is None
+                limit_s = state.deadline_s if is_plain else wishes.time_left_s(state, call, headers)
+                key_hash = 0 if key is None else buckets.key_hash(key)
+                predictions.append(
+                    Prediction(
+                        self._desk,
+                        model,
+                        state,
+                        call,
+                        request,
+                        call.batch.rows,
+                        id,
+                        text_id,
+                        key_hash,
+                        variant,
+                        assigned,
+                        reason,
+                        can_answer,
+                        eligible,
+                        now,
+                        now + limit_s,
+                    )
+                )
+            except Exception as fault:
+                self._turn_away(model, request, fault)
+        return predictions
 
-    def _turn_away(self, arrival: Arrival, fault: Exception) -> None:
+    def _keyed(
+        self, model: LiveModel, state: State, wish: Wish, calls: list[_Read]
+    ) -> tuple[list[_Read], list[str | None]]:
+        """Those whose key can be told, and their keys."""
+        kept: list[_Read] = []
+        keys: list[str | None] = []
+        for request, call in calls:
+            try:
+                keys.append(wishes.sticky_key(state, call, wish.headers))
+            except Exception as fault:
+                self._turn_away(model, request, fault)
+            else:
+                kept.append((request, call))
+        return kept, keys
+
+    def _begin(self, state: State, predictions: list[Prediction]) -> None:
+        """Ask those who were chosen, each for all that is theirs at once."""
+        leaving: dict[int, list[Ask]] = {}
+        for prediction in predictions:
+            try:
+                ask = prediction.first_ask()
+            except Exception:  # a mistake with one request must not cost its neighbours their answers
+                logger.exception("a request could not be sent", extra={"model": prediction.model.name})
+                self._desk.failed(prediction, our_mistake())
+                continue
+            if ask is not None:
+                leaving.setdefault(prediction.variant, []).append(ask)
+        for variant, asks in leaving.items():
+            state.variants[variant].upstream.ask_all(asks)
+
+    def _turn_away(self, model: LiveModel, request: Request, fault: Exception) -> None:
         if isinstance(fault, Problem):
             problem = fault
         else:
             logger.error("a request could not be read", exc_info=fault)
-            problem = _our_mistake()
-        arrival.model.in_flight -= 1
-        arrival.reply(*self.refuse(problem, arrival.model))
-
-    # prediction.Desk
-
-    def answered(self, prediction: Prediction, answer: Slice) -> None:
-        """A model has answered: word it."""
-        state = prediction.state
-        version = state.answerers[prediction.variant].version
-        try:
-            prediction.words = prediction.call.encode(state.record.name, version, prediction.text_id, answer)
-        except Exception:  # one answer that cannot be written must not cost its neighbours theirs
-            logger.exception("an answer could not be encoded", extra={"model": state.record.name})
-
-    def settled(self, prediction: Prediction) -> None:
-        """Count the answer and send it. It is recorded with its frame."""
-        if prediction.words is None:
-            self._refuse(prediction, _our_mistake())
-            return
-        body, head_length = prediction.words
-        head = prediction.state.head_of(prediction.variant, prediction.reason)
-        headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
-        self._send(prediction, 200, headers, body)
-
-    def failed(self, prediction: Prediction, problem: Problem) -> None:
-        """No model answered."""
-        self._refuse(prediction, problem)
-        self._record(prediction)
-
-    def _refuse(self, prediction: Prediction, problem: Problem) -> None:
-        head = prediction.state.head_of(prediction.variant, prediction.reason)
-        words = problem_answer(problem, head.routed)
-        self._send(prediction, words.status, words.headers, words.body)
-
-    def _send(self, prediction: Prediction, status: int, headers: Headers, body: bytes) -> None:
-        latency_s = perf_counter() - prediction.started
-        prediction.entry = (
-            prediction.id,
-            prediction.rows,
-            prediction.assigned,
-            prediction.reason,
-            prediction.eligible,
-            prediction.key_hash,
-            time_ns() // 1000,
-            int(latency_s * 1e6),
-            status,
-        )
-        variants = prediction.state.variants
-        variants[prediction.variant].counts.tally.answered(status, latency_s)
-        if prediction.reason == "fallback":
-            variants[prediction.assigned].counts.fallbacks.inc()
-        prediction.model.in_flight -= 1
-        prediction.reply(status, headers, body, ID_LINE % prediction.text_id)
-
-    def _record(self, prediction: Prediction) -> None:
-        """A request that no model answered."""
-        by = prediction.state.answerers[prediction.variant]
-        self._recorder.offer(Run(by, [prediction.entry], prediction.rows, prediction.batch.arrays, None))
+            problem = our_mistake()
+        model.in_flight -= 1
+        request.answer(*self.refuse(problem, model))
 
 
-def _our_mistake() -> Problem:
-    return Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
+def _vocabulary(state: State, override: int | None) -> Vocabulary:
+    vocabulary = state.vocabularies[CHAMPION if override is None else override]
+    if vocabulary is None:
+        raise Problem(Code.NOT_READY, f"model {state.record.name!r} is not ready: its champion is not loaded yet")
+    return vocabulary
 
 
 def _fits(state: State, call: Call, wanted: list[str]) -> Fits:

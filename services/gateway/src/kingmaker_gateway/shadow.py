@@ -208,9 +208,6 @@ class _Flight:
     def is_hurried(self) -> bool:
         return False
 
-    def settled(self) -> None:
-        """Nobody waits."""
-
     def answered(self, answer: Slice) -> None:
         self._shadow._done(self, answer, None)
 

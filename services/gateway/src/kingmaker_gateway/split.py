@@ -44,6 +44,13 @@ class Table:
         object.__setattr__(self, "by_key", tuple(Choice(i, i, "sticky") for i in indexes))
         object.__setattr__(self, "bucket", buckets.salted(self.salt))
 
+    def assigned(self, names: Sequence[bytes]) -> list[int]:
+        """Who the split means to answer, for each name: a caller's key, or a prediction id's text."""
+        if not self.is_split:
+            return [CHAMPION] * len(names)
+        owner, bucket = self.owner, self.bucket
+        return [owner[bucket(name)] for name in names]
+
 
 def build(record: RoutingRecord) -> Table:
     """The lookup of a record: 10,000 bytes, one a bucket, so that a request costs one hash and one index."""
@@ -57,11 +64,10 @@ def build(record: RoutingRecord) -> Table:
     return Table(variants, bytes(owner), record.sticky.salt, any(owner))
 
 
-def choose(
+def choose(  # noqa: PLR0917 - by position, for it is asked for every request
     table: Table,
-    key: str | None,
-    prediction_id: bytes,
-    *,
+    assigned: int,
+    is_keyed: bool,
     override: int | None,
     eligible: Sequence[bool],
     available: Callable[[int, float], bool],
@@ -69,22 +75,18 @@ def choose(
 ) -> Choice:
     """Who answers.
 
-    key: the sticky key, None when the caller has none; prediction_id: its text; override: index of the variant that was
-    asked for;
+    assigned: see Table.assigned; is_keyed: by the caller's key; override: index of the variant that was asked for;
     eligible[i]: the request has every input of variant i; available(i, now): variant i takes traffic.
     Neither is asked about the champion: it answers whatever nobody else may.
     """
     if override is not None:
         return Choice(override, override, "override")
-    assigned = CHAMPION
-    if table.is_split:
-        assigned = table.owner[table.bucket(prediction_id if key is None else key.encode())]
-        if assigned != CHAMPION:
-            if not eligible[assigned]:
-                return Choice(CHAMPION, assigned, "ineligible")
-            if not available(assigned, now):
-                return Choice(CHAMPION, assigned, "fallback")
-    return table.by_weight[assigned] if key is None else table.by_key[assigned]
+    if assigned != CHAMPION:
+        if not eligible[assigned]:
+            return Choice(CHAMPION, assigned, "ineligible")
+        if not available(assigned, now):
+            return Choice(CHAMPION, assigned, "fallback")
+    return table.by_key[assigned] if is_keyed else table.by_weight[assigned]
 
 
 def is_mirrored(salt: str, variant: str, percent: int, prediction_id: bytes) -> bool:

@@ -6,7 +6,7 @@ form when it asks.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -33,10 +33,12 @@ class Tally:
     def count(self, status: int) -> None:
         self.by_status[status] = self.by_status.get(status, 0) + 1
 
-    def answered(self, status: int, latency_s: float) -> None:
-        self.by_status[status] = self.by_status.get(status, 0) + 1
-        self.slots[bisect_left(LATENCY_S, latency_s)] += 1
-        self.total_s += latency_s
+    def answered(self, status: int, latencies_s: Sequence[float]) -> None:
+        self.by_status[status] = self.by_status.get(status, 0) + len(latencies_s)
+        slots = self.slots
+        for latency_s in latencies_s:
+            slots[bisect_left(LATENCY_S, latency_s)] += 1
+        self.total_s += sum(latencies_s)
 
 
 class Tallies(Collector):

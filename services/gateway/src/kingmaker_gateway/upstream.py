@@ -8,7 +8,7 @@ fails is moved once to another server inside its deadline, because predicting tw
 import asyncio
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,7 +16,7 @@ from kingmaker_contracts.inference import ModelMetadata
 from kingmaker_gateway import replies
 from kingmaker_gateway.addresses import Addresses
 from kingmaker_gateway.balancing import pick
-from kingmaker_gateway.coalescer import Ask, Coalescer, Flight
+from kingmaker_gateway.coalescer import Ask, Coalescer, Deliver, Flight
 from kingmaker_gateway.connection import Connection, Reply
 from kingmaker_gateway.endpoint import Endpoint
 from kingmaker_gateway.errors import (
@@ -26,7 +26,6 @@ from kingmaker_gateway.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from kingmaker_gateway.frames import Frame
 from kingmaker_gateway.parts import Parts
 from kingmaker_gateway.settings import UpstreamSettings
 
@@ -41,11 +40,9 @@ _MOST_S = 2**23 / 1000
 _SERVERS_FAULT = frozenset({502, 503, 504})
 """Statuses that say nothing about the rows: another server may well answer them."""
 
-OnFrame = Callable[[Frame, list[Ask], list[int]], None]
-
 
 class Upstream:
-    """The servers of one variant. on_frame: told of each answered frame, its members and their first rows."""
+    """The servers of one variant. deliver: what to do with their answers."""
 
     def __init__(
         self,
@@ -53,15 +50,15 @@ class Upstream:
         endpoints: Sequence[str],
         settings: UpstreamSettings,
         dice: random.Random,
-        on_frame: OnFrame,
+        deliver: Deliver,
     ) -> None:
         self._path = f"/v2/models/{model_name}".encode()
         self._infer_path = self._path + b"/infer"
         self._settings = settings
         self._dice = dice
         self._loop = asyncio.get_running_loop()
-        self._on_frame = on_frame
-        self._coalescer = Coalescer(on_frame)
+        self._deliver = deliver
+        self._coalescer = Coalescer(deliver)
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
@@ -99,23 +96,29 @@ class Upstream:
     def ask(self, ask: Ask) -> None:
         """Answer these rows; the asker is told later, never before this returns. Leaves at the end of this round
         of the event loop when a connection is free, so that requests read together travel together."""
-        self.add(ask)
+        self._add([ask])
         if not self._scheduled:
             self._schedule()
 
-    def add(self, ask: Ask) -> None:
-        """The same for one of many, which leave when `flush` is called."""
-        if ask.rows > ask.max_rows:
-            Parts(ask, self.ask, self._on_frame).begin()
-            return
-        self._coalescer.add(ask)
-        if ask.deadline < self._wakes_at:
-            self._wake_at(ask.deadline)
-
-    def flush(self) -> None:
-        """What was added leaves, as far as connections are free. Askers may be told before this returns."""
+    def ask_all(self, asks: list[Ask]) -> None:
+        """The same for several, all of one signature, which leave at once as far as connections are free. Askers may
+        be told before this returns."""
+        self._add(asks)
         if not self._scheduled:
             self._flush()
+
+    def _add(self, asks: list[Ask]) -> None:
+        if True in [ask.rows > ask.max_rows for ask in asks]:
+            for ask in asks:
+                if ask.rows > ask.max_rows:
+                    Parts(ask, self.ask, self._deliver).begin()
+            asks = [ask for ask in asks if ask.rows <= ask.max_rows]
+            if not asks:
+                return
+        self._coalescer.add(asks)
+        earliest = min([ask.deadline for ask in asks])
+        if earliest < self._wakes_at:
+            self._wake_at(earliest)
 
     async def metadata(self, deadline: float) -> ModelMetadata:
         """What a server says of its model; one that is silent leaves time for the others. Raises UpstreamError."""

@@ -13,13 +13,14 @@ from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutedVariant
 from kingmaker_gateway import signature
 from kingmaker_gateway.breaker import Breaker
+from kingmaker_gateway.coalescer import Deliver, hand_out
 from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.errors import UpstreamError
 from kingmaker_gateway.metrics import Metrics, VariantMetrics
 from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.shadow import Shadow
 from kingmaker_gateway.signature import Signature
-from kingmaker_gateway.upstream import OnFrame, Upstream
+from kingmaker_gateway.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class LiveVariant:
 
 
 class Wires:
-    """Opens what variants need, and closes it. on_frame: told of each frame a variant answered; record: told of what
+    """Opens what variants need, and closes it. deliver: what to do with the answers of a variant; record: told of what
     shadows answered."""
 
     def __init__(
@@ -78,13 +79,13 @@ class Wires:
         metrics: Metrics,
         dice: random.Random,
         *,
-        on_frame: OnFrame,
+        deliver: Deliver,
         record: Callable[[Run], None],
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._dice = dice
-        self._on_frame = on_frame
+        self._deliver = deliver
         self._record = record
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -92,7 +93,7 @@ class Wires:
         counts = self._metrics.variant(model, routed.name)
         breaker = Breaker(self._settings.breaker)
         counts.breaker_state.set_function(lambda: breaker.state)
-        upstream = Upstream(routed.model_name, routed.endpoints, self._settings.upstream, self._dice, self._on_frame)
+        upstream = Upstream(routed.model_name, routed.endpoints, self._settings.upstream, self._dice, self._deliver)
         return LiveVariant(routed, upstream, breaker, counts)
 
     def follow(self, live: LiveVariant, routed: RoutedVariant) -> None:
@@ -128,14 +129,10 @@ class Wires:
     def _shadow(self, live: LiveVariant) -> Shadow:
         settings, routed = self._settings, live.routed
         own = settings.upstream.model_copy(update={"connections": settings.shadow.connections})
-        upstream = Upstream(routed.model_name, routed.endpoints, own, self._dice, _nothing)
+        upstream = Upstream(routed.model_name, routed.endpoints, own, self._dice, hand_out)
         return Shadow(upstream, settings.shadow, live.counts, self._record)
 
     def _close_later(self, shadow: Shadow) -> None:
         task = asyncio.create_task(shadow.close(), name="close shadow")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-
-def _nothing(*_: object) -> None:
-    """What a shadow's frames lead to."""

@@ -7,10 +7,32 @@ from kingmaker_contracts import deadlines
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import batch as batches
 from kingmaker_gateway.answers import unknown_variant
-from kingmaker_gateway.protocols import Call
+from kingmaker_gateway.batch import Vocabulary
+from kingmaker_gateway.protocols import Call, Language, Reader
 from kingmaker_gateway.state import State
 
 VARIANT_HEADER: Final = "x-kingmaker-variant"
+
+
+class Wish:
+    """What requests to one path with the same headers ask alike. variant: from the path; headers: names in lower case;
+    language: how their bodies are read."""
+
+    __slots__ = ("_reader", "_vocabulary", "headers", "language", "variant")
+
+    def __init__(self, variant: str | None, headers: Mapping[str, str], language: Language) -> None:
+        self.variant = variant
+        self.headers = headers
+        self.language = language
+        self._vocabulary: Vocabulary | None = None
+        self._reader: Reader | None = None
+
+    def reader(self, vocabulary: Vocabulary) -> Reader:
+        """Remembered for the vocabulary asked for last. Raises Problem."""
+        if self._reader is None or vocabulary is not self._vocabulary:
+            self._reader = self.language(self.headers, vocabulary)
+            self._vocabulary = vocabulary
+        return self._reader
 
 
 def override(state: State, path: str | None, headers: Mapping[str, str]) -> int | None:

@@ -1,0 +1,132 @@
+"""Where answers go out: frames of outputs into each request's own words, and no outcome unsaid, uncounted, unrecorded.
+
+Requests of one frame are answered in steps that each are taken for all of them (see servicekit.rounds).
+"""
+
+import asyncio
+import logging
+from time import perf_counter, time_ns
+
+from kingmaker_contracts.problems import Code, Problem
+from kingmaker_gateway import codec
+from kingmaker_gateway.aftermath import Aftermath
+from kingmaker_gateway.answers import ID_LINE, problem_answer
+from kingmaker_gateway.coalescer import Ask, hand_out
+from kingmaker_gateway.codec import Encoded
+from kingmaker_gateway.envelope import Run
+from kingmaker_gateway.frames import Frame, Slice
+from kingmaker_gateway.prediction import Prediction
+from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.split import CHAMPION
+
+logger = logging.getLogger(__name__)
+
+
+class Desk:
+    """recorder: told of all that was answered, or was not."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._aftermath = Aftermath(recorder)
+        self.now = asyncio.get_running_loop().time
+
+    def deliver(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
+        """Answer the members of a frame. See coalescer.Deliver."""
+        predictions = [ask.asker for ask in asks if ask.asker.__class__ is Prediction]
+        if len(predictions) == len(asks):
+            state = predictions[0].state
+            if len([None for prediction in predictions if prediction.state is state]) == len(asks):
+                self.answered(predictions, frame, firsts)
+                return
+        self._deliver_apart(frame, asks, firsts)
+
+    def _deliver_apart(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
+        """Some are parts of large requests, or routing changed while they were on their way."""
+        groups: dict[int, tuple[list[Prediction], list[int]]] = {}
+        for ask, first in zip(asks, firsts, strict=True):
+            prediction = ask.asker
+            if prediction.__class__ is not Prediction:
+                hand_out(frame, [ask], [first])
+                continue
+            predictions, own_firsts = groups.setdefault(id(prediction.state), ([], []))
+            predictions.append(prediction)
+            own_firsts.append(first)
+        for predictions, own_firsts in groups.values():
+            self.answered(predictions, frame, own_firsts)
+
+    # prediction.Desk
+
+    def answered(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
+        """A variant has answered these. They share a state; firsts: where the rows of each begin."""
+        state, variant = predictions[0].state, predictions[0].variant
+        name, version = state.record.name, state.answerers[variant].version
+        if variant != CHAMPION:
+            for prediction in predictions:
+                prediction.praise()
+        worded: list[Prediction] = []
+        words: list[Encoded] = []
+        for prediction, first in zip(predictions, firsts, strict=True):
+            try:
+                answer = Slice(frame, first, prediction.rows)
+                words.append(prediction.call.encode(name, version, prediction.text_id, answer))
+            except Exception:  # one answer that cannot be written must not cost its neighbours theirs
+                logger.exception("an answer could not be encoded", extra={"model": name})
+                self._refuse(prediction, our_mistake())
+            else:
+                worded.append(prediction)
+        if worded:
+            self._send(worded, words)
+        self._aftermath.settle(predictions, frame, firsts)
+
+    def failed(self, prediction: Prediction, problem: Problem) -> None:
+        """No model answered."""
+        self._refuse(prediction, problem)
+        by = prediction.state.answerers[prediction.variant]
+        self._recorder.offer(Run(by, [prediction.entry], prediction.rows, prediction.batch.arrays, None))
+
+    def _send(self, predictions: list[Prediction], words: list[Encoded]) -> None:
+        state, variant = predictions[0].state, predictions[0].variant
+        _close(predictions, 200)
+        reason = head = None
+        for prediction, (body, head_length) in zip(predictions, words, strict=True):
+            if head is None or prediction.reason is not reason:
+                reason = prediction.reason
+                head = state.head_of(variant, reason)
+            headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
+            try:
+                prediction.request.answer(200, headers, body, ID_LINE % prediction.text_id)
+            except Exception:  # nor one that cannot be sent
+                logger.exception("an answer could not be sent", extra={"model": state.record.name})
+
+    def _refuse(self, prediction: Prediction, problem: Problem) -> None:
+        head = prediction.state.head_of(prediction.variant, prediction.reason)
+        words = problem_answer(problem, head.routed)
+        _close([prediction], words.status)
+        prediction.request.answer(words.status, words.headers, words.body, ID_LINE % prediction.text_id)
+
+
+def _close(predictions: list[Prediction], status: int) -> None:
+    """Count the answers of one variant, give back their places in flight, and note what is recorded of them."""
+    variants, variant, model = predictions[0].state.variants, predictions[0].variant, predictions[0].model
+    ended, ended_us = perf_counter(), time_ns() // 1000
+    latencies_s = [ended - prediction.request.arrived for prediction in predictions]
+    for prediction, latency_s in zip(predictions, latencies_s, strict=True):
+        prediction.entry = (
+            prediction.id,
+            prediction.rows,
+            prediction.assigned,
+            prediction.reason,
+            prediction.eligible,
+            prediction.key_hash,
+            ended_us,
+            int(latency_s * 1e6),
+            status,
+        )
+        if prediction.reason == "fallback":
+            variants[prediction.assigned].counts.fallbacks.inc()
+    variants[variant].counts.tally.answered(status, latencies_s)
+    model.in_flight -= len(predictions)
+
+
+def our_mistake() -> Problem:
+    return Problem(Code.INTERNAL, "a mistake of the gateway; its log has the details")
