@@ -16,7 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Head, Wording
-from kingmaker_servicekit.fast_heads import END, Heads, Known
+from kingmaker_servicekit.fast_heads import END, Heads
 from kingmaker_servicekit.fast_leaving import Leaving
 from kingmaker_servicekit.fast_turns import Refuse, TakingTurns
 
@@ -95,9 +95,15 @@ class _FastHttpProtocol(TakingTurns):
             known = self._heads.get(raw)
             if known is None:
                 self._new_head, self._received = raw, len(data)
-            elif len(data) - end == known.length and not self._is_held_up():
-                self._take(known, data[end:])
-                return
+            elif len(data) - end == known.length:
+                before = self.cycle
+                if (before is None or before.response_complete) and not (self.pipeline or self.flow.write_paused):
+                    self.cycle = call = Call(self, known.head, data[end:], perf_counter())  # type: ignore[assignment]
+                    try:  # _handle, written out
+                        known.handler(call)
+                    except Exception as error:
+                        self._blame_handler(call, error)
+                    return
         if len(data) > MAX_HEAD_BYTES:
             self._head_may_be_long = True
         try:
@@ -205,20 +211,6 @@ class _FastHttpProtocol(TakingTurns):
             self._blame_handler(call, error)
 
     # Reading
-
-    def _is_held_up(self) -> bool:
-        """Whether a request could not be handled at once."""
-        before = self.cycle
-        return bool((before is not None and not before.response_complete) or self.pipeline or self.flow.write_paused)
-
-    def _take(self, known: Known, body: bytes) -> None:
-        """Handle a whole request whose head came before."""
-        self.cycle = call = Call(self, known.head, body, perf_counter())  # type: ignore[assignment]
-        self._version_is_known = True
-        try:  # _handle, written out
-            known.handler(call)
-        except Exception as error:
-            self._blame_handler(call, error)
 
     def _meet(self, call: Call, raw: bytes) -> None:
         """Remember the head of a request that came whole and alone."""

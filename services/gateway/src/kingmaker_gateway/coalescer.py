@@ -108,15 +108,17 @@ class Coalescer:
     def out(self) -> set[Flight]:
         return self._out
 
-    def add(self, asks: Sequence[Ask]) -> None:
-        """asks: of one signature."""
+    def add(self, asks: Sequence[Ask]) -> float:
+        """asks: of one signature. Gives their earliest deadline."""
         signature = asks[0].signature
         if signature.is_open:
             for ask in asks:
                 self._queue(frames.kind(ask.batch, signature)).append(ask)
         else:
             self._queue(signature).extend(asks)
-        self._earliest_waiting = min(self._earliest_waiting, *[ask.deadline for ask in asks])
+        earliest = min([ask.deadline for ask in asks])
+        self._earliest_waiting = min(self._earliest_waiting, earliest)
+        return earliest
 
     def _queue(self, kind: Hashable) -> deque[Ask]:
         queue = self._waiting.get(kind)

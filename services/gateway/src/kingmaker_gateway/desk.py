@@ -32,11 +32,12 @@ class Desk:
 
     def deliver(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
         """Answer the members of a frame. See coalescer.Deliver."""
-        predictions = [ask.asker for ask in asks if ask.asker.__class__ is Prediction]
-        if len(predictions) == len(asks):
-            state = predictions[0].state
-            if len([None for prediction in predictions if prediction.state is state]) == len(asks):
-                self.answered(predictions, frame, firsts)
+        first = asks[0].asker
+        if first.__class__ is Prediction:
+            state = first.state
+            alike = [one for ask in asks if (one := ask.asker).__class__ is Prediction and one.state is state]
+            if len(alike) == len(asks):
+                self.answered(alike, frame, firsts)
                 return
         self._deliver_apart(frame, asks, firsts)
 

@@ -102,7 +102,7 @@ def join(members: Sequence[Rows], signature: Signature) -> Frame:
         lists = [batch.columns] if batch.columns is not None and batch.rows == rows else None
     else:
         rows = sum([member.rows for member in members])
-        lists = _lists(members, rows)
+        lists = _lists(members)
     for name, spec in signature.inputs.items():
         if lists is not None:
             values = lists[0][name] if len(lists) == 1 else list(chain.from_iterable([part[name] for part in lists]))
@@ -114,13 +114,14 @@ def join(members: Sequence[Rows], signature: Signature) -> Frame:
     return Frame(signature, rows, arrays)
 
 
-def _lists(members: Sequence[Rows], rows: int) -> list[dict[str, list[Any]]] | None:
+def _lists(members: Sequence[Rows]) -> list[dict[str, list[Any]]] | None:
     """The columns of all members; None when one has only arrays, or sends only some of its rows."""
-    batches = [member.batch for member in members]
-    if rows != sum([batch.rows for batch in batches]):
-        return None
-    lists = [batch.columns for batch in batches if batch.columns is not None]
-    return lists if len(lists) == len(batches) else None
+    lists = [
+        columns
+        for member in members
+        if (batch := member.batch).rows == member.rows and (columns := batch.columns) is not None
+    ]
+    return lists if len(lists) == len(members) else None
 
 
 def encode(frame: Frame) -> Body:

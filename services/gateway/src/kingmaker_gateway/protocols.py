@@ -62,6 +62,9 @@ class PlainV2Call(msgspec.Struct, eq=False):
 
     def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:
         id = b'"%b"' % prediction_id if self.id is None else _write(self.id)
+        form = answer.frame.v2_form
+        if form is not None and answer.rows == 1:  # as most are; plain.v2, written out
+            return form.one % (id, *form.rows[answer.first]), None
         body = plain.v2(model, version, id, answer)
         if body is None:
             return codec.encode(InferRequest([], None, self.id), model, version, prediction_id.decode(), answer)

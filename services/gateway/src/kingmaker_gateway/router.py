@@ -123,14 +123,18 @@ class Router:
         names = [text if key is None else key.encode() for (_, text), key in zip(ids, keys, strict=True)]
         owners = state.table.assigned(names)
         table, headers, now, takes_traffic = state.table, wish.headers, self._loop.time(), state.takes_traffic
+        plain = table.by_weight[CHAMPION] if override is None else None
         predictions = []
         for (request, call), (id, text_id), key, owner in zip(calls, ids, keys, owners, strict=True):
             try:
                 fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
                 can_answer, eligible, may_be_given = fits
-                variant, assigned, reason = split.choose(
-                    table, owner, key is not None, override, may_be_given, takes_traffic, now
-                )
+                if owner == CHAMPION and key is None and plain is not None:  # as most are
+                    variant, assigned, reason = plain
+                else:
+                    variant, assigned, reason = split.choose(
+                        table, owner, key is not None, override, may_be_given, takes_traffic, now
+                    )
                 is_plain = not headers and call.timeout_s is None
                 limit_s = state.deadline_s if is_plain else wishes.time_left_s(state, call, headers)
                 key_hash = 0 if key is None else buckets.key_hash(key)
@@ -175,8 +179,14 @@ class Router:
 
     def _begin(self, state: State, predictions: list[Prediction]) -> None:
         """Ask those who were chosen, each for all that is theirs at once."""
+        champions: list[Ask] = []
         leaving: dict[int, list[Ask]] = {}
+        signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
         for prediction in predictions:
+            if prediction.variant == CHAMPION and signature is not None:  # as most are; first_ask, written out
+                call, deadline = prediction.call, prediction.deadline
+                champions.append(Ask(call.batch, signature, max_rows, deadline, prediction, prediction.rows))
+                continue
             try:
                 ask = prediction.first_ask()
             except Exception:  # a mistake with one request must not cost its neighbours their answers
@@ -185,6 +195,8 @@ class Router:
                 continue
             if ask is not None:
                 leaving.setdefault(prediction.variant, []).append(ask)
+        if champions:
+            leaving[CHAMPION] = champions
         for variant, asks in leaving.items():
             state.variants[variant].upstream.ask_all(asks)
 

@@ -108,15 +108,14 @@ class Upstream:
             self._flush()
 
     def _add(self, asks: list[Ask]) -> None:
-        if True in [ask.rows > ask.max_rows for ask in asks]:
+        if max([ask.rows for ask in asks]) > asks[0].max_rows:
             for ask in asks:
                 if ask.rows > ask.max_rows:
                     Parts(ask, self.ask, self._deliver).begin()
             asks = [ask for ask in asks if ask.rows <= ask.max_rows]
             if not asks:
                 return
-        self._coalescer.add(asks)
-        earliest = min([ask.deadline for ask in asks])
+        earliest = self._coalescer.add(asks)
         if earliest < self._wakes_at:
             self._wake_at(earliest)
 

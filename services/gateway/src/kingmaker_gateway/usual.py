@@ -38,14 +38,14 @@ class _Tensor(msgspec.Struct, gc=False):
     shape: list[int]
     datatype: str
     data: list[_Float32 | _Whole | str]
-    parameters: dict[str, Any] | None = None
+    parameters: None = None
 
 
 class _Request(msgspec.Struct, gc=False):
     inputs: list[_Tensor]
     id: str | None = None
-    outputs: Any = None
-    parameters: dict[str, Any] | None = None
+    outputs: None = None
+    parameters: None = None
 
 
 class _FloatTensor(msgspec.Struct, gc=False):
@@ -53,7 +53,7 @@ class _FloatTensor(msgspec.Struct, gc=False):
     shape: list[int]
     datatype: Literal["FP32", "FP64"]
     data: list[_Float32]
-    parameters: dict[str, Any] | None = None
+    parameters: None = None
 
 
 class _FloatRequest(msgspec.Struct, gc=False):
@@ -61,8 +61,8 @@ class _FloatRequest(msgspec.Struct, gc=False):
 
     inputs: list[_FloatTensor]
     id: str | None = None
-    outputs: Any = None
-    parameters: dict[str, Any] | None = None
+    outputs: None = None
+    parameters: None = None
 
 
 _read_v2: Final = msgspec.json.Decoder(_Request).decode
@@ -79,7 +79,7 @@ def v2_reader(
     """Reads V2 bodies. made: of rows and the request's own id; otherwise: reads what is not usual."""
     decoders: Decoders = vocabulary.usual or _remember(vocabulary)
     decode, only, specs = decoders.tensors, decoders.only_input, vocabulary.specs
-    name, one_row, width = ("", [], 0) if only is None else (only.name, only.one_row, only.width)
+    name, one_row, width = ("", [1], 0) if only is None else (only.name, only.one_row, only.width)
 
     def read(body: bytes) -> Read:
         try:
@@ -87,12 +87,10 @@ def v2_reader(
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return otherwise(body)
         inputs = wire.inputs
-        if wire.outputs is not None or wire.parameters or not inputs:
-            return otherwise(body)
-        if only is not None and len(inputs) == 1:  # what _tensors says of it, in half as many steps
+        if width and len(inputs) == 1:  # what _tensors says of it, in half as many steps
             tensor = inputs[0]
             data = tensor.data
-            if tensor.shape == one_row and len(data) == width and tensor.name == name and not tensor.parameters:
+            if len(data) == width and tensor.shape == one_row and tensor.name == name:
                 return made(Batch(1, {}, _NO_NULLS, None, {name: data}, specs), wire.id)
         batch = _tensors(inputs, decoders, vocabulary)
         return otherwise(body) if batch is None else made(batch, wire.id)
@@ -104,13 +102,13 @@ def _tensors(inputs: list[Any], decoders: "Decoders", vocabulary: Vocabulary) ->
     """Rows; None: not in one of the usual forms."""
     specs = vocabulary.specs
     columns: dict[str, list[Any]] = {}
-    rows = inputs[0].shape[0] if inputs[0].shape else 0
+    rows = inputs[0].shape[0] if inputs and inputs[0].shape else 0
     if not 0 < rows <= MAX_ROWS:
         return None
     for tensor in inputs:
         name, shape = tensor.name, tensor.shape
         spec = specs.get(name)
-        if spec is None or tensor.parameters or name in columns or len(tensor.data) != rows * spec.width:
+        if spec is None or name in columns or len(tensor.data) != rows * spec.width:
             return None
         if shape != (spec.one_row if rows == 1 else [rows, *spec.tail]) and not (
             spec.is_single and shape in ([rows], [rows, 1])

@@ -1,0 +1,147 @@
+"""Requests that are read in one turn of the event loop share steps and nothing else; heads met before mean what they
+meant until routing changes."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from kingmaker_contracts.routing import Limits, Sticky
+from tests.fakes.fake_model_server import Fault
+
+V1 = "/v1/models/flights:predict"
+V2 = "/v2/models/flights/infer"
+GOOD = {"instances": [{"distance": 1400, "carrier": "UA"}]}
+TENSORS = {
+    "inputs": [
+        {"name": "distance", "shape": [1], "datatype": "FP32", "data": [1400]},
+        {"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]},
+    ]
+}
+
+
+def request(body: Any, path: str = V1, **headers: str) -> bytes:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "host: x", "content-type: application/json", f"content-length: {len(raw)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + raw
+
+
+class Client:
+    """One connection, spoken to byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def to(cls, bench: Any) -> "Client":
+        url = bench.client.base_url
+        return cls(*await asyncio.open_connection(url.host, url.port))
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and body."""
+        async with asyncio.timeout(10):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.split(": ", 1) for line in head[1:-2])
+            body = json.loads(await self._reader.readexactly(int(headers["content-length"])))
+        return int(head[0].split()[1]), headers, body
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def together(bench: Any, requests: list[bytes]) -> list[tuple[int, dict[str, str], Any]]:
+    """Their answers, each sent over a connection of its own before the gateway has read the first."""
+    clients = [await Client.to(bench) for _ in requests]
+    try:
+        for client, data in zip(clients, requests, strict=True):
+            client.send(data)
+        return [await client.answer() for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+
+
+async def test_a_round_gets_no_more_places_in_flight_than_there_are(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    await bench.publish(pair.record(limits=Limits(max_in_flight=2)), pair.profiles)
+    pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.3
+    answers = await together(bench, [request(GOOD)] * 5)
+    assert sorted(status for status, _, _ in answers) == [200, 200, 429, 429, 429]
+    refused = [(headers, body) for status, headers, body in answers if status == 429]
+    assert all(headers["retry-after"] == "1" and body["code"] == "too_many_requests" for headers, body in refused)
+    assert sum(pair.champion.frames) == 2
+    assert bench.metric("in_flight", model="flights") == 0
+    assert [status for status, _, _ in await together(bench, [request(GOOD)] * 2)] == [200, 200]
+
+
+async def test_each_of_a_mixed_round_is_told_what_it_is_told_alone(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    await bench.publish(pair.record(ranges="gbm:0-9999", sticky=Sticky("Feature", "salt", "carrier")), pair.profiles)
+    await bench.challenger_is_up("gbm")
+    requests = [
+        request(GOOD),
+        request(GOOD, x_kingmaker_variant="gbm"),
+        request(GOOD, x_kingmaker_variant="lr"),
+        request(GOOD, x_kingmaker_variant="nobody"),
+        request(GOOD, x_kingmaker_timeout_ms="soon"),
+        request({"instances": [kit.full_row, kit.full_row]}),
+        request({"instances": [{"distance": 1, "carrier": "UA"}, {"distance": 1, "carrier": "AA"}]}),  # two keys
+        request({"instances": [{"distance": "far", "carrier": "UA"}]}),
+        request({"instances": [{"distance": 2, "carrier": "AA"}, {"distance": 3, "carrier": "AA"}]}),
+        request(b"{"),
+        request(TENSORS, V2),
+        request({**TENSORS, "id": "mine"}, V2),
+        request({**TENSORS, "outputs": [{"name": "probabilities"}]}, V2),
+        request({**TENSORS, "outputs": [{"name": "nothing"}]}, V2),
+        request(TENSORS, "/v2/models/flights/versions/lr/infer"),
+        request(GOOD, "/v1/models/nobody:predict"),
+    ]
+
+    def told(answer: tuple[int, dict[str, str], Any]) -> Any:
+        status, headers, body = answer
+        if body.get("id") not in (None, "mine"):
+            body["id"] = "its own"
+        kept = {name: value for name, value in headers.items() if name not in ("date", "x-prediction-id")}
+        return status, kept, body
+
+    alone = [told(answer) for data in requests for answer in await together(bench, [data])]
+    assert {status for status, _, _ in alone} == {200, 400, 404}
+    for order in (requests, requests[::-1], requests * 3):
+        answers = await together(bench, order)
+        expected = {data: answer for data, answer in zip(requests, alone, strict=True)}
+        assert [told(answer) for answer in answers] == [expected[data] for data in order]
+        ids = [headers["x-prediction-id"] for _, headers, _ in answers if "x-prediction-id" in headers]
+        assert len(set(ids)) == len(ids) >= len(order) // 2
+    assert bench.metric("in_flight", model="flights") == 0
+
+
+async def test_a_lower_body_limit_holds_for_heads_met_before(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    client = await Client.to(bench)
+    for _ in range(3):
+        client.send(request(GOOD))
+        assert (await client.answer())[0] == 200
+    await bench.publish(pair.record(limits=Limits(max_body_bytes=20), revision=2), pair.profiles)
+    client.send(request(GOOD))
+    assert (await client.answer())[0] == 413
+    client.close()
+
+
+async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(
+    bench: Any, pair: Any, kit: SimpleNamespace
+) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    client = await Client.to(bench)
+
+    async def reason() -> str:
+        client.send(request(GOOD, x_user="anna"))
+        _, headers, _ = await client.answer()
+        return headers["x-route-reason"]
+
+    assert [await reason() for _ in range(3)] == ["weight"] * 3
+    await bench.publish(pair.record(sticky=Sticky("Header", "salt", "X-User"), revision=2), pair.profiles)
+    assert [await reason() for _ in range(3)] == ["sticky"] * 3
+    client.close()
