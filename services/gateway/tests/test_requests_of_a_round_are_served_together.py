@@ -66,7 +66,9 @@ async def together(bench: Any, requests: list[bytes]) -> list[tuple[int, dict[st
             client.close()
 
 
-async def test_a_round_gets_no_more_places_in_flight_than_there_are(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_round_gets_no_more_places_in_flight_than_there_are(
+    bench: Any, pair: Any, kit: SimpleNamespace
+) -> None:
     await bench.publish(pair.record(limits=Limits(max_in_flight=2)), pair.profiles)
     pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.3
     answers = await together(bench, [request(GOOD)] * 5)

@@ -176,10 +176,10 @@ def test_a_wrong_tensor_is_named(inputs: list[dict[str, object]], parts: list[st
 @pytest.mark.parametrize(
     "body", [b"", b"  ", b"{", b"[1]", b"\xff\xfe", b'{"instances": [NaN]}', b'{"instances": [1e999]}', b"[" * 100_000]
 )
-@pytest.mark.parametrize("read", [protocols.v1, protocols.v2])
-def test_what_is_not_json_is_refused(read: protocols.Reader, body: bytes) -> None:
+@pytest.mark.parametrize("language", [protocols.v1, protocols.v2])
+def test_what_is_not_json_is_refused(language: protocols.Language, body: bytes) -> None:
     with pytest.raises(Problem) as caught:
-        read(body, {}, WORDS)
+        language({}, WORDS)(body)
     assert caught.value.code is Code.BAD_INPUT
     if b"NaN" in body:
         assert "send null" in caught.value.message
