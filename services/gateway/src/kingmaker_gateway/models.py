@@ -13,8 +13,8 @@ from typing import NamedTuple
 from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_gateway import split
-from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.runs import Run
 from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.state import State, state_of
 from kingmaker_gateway.upstream import OnFrame

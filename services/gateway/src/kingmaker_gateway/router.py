@@ -14,9 +14,8 @@ import msgspec
 
 from kingmaker_contracts import buckets
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway import codec, split, wishes
+from kingmaker_gateway import codec, runs, split, wishes
 from kingmaker_gateway.answers import ID_LINE, Answer, Headers, Reply, problem_answer, unknown_model
-from kingmaker_gateway.envelope import UNANSWERED, Run
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
@@ -24,6 +23,7 @@ from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.protocols import Call, Reader, offers
 from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.runs import UNANSWERED
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import Fits, State, fits_from
 from kingmaker_gateway.upstream import Upstream
@@ -82,7 +82,7 @@ class Router:
                 asked[prediction.begin()] = None
             except Exception:  # a mistake with one request must not cost its neighbours their answers
                 logger.exception("a request could not be sent", extra={"model": prediction.model.name})
-                if prediction.entry is UNANSWERED:
+                if prediction.mark is UNANSWERED:
                     self.failed(prediction, _our_mistake())
         for upstream in asked:
             if upstream is not None:
@@ -206,17 +206,8 @@ class Router:
 
     def _send(self, prediction: Prediction, status: int, headers: Headers, body: bytes) -> None:
         latency_s = perf_counter() - prediction.started
-        prediction.entry = (
-            prediction.id,
-            prediction.rows,
-            prediction.assigned,
-            prediction.reason,
-            prediction.eligible,
-            prediction.key_hash,
-            time_ns() // 1000,
-            int(latency_s * 1e6),
-            status,
-        )
+        prediction.latency_s = latency_s
+        prediction.mark = (prediction.rows, prediction.assigned, prediction.reason, prediction.eligible, status)
         variants = prediction.state.variants
         variants[prediction.variant].counts.tally.answered(status, latency_s)
         if prediction.reason == "fallback":
@@ -227,7 +218,9 @@ class Router:
     def _record(self, prediction: Prediction) -> None:
         """A request that no model answered."""
         by = prediction.state.answerers[prediction.variant]
-        self._recorder.offer(Run(by, [prediction.entry], prediction.rows, prediction.batch.arrays, None))
+        self._recorder.offer(
+            runs.of(by, [prediction], time_ns() // 1000, prediction.rows, prediction.batch.arrays, None)
+        )
 
 
 def _our_mistake() -> Problem:
