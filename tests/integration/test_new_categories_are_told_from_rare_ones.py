@@ -5,6 +5,7 @@ Publishing makes the profile, the gateway the events, the monitor the counts; ea
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,9 +20,8 @@ from kingmaker_contracts.plan import Plan, PlannedVariant
 from kingmaker_contracts.profile import Feature, Output, Profile, Reference, sha256_of
 from kingmaker_contracts.report import ModelReport
 from kingmaker_contracts.wire import write_json
-from kingmaker_gateway import answerers, envelope
+from kingmaker_gateway import answerers, envelope, runs
 from kingmaker_gateway.answerers import Answerer
-from kingmaker_gateway.envelope import Run
 from kingmaker_monitor import health, reports
 from kingmaker_monitor.ingest.decoding import Read, Stream, decode
 from kingmaker_monitor.ingest.rounds import Book
@@ -65,13 +65,12 @@ class Way:
 
     def take(self, values: list[str | None], of_an_older_gateway: bool = False) -> None:
         self.seq += 1
-        entries: list[Any] = [
-            (self.seq.to_bytes(8, "big") + i.to_bytes(8, "big"), 1, 0, "weight", 1, 0, NOW_MS * 1000, 500, 200)
-            for i in range(len(values))
+        ids = [self.seq.to_bytes(8, "big") + i.to_bytes(8, "big") for i in range(len(values))]
+        requests: list[Any] = [
+            SimpleNamespace(id=id, mark=(1, 0, "weight", 1, 200), key_hash=0, latency_s=0.0005) for id in ids
         ]
-        batch = envelope.build(
-            [Run(self.by, entries, len(values), {"airport": texts(values)}, None)], "gw", self.seq, 0, 0
-        )
+        run = runs.of(self.by, requests, NOW_MS * 1000, len(values), {"airport": texts(values)}, None)
+        batch = envelope.build([run], "gw", self.seq, 0, 0)
         if of_an_older_gateway:
             batch.rare = []
         entry = (b"%d-0" % self.seq, {b"b": events.encode(batch)})

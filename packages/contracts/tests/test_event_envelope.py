@@ -39,6 +39,11 @@ def test_constant_columns_come_back_whole() -> None:
     assert back.count == 5
 
 
+def test_one_element_may_stand_for_all_rows() -> None:
+    short, whole = batch(5, status=np.full(1, 200, "<u2")), batch(5, status=np.full(5, 200, "<u2"))
+    assert events.encode(short) == events.encode(whole)
+
+
 def test_one_row_and_no_features_work() -> None:
     back = events.decode(events.encode(batch(1, width=0)))
     assert back.count == 1 and back.features.shape == (0, 1)

@@ -1,5 +1,6 @@
 """Predictions into event columns, without a server: codes, missing values, labels, widths."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from kingmaker_contracts import events, rare_categories
 from kingmaker_contracts.inference import Tensor
+from kingmaker_contracts.labels import REASONS
 from kingmaker_contracts.profile import CategoricalReference, Feature, Output, Profile, Reference, Score
 from kingmaker_contracts.rare_categories import RareCategories
-from kingmaker_gateway import answerers, envelope
+from kingmaker_gateway import answerers, envelope, runs
 from kingmaker_gateway.answerers import Answerer
-from kingmaker_gateway.envelope import Run
+from kingmaker_gateway.runs import Run
 
 PROFILE = Profile(
     name="m",
@@ -37,9 +39,6 @@ PROFILE = Profile(
     parity=None,
     created_at="",
 )
-
-
-ENTRY = ("id", "rows", "assigned", "reason", "eligible", "key_hash", "answered_us", "latency_us", "status")
 
 
 def answerer(profile: Profile | None = PROFILE) -> Answerer:
@@ -68,19 +67,21 @@ def texts(values: list[Any]) -> np.ndarray[Any, Any]:
     return array
 
 
-def prediction(carriers: list[Any], by: Answerer | None = None, answered_us: int = 5_000_000, **changes: Any) -> Run:
+def request(rows: int, number: int = 0, status: int = 200) -> Any:
+    mark = (rows, 1, "weight", 1, status)
+    return SimpleNamespace(id=bytes([number]) * 16, mark=mark, key_hash=0, latency_s=0.00025)
+
+
+def prediction(
+    carriers: list[Any],
+    by: Answerer | None = None,
+    answered_us: int = 5_000_000,
+    requests: list[Any] | None = None,
+    **changes: Any,
+) -> Run:
+    """Of one request, unless there are more."""
     rows = len(carriers)
-    fields: dict[str, Any] = {
-        "by": by or answerer(),
-        "id": bytes(range(16)),
-        "rows": rows,
-        "assigned": 1,
-        "reason": "weight",
-        "eligible": 1,
-        "key_hash": 0,
-        "answered_us": answered_us,
-        "latency_us": 250,
-        "status": 200,
+    arrays: dict[str, Any] = {
         "inputs": {
             "block": np.arange(2 * rows, dtype="<f4").reshape(rows, 2),
             "carrier": texts(carriers),
@@ -92,13 +93,12 @@ def prediction(carriers: list[Any], by: Answerer | None = None, answered_us: int
             Tensor("p", "FP32", np.full((rows, 3), [0.1, 0.2, 0.7], "<f4")),
         ],
     }
-    fields |= changes
-    entry = tuple(fields[name] for name in ENTRY)
-    return Run(fields["by"], [entry], rows, fields["inputs"], fields["outputs"])
+    arrays |= {name: changes.pop(name) for name in ("inputs", "outputs") if name in changes}
+    return runs.of(by or answerer(), requests or [request(rows, **changes)], answered_us, rows, **arrays)
 
 
-def build(*runs: Run) -> events.EventBatch:
-    return events.decode(events.encode(envelope.build(runs, "me", 1, 0, 0)))
+def build(*run: Run) -> events.EventBatch:
+    return events.decode(events.encode(envelope.build(run, "me", 1, 0, 0)))
 
 
 def test_categories_become_codes_and_unseen_ones_follow() -> None:
@@ -173,7 +173,125 @@ def test_times_are_microseconds_after_the_first_and_never_wrap(second_us: int, d
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8))
 def test_rows_count_up_within_each_request(sizes: list[int]) -> None:
-    batch = build(*(prediction(["AA"] * size, id=bytes([i]) * 16) for i, size in enumerate(sizes)))
+    batch = build(*(prediction(["AA"] * size, number=i) for i, size in enumerate(sizes)))
     assert batch.count == sum(sizes)
     assert batch.columns["row"].tolist() == [row for size in sizes for row in range(size)]
     assert [bytes(i)[0] for i in batch.columns["id"]] == [i for i, size in enumerate(sizes) for _ in range(size)]
+
+
+MARKS = st.tuples(
+    st.integers(1, 3), st.integers(0, 1), st.sampled_from(REASONS), st.integers(0, 1), st.sampled_from([200, 500, 504])
+)
+SAME_FOR_ALL = st.tuples(st.just(1), st.just(0), st.just("weight"), st.just(1), st.just(200))
+REQUESTS = st.builds(
+    lambda mark, key, latency_us, number: SimpleNamespace(
+        id=number.to_bytes(16, "big"), mark=mark, key_hash=key, latency_s=latency_us / 1e6 + 1e-7
+    ),
+    SAME_FOR_ALL | MARKS,
+    st.just(0) | st.integers(0, 2**64 - 1),
+    st.integers(0, 2**33),
+    st.integers(0, 2**128 - 1),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**33), st.lists(REQUESTS, min_size=1, max_size=4)), min_size=1, max_size=5))
+def test_every_row_has_what_was_recorded_of_its_request(frames: list[tuple[int, list[Any]]]) -> None:
+    """Whoever travelled together, and whether neighbours are alike or not."""
+    together = [
+        prediction(["AA"] * sum(one.mark[0] for one in requests), answered_us=5_000_000 + late_us, requests=requests)
+        for late_us, requests in frames
+    ]
+    expected = [
+        {
+            "id": one.id,
+            "row": row,
+            "assigned": one.mark[1],
+            "reason": REASONS.index(one.mark[2]),
+            "eligible": one.mark[3],
+            "key_hash": one.key_hash,
+            "dt": min(max(late_us - frames[0][0] + (5_000_000 + frames[0][0]) % 1000, 0), 2**32 - 1),
+            "latency": min(int(one.latency_s * 1e6), 2**32 - 1),
+            "status": one.mark[4],
+        }
+        for late_us, requests in frames
+        for one in requests
+        for row in range(one.mark[0])
+    ]
+    columns = build(*together).columns
+    found = [{name: columns[name][at] for name in expected[0]} for at in range(len(columns["id"]))]
+    assert [row | {"id": bytes(row["id"])} for row in found] == expected
+
+
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"outputs": None},
+    {"outputs": [Tensor("p", "FP32", np.full((2, 3), 0.5, "<f4")), Tensor("label", "BYTES", texts(["a", "?"])[:, 0])]},
+    {"outputs": [Tensor("label", "BYTES", np.array(["c", "b"], object)), Tensor("p", "FP32", np.ones((2, 2), "<f4"))]},
+    {"outputs": [Tensor("label", "BYTES", np.array(["c", "b"], object))]},
+    {"outputs": [Tensor("something else", "FP32", np.ones((2, 1), "<f4"))]},
+    {"inputs": {}},
+    {"inputs": {"block": np.ones((2, 5), "<f4"), "carrier": texts(["UA", "AA"]), "month": np.array([1, 700])}},
+    {"inputs": {"block": np.ones((2, 2), "<f8"), "carrier": texts([None, "AA"]), "month": np.array([[-1], [2]])}},
+]
+
+
+@given(st.lists(st.sampled_from(FORMS), min_size=1, max_size=6))
+def test_frames_of_any_form_share_an_entry_as_if_each_had_its_own(forms: list[dict[str, Any]]) -> None:
+    by = answerer()
+    each = [prediction(["UA", "AA"], by, **form) for form in forms]
+    whole, alone = build(*each), [build(one) for one in each]
+    for name in ("score", "label"):
+        expected = np.concatenate([one.columns[name] for one in alone])
+        assert np.array_equal(whole.columns[name], expected, equal_nan=name == "score")
+    assert spelled(whole) == [row for one in alone for row in spelled(one)]
+
+
+def spelled(batch: events.EventBatch) -> list[list[str]]:
+    """Rows of features in words: codes of unseen categories depend on their neighbours."""
+    rows = []
+    for *block, carrier, month in batch.features.T.tolist():
+        words = [*(str(value) for value in block)]
+        for name, code in (("carrier", carrier), ("month", month)):
+            names = ["first", "second", *batch.unseen.get(name, [])]
+            words.append("missing" if code != code else names[int(code)])
+        rows.append(words)
+    return rows
+
+
+def test_more_rows_than_are_turned_at_once_keep_their_values() -> None:
+    rows = 3 * envelope.TURNED_AT_ONCE + 1
+    block = np.random.default_rng(1).random((rows, 2)).astype(np.float32)
+    one = prediction(["AA"] * rows)
+    one.inputs["block"] = block
+    assert np.array_equal(build(one).features[:2], block.T)
+
+
+def test_a_copy_is_recorded_as_the_shadow_answered_it() -> None:
+    asked = [request(1, number=1, status=200), request(2, number=2, status=200)]
+    asked[1].key_hash = 7
+    inputs = prediction(["AA"] * 3).inputs
+    copy = runs.of_copies(answerer(), asked, 9_000_000, 3, inputs, None, latency_s=0.002, status=504)
+    columns = build(copy).columns
+    assert {REASONS[code] for code in columns["reason"]} == {"shadow"}
+    assert (set(columns["status"].tolist()), set(columns["latency"].tolist())) == ({504}, {2000})
+    assert [bytes(id)[0] for id in columns["id"]] == [1, 2, 2]
+    assert columns["key_hash"].tolist() == [0, 7, 7]
+
+
+@pytest.mark.parametrize("dtype", ["<i8", "<i4", "<u8", "|u1", "|i1"])
+def test_integers_are_the_categories_their_texts_are(dtype: str) -> None:
+    """Small ones, which are looked up together, and all others."""
+    codes = answerers.Codes({"3": 0, "-1": 1, "127": 2, "128": 3, "-128": 4, "9000000000": 5, "255": 6})
+    info = np.iinfo(dtype)
+    values = [v for v in (3, -1, 0, 127, 128, -127, -128, -129, 255, 9_000_000_000) if info.min <= v <= info.max]
+    for chosen in (values, [v for v in values if -128 <= v < 128]):
+        expected = [codes[value] for value in chosen]
+        assert codes.of(np.array(chosen, dtype)).tolist() == expected
+
+
+def test_a_label_beyond_what_the_column_holds_is_none() -> None:
+    names = [str(number) for number in range(300)]
+    profile = msgspec.structs.replace(PROFILE, score=Score("multiclass", "p", 0, "0", names, "label"))
+    label = Tensor("label", "INT64", np.array([0, 254, 255, 256, 299, 300, -1]))
+    one = prediction(["AA"] * 7, answerer(profile), outputs=[label])
+    assert build(one).columns["label"].tolist() == [0, 254] + [events.NO_LABEL] * 5

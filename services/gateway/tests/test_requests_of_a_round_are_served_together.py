@@ -66,9 +66,7 @@ async def together(bench: Any, requests: list[bytes]) -> list[tuple[int, dict[st
             client.close()
 
 
-async def test_a_round_gets_no_more_places_in_flight_than_there_are(
-    bench: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_a_round_gets_no_more_places_in_flight_than_there_are(bench: Any, pair: Any) -> None:
     await bench.publish(pair.record(limits=Limits(max_in_flight=2)), pair.profiles)
     pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.3
     answers = await together(bench, [request(GOOD)] * 5)
@@ -113,14 +111,14 @@ async def test_each_of_a_mixed_round_is_told_what_it_is_told_alone(bench: Any, p
     assert {status for status, _, _ in alone} == {200, 400, 404}
     for order in (requests, requests[::-1], requests * 3):
         answers = await together(bench, order)
-        expected = {data: answer for data, answer in zip(requests, alone, strict=True)}
+        expected = dict(zip(requests, alone, strict=True))
         assert [told(answer) for answer in answers] == [expected[data] for data in order]
         ids = [headers["x-prediction-id"] for _, headers, _ in answers if "x-prediction-id" in headers]
         assert len(set(ids)) == len(ids) >= len(order) // 2
     assert bench.metric("in_flight", model="flights") == 0
 
 
-async def test_a_lower_body_limit_holds_for_heads_met_before(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_lower_body_limit_holds_for_heads_met_before(bench: Any, pair: Any) -> None:
     await bench.publish(pair.record(), pair.profiles)
     client = await Client.to(bench)
     for _ in range(3):
@@ -132,9 +130,7 @@ async def test_a_lower_body_limit_holds_for_heads_met_before(bench: Any, pair: A
     client.close()
 
 
-async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(
-    bench: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(bench: Any, pair: Any) -> None:
     await bench.publish(pair.record(), pair.profiles)
     client = await Client.to(bench)
 

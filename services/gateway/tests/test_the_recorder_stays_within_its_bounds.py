@@ -18,10 +18,11 @@ from prometheus_client import CollectorRegistry
 
 from kingmaker_contracts import events, keys
 from kingmaker_contracts.inference import Tensor
+from kingmaker_gateway import runs
 from kingmaker_gateway.answerers import Answerer
-from kingmaker_gateway.envelope import Entry, Run
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.runs import Run
 from kingmaker_gateway.settings import RecorderSettings
 from kingmaker_servicekit import redis_client
 
@@ -32,7 +33,8 @@ ROWS_A_SECOND = 140_000
 FRAME = 256
 
 
-ENTRY: Entry = (bytes(16), 1, 0, "weight", 0, 0, 1_700_000_000_000_000, 1000, 200)
+ANSWERED_US = 1_700_000_000_000_000
+ANSWERED: Any = SimpleNamespace(id=bytes(16), mark=(1, 0, "weight", 0, 200), key_hash=0, latency_s=0.001)
 """One answered request of one row."""
 
 
@@ -61,7 +63,7 @@ def answerer(kit: SimpleNamespace, inputs: list[tuple[str, str]], shape: list[in
 def run_of(by: Answerer, rows: int, width: int) -> Run:
     block = np.random.default_rng(1).random((rows, width)).astype(np.float32)
     outputs = [Tensor("probabilities", "FP32", block[:, :2] if width > 1 else block)]
-    return Run(by, [ENTRY] * rows, rows, {"x": block}, outputs)
+    return runs.of(by, [ANSWERED] * rows, ANSWERED_US, rows, {"x": block}, outputs)
 
 
 @asynccontextmanager

@@ -102,19 +102,22 @@ class EventBatch:
 
 
 def encode(batch: EventBatch) -> bytes:
-    """The bytes of one stream entry. Raises ValueError when the columns do not fit together."""
+    """The bytes of one stream entry. A column of one element stands for that value in every row. Raises ValueError
+    when the columns do not fit together."""
     count = batch.count
     columns: dict[str, bytes] = {}
     for name, dtype in COLUMNS.items():
-        column = np.ascontiguousarray(batch.columns[name], dtype)
-        if len(column) != count:
+        column = batch.columns[name]
+        if len(column) not in (1, count):
             raise ValueError(f"column {name} has {len(column)} rows, the batch {count}")
-        if name != "id" and count > 1 and (column == column[0]).all():
+        if name != "id" and len(column) > 1 and column[0] == column[-1] and (column == column[0]).all():
             column = column[:1]
-        columns[name] = column.tobytes()
+        columns[name] = np.asarray(column, dtype).tobytes()
     width, *rows = batch.features.shape
     if width and rows != [count]:
         raise ValueError(f"features have shape {batch.features.shape}, expected (features, {count})")
+    # by reference: the one copy of them that is made is the entry
+    features: Any = np.ascontiguousarray(batch.features, np.dtype("<f4")).data if width else b""
     wire = _Wire(
         v=VERSION,
         producer=batch.producer,
@@ -131,7 +134,7 @@ def encode(batch: EventBatch) -> bytes:
         schema=batch.schema,
         variants=batch.variants,
         columns=columns,
-        features=np.ascontiguousarray(batch.features, np.dtype("<f4")).tobytes() if width else b"",
+        features=features,
         width=width,
         unseen=batch.unseen,
         rare=batch.rare,

@@ -3,13 +3,15 @@
 Both by reference, a few steps a frame and next to nothing a request; no client waits for any of it.
 """
 
-from typing import Final
+from time import time_ns
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.labels import Reason
-from kingmaker_gateway import split
-from kingmaker_gateway.envelope import Run
+from kingmaker_gateway import runs, split
 from kingmaker_gateway.frames import Frame
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.recorder import Recorder
@@ -29,22 +31,13 @@ class Aftermath:
         """They have been answered out of this frame. firsts: where the rows of each begin."""
         state = predictions[0].state
         rows = sum([prediction.rows for prediction in predictions])
-        index = None
-        if rows != frame.rows:
-            members = zip(predictions, firsts, strict=True)
-            index = np.concatenate([np.arange(first, first + prediction.rows) for prediction, first in members])
+        is_theirs = rows == frame.rows
+        arrays, outputs = (frame.arrays, frame.outputs) if is_theirs else _picked(frame, predictions, firsts)
         variant = predictions[0].variant
-        run = Run(
-            state.answerers[variant],
-            [prediction.entry for prediction in predictions],
-            rows,
-            frame.arrays,
-            frame.outputs,
-            index,
-        )
-        self._recorder.offer(run)
+        by, now_us = state.answerers[variant], time_ns() // 1000
+        self._recorder.offer(runs.of(by, predictions, now_us, rows, arrays, outputs))
         if variant == CHAMPION and state.mirrors:
-            self._mirror(frame if index is None else None, state, predictions)
+            self._mirror(frame if is_theirs else None, state, predictions)
 
     def _mirror(self, frame: Frame | None, state: State, predictions: list[Prediction]) -> None:
         """frame: when it holds these predictions and nobody else."""
@@ -65,3 +58,13 @@ class Aftermath:
                 shared = frame if frame is not None and len(copied) == len(predictions) else None
                 max_rows = state.record.limits.max_frame_rows
                 shadow.offer(copied, shared, signature, state.answerers[index], max_rows)
+
+
+def _picked(
+    frame: Frame, predictions: list[Prediction], firsts: list[int]
+) -> tuple[dict[str, NDArray[Any]], list[Tensor]]:
+    """The rows of these members alone, of inputs and outputs."""
+    members = zip(predictions, firsts, strict=True)
+    index = np.concatenate([np.arange(first, first + prediction.rows) for prediction, first in members])
+    arrays = {name: array[index] for name, array in frame.arrays.items()}
+    return arrays, [Tensor(tensor.name, tensor.datatype, tensor.array[index]) for tensor in frame.outputs]

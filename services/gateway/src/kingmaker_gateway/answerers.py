@@ -1,8 +1,10 @@
 """Who answers, and the codes its values get in events: made once a variant and routing revision. Pure."""
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts import rare_categories
@@ -24,6 +26,7 @@ class Codes(dict[Any, int]):
         super().__init__()
         self._by_text = by_text
         self._rare = rare
+        self._small: NDArray[np.int32] | None = None
 
     @property
     def tells_rare(self) -> bool:
@@ -45,12 +48,22 @@ class Codes(dict[Any, int]):
             self[value] = code
         return code
 
-    def of(self, values: NDArray[Any]) -> list[int]:
+    def of(self, values: NDArray[Any]) -> NDArray[np.int32]:
         """Of all values of an array, row after row."""
-        return list(map(self.__getitem__, values.ravel().tolist()))
+        if values.dtype.kind in "iu" and values.min() >= -_SMALL and values.max() < _SMALL:
+            small: NDArray[np.int32] = self._of_small()[values.ravel()]
+            return small
+        return np.frombuffer(array("i", map(self.__getitem__, values.ravel().tolist())), np.intc)
+
+    def _of_small(self) -> NDArray[np.int32]:
+        """Of integers, the negative ones at its end, where numpy looks for them."""
+        if self._small is None:
+            self._small = np.array([self[value] for value in (*range(_SMALL), *range(-_SMALL, 0))], np.int32)
+        return self._small
 
 
 _MOST_REMEMBERED: Final = 65_536
+_SMALL: Final = 128
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -72,10 +85,6 @@ class Answerer:
     profile: Profile | None = None
     known_codes: dict[str, Codes] = field(default_factory=dict)
     label_codes: Codes = field(default_factory=lambda: Codes({}))
-
-    @property
-    def batch_key(self) -> tuple[str, int, int, str, str, str]:
-        return self.model, self.epoch, self.revision, self.variant, self.schema, self.role
 
 
 def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:

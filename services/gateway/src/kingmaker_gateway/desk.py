@@ -8,12 +8,11 @@ import logging
 from time import perf_counter, time_ns
 
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway import codec
+from kingmaker_gateway import codec, runs
 from kingmaker_gateway.aftermath import Aftermath
 from kingmaker_gateway.answers import ID_LINE, problem_answer
 from kingmaker_gateway.coalescer import Ask, hand_out
 from kingmaker_gateway.codec import Encoded
-from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.recorder import Recorder
@@ -83,7 +82,8 @@ class Desk:
         """No model answered."""
         self._refuse(prediction, problem)
         by = prediction.state.answerers[prediction.variant]
-        self._recorder.offer(Run(by, [prediction.entry], prediction.rows, prediction.batch.arrays, None))
+        run = runs.of(by, [prediction], time_ns() // 1000, prediction.rows, prediction.batch.arrays, None)
+        self._recorder.offer(run)
 
     def _send(self, predictions: list[Prediction], words: list[Encoded]) -> None:
         state, variant = predictions[0].state, predictions[0].variant
@@ -109,20 +109,11 @@ class Desk:
 def _close(predictions: list[Prediction], status: int) -> None:
     """Count the answers of one variant, give back their places in flight, and note what is recorded of them."""
     variants, variant, model = predictions[0].state.variants, predictions[0].variant, predictions[0].model
-    ended, ended_us = perf_counter(), time_ns() // 1000
+    ended = perf_counter()
     latencies_s = [ended - prediction.request.arrived for prediction in predictions]
     for prediction, latency_s in zip(predictions, latencies_s, strict=True):
-        prediction.entry = (
-            prediction.id,
-            prediction.rows,
-            prediction.assigned,
-            prediction.reason,
-            prediction.eligible,
-            prediction.key_hash,
-            ended_us,
-            int(latency_s * 1e6),
-            status,
-        )
+        prediction.latency_s = latency_s
+        prediction.mark = (prediction.rows, prediction.assigned, prediction.reason, prediction.eligible, status)
         if prediction.reason == "fallback":
             variants[prediction.assigned].counts.fallbacks.inc()
     variants[variant].counts.tally.answered(status, latencies_s)

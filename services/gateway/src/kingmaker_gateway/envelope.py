@@ -1,83 +1,46 @@
-"""Answered requests into the columns of an event batch: pure, done once a flush for many requests together.
+"""Runs of answered requests into the columns of an event batch: pure, done once a flush for many together.
 
-A frame leaves only references behind (its arrays, the outputs, and a tuple for each request); columns are made here,
-off the requests' path, with numpy over all rows at once.
+Columns are made here, off the requests' path, with numpy over all rows at once. Frames of one form, which is what comes
+by the thousand, are joined in one step; only the odd ones are looked at one by one.
 """
 
+import math
 import uuid
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.events import COLUMNS, NO_LABEL, EventBatch
 from kingmaker_contracts.feedback import label_text
-from kingmaker_contracts.inference import Tensor
-from kingmaker_contracts.labels import REASONS, Reason
+from kingmaker_contracts.labels import REASONS
 from kingmaker_contracts.profile import Feature, Score
 from kingmaker_gateway.answerers import Answerer, Codes
+from kingmaker_gateway.runs import Mark, Run
 
 MAX_UNSEEN: Final = 256
 """Unseen categories spelled out for one feature of one entry; the rest share the last place."""
 MAX_CATEGORY_CHARS: Final = 128
 OVERFLOW: Final = "(other unseen)"
 _REASON_CODE: Final = {reason: code for code, reason in enumerate(REASONS)}
-
-Entry = tuple[bytes, int, int, Reason, int, int, int, int, int]
-"""One answered request: id, rows, assigned, reason, eligible, key_hash (all as contracts.events has them), when it was
-answered (unix microseconds), latency (microseconds), status. A bare tuple: thousands become columns at once."""
-
-UNANSWERED: Final[Entry] = (b"", 0, 0, "weight", 0, 0, 0, 0, 0)
-
-
-class Run(msgspec.Struct, eq=False):
-    """Requests that share arrays: a coalesced frame and who was in it, by reference.
-
-    inputs: by name; outputs: None when there was no answer; index: which rows of the arrays are theirs, in order, None
-    for all of them; rows: theirs, together.
-    """
-
-    by: Answerer
-    entries: list[Entry]
-    rows: int
-    inputs: dict[str, NDArray[Any]]
-    outputs: list[Tensor] | None
-    index: NDArray[np.intp] | None = None
-
-
-def as_shadow(entry: Entry, answered_us: int, latency_us: int, status: int) -> Entry:
-    """The entry of a copy: a shadow answers for itself."""
-    id, rows, assigned, _, eligible, key_hash, *_ = entry
-    return id, rows, assigned, "shadow", eligible, key_hash, answered_us, latency_us, status
+_MOST: Final = {name: int(np.iinfo(dtype).max) for name, dtype in COLUMNS.items() if dtype.kind == "u"}
+_MARKED: Final = ("assigned", "reason", "eligible", "status")
+"""The columns that Marks hold, in their order, behind rows."""
+TURNED_AT_ONCE: Final = 256
+"""Rows made columns in one step: as many as the processor's nearest cache holds, of some dozens of features."""
 
 
 def build(runs: Sequence[Run], producer: str, seq: int, sent: int, dropped: int) -> EventBatch:
     """One batch from runs of one Answerer, in the order they were answered."""
     by = runs[0].by
-    ids, rows, assigned, reasons, eligible, key_hash, answered_us, latency_us, status = zip(
-        *[entry for run in runs for entry in run.entries], strict=True
-    )
-    t0 = answered_us[0] // 1000
-    columns = {
-        "id": np.frombuffer(b"".join(ids), COLUMNS["id"]),
-        "row": np.zeros(len(ids), COLUMNS["row"]),
-        "assigned": _column(assigned, "assigned"),
-        "reason": _column([_REASON_CODE[reason] for reason in reasons], "reason"),
-        "eligible": _column(eligible, "eligible"),
-        "key_hash": _column(key_hash, "key_hash"),
-        "dt": _column(answered_us, "dt", since=t0 * 1000),
-        "latency": _column(latency_us, "latency"),
-        "status": _column(status, "status"),
-    }
-    count = sum(rows)
-    if count != len(rows):
-        columns = {name: np.repeat(column, rows) for name, column in columns.items()}
-        columns["row"] = np.concatenate([np.arange(size, dtype=COLUMNS["row"]) for size in rows])
-    columns["score"], columns["label"] = _outcomes(runs, by)
-    features, unseen = _features(runs, by, count)
+    rows = sum([run.rows for run in runs])
+    t0 = runs[0].answered_us // 1000
+    columns = _columns(runs, t0 * 1000)
+    with np.errstate(over="ignore"):
+        columns["score"], columns["label"] = _outcomes(runs, by, rows)
+        features, unseen = _features(runs, by, rows)
     return EventBatch(
         producer=producer,
         seq=seq,
@@ -103,37 +66,92 @@ def new_producer() -> str:
     return uuid.uuid4().hex
 
 
-def _column(values: Sequence[int], name: str, since: int = 0) -> NDArray[Any]:
-    """Clipped to what the column holds. Most columns hold one value over and over."""
-    dtype = COLUMNS[name]
-    wide = np.uint64 if name == "key_hash" else np.int64
-    is_constant = values.count(values[0]) == len(values)
-    found = np.array(values[:1] if is_constant else values, wide)
-    if since:
-        found -= since
-    narrow = np.clip(found, 0, int(np.iinfo(dtype).max)).astype(dtype)
-    return np.full(len(values), narrow[0]) if is_constant else narrow
+def _columns(runs: Sequence[Run], since_us: int) -> dict[str, NDArray[Any]]:
+    """All but the outcomes. One element stands for that value in every row, see contracts.events."""
+    requests = [len(run.latencies_s) for run in runs]
+    marks, which = _marks(runs, requests)
+    sizes, *values = zip(*marks, strict=True)
+    values[1] = tuple([_REASON_CODE[reason] for reason in values[1]])
+    columns = {}
+    for name, column in zip(_MARKED, values, strict=True):
+        held = np.array([_held(name, value) for value in column], COLUMNS[name])
+        columns[name] = held if which is None else held[which]
+    columns["id"] = np.frombuffer(b"".join([run.ids for run in runs]), COLUMNS["id"])
+    columns["key_hash"] = _key_hashes(runs)
+    columns["dt"] = np.array([_held("dt", run.answered_us - since_us) for run in runs], COLUMNS["dt"]).repeat(requests)
+    latencies_us = np.frombuffer(b"".join([run.latencies_s for run in runs])) * 1e6
+    columns["latency"] = np.minimum(latencies_us, _MOST["latency"]).astype(COLUMNS["latency"])
+    if max(sizes) == 1:
+        columns["row"] = np.zeros(1, COLUMNS["row"])
+        return columns
+    return _spread(columns, np.array(sizes).repeat(sum(requests)) if which is None else np.array(sizes)[which])
+
+
+def _spread(columns: dict[str, NDArray[Any]], sizes: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Columns of requests as columns of their rows. sizes: rows of each request."""
+    spread = {name: column if len(column) == 1 else column.repeat(sizes) for name, column in columns.items()}
+    spread["id"] = columns["id"].repeat(sizes)
+    ends = sizes.cumsum()
+    spread["row"] = (np.arange(ends[-1]) - (ends - sizes).repeat(sizes)).astype(COLUMNS["row"])
+    return spread
+
+
+def _marks(runs: Sequence[Run], requests: list[int]) -> tuple[list[Mark], NDArray[np.intp] | None]:
+    """The marks there are, and which one each request has; None: all have the same."""
+    marks = list(dict.fromkeys(chain.from_iterable([run.marks for run in runs])))
+    if len(marks) == 1:
+        return marks, None
+    place = {mark: at for at, mark in enumerate(marks)}
+    found = np.array([place[mark] for run in runs for mark in run.marks])
+    times = [[count] if len(run.marks) == 1 else [1] * count for run, count in zip(runs, requests, strict=True)]
+    return marks, found.repeat(list(chain.from_iterable(times)))
+
+
+def _key_hashes(runs: Sequence[Run]) -> NDArray[Any]:
+    if all(run.key_hashes is None for run in runs):
+        return np.zeros(1, COLUMNS["key_hash"])
+    each = [bytes(8 * len(run.latencies_s)) if run.key_hashes is None else run.key_hashes for run in runs]
+    return np.frombuffer(b"".join(each), np.uint64)
+
+
+def _held(name: str, value: int) -> int:
+    """Clipped to what the column holds."""
+    return max(0, min(value, _MOST[name]))
 
 
 def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.float32], dict[str, list[str]]]:
     unseen: dict[str, list[str]] = {}
     if by.profile is None:
         return np.empty((0, rows), np.float32), unseen
-    blocks = [np.empty((0, rows), np.float32)]
-    for feature in by.profile.inputs:
-        width = int(np.prod([max(size, 1) for size in feature.shape[1:]], dtype=int))
-        arrays = [_block(run, feature, width) for run in runs]
-        joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    inputs = by.profile.inputs
+    widths = [math.prod([max(size, 1) for size in feature.shape[1:]]) for feature in inputs]
+    features = np.empty((sum(widths), rows), np.float32)
+    first = 0
+    for feature, width in zip(inputs, widths, strict=True):
+        place = features[first : first + width]
+        first += width
+        values = _values(runs, feature, width, rows)
         if feature.kind == "categorical":
-            block, new = _codes(joined, by.known_codes.get(feature.name, Codes({})))
+            values, new = _codes(values, by.known_codes.get(feature.name, Codes({})))
             if new:
                 unseen[feature.name] = new
         elif feature.datatype == "BYTES":  # a text that is no category has no number
-            block = np.full(joined.shape, np.nan, np.float32)
-        else:
-            block = _as_float32(joined)
-        blocks.append(block.T)
-    return np.concatenate(blocks), unseen
+            place.fill(np.nan)
+            continue
+        for at in range(0, rows, TURNED_AT_ONCE):
+            place[:, at : at + TURNED_AT_ONCE] = values[at : at + TURNED_AT_ONCE].T
+    return features, unseen
+
+
+def _values(runs: Sequence[Run], feature: Feature, width: int, rows: int) -> NDArray[Any]:
+    """Of one feature: rows by values."""
+    try:
+        joined = _joined([run.inputs[feature.name] for run in runs])
+        if joined.shape[0] == rows and joined.size == rows * width:
+            return joined.reshape(rows, width)
+    except (KeyError, ValueError):  # some have none, or another form
+        pass
+    return np.concatenate([_block(run, feature, width) for run in runs])
 
 
 def _block(run: Run, feature: Feature, width: int) -> NDArray[Any]:
@@ -141,32 +159,28 @@ def _block(run: Run, feature: Feature, width: int) -> NDArray[Any]:
     a signature may), or a number of values of its own (a size the model leaves open fits no column)."""
     array = run.inputs.get(feature.name)
     if array is not None:
-        block = _rows(array, run).reshape(run.rows, -1)
+        block = array.reshape(run.rows, -1)
         if block.shape[1] == width:
             return block
     return np.full((run.rows, width), None if feature.datatype == "BYTES" else np.nan)
 
 
-def _rows(array: NDArray[Any], run: Run) -> NDArray[Any]:
-    return array if run.index is None else array[run.index]
+def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
-
-
-def _codes(array: NDArray[Any], codes_of: Codes) -> tuple[NDArray[np.float32], list[str]]:
+def _codes(array: NDArray[Any], codes_of: Codes) -> tuple[NDArray[Any], list[str]]:
     """Codes of categories, and the ones the profile does not hold in the order of their codes."""
     found = codes_of.of(array)
-    if Codes.UNKNOWN not in found:
-        return np.array(found, np.float32).reshape(array.shape), []
+    unknown = np.flatnonzero(found == Codes.UNKNOWN).tolist()
+    if not unknown:
+        return found.reshape(array.shape), []
     first = codes_of.first_free
     new: dict[str, int] = {}
-    codes = np.array(found, np.float32)
-    for at, value in enumerate(array.ravel().tolist()):
-        if found[at] != Codes.UNKNOWN:
-            continue
+    codes = found.astype(np.float32)
+    values = array.ravel()
+    for at in unknown:
+        value = values.item(at)
         if value is None or value != value or not (text := label_text(value)):  # noqa: PLR0124 - NaN
             codes[at] = np.nan  # an empty text is a missing one, as in training
             continue
@@ -177,17 +191,39 @@ def _codes(array: NDArray[Any], codes_of: Codes) -> tuple[NDArray[np.float32], l
     return codes.reshape(array.shape), list(new)
 
 
-def _outcomes(runs: Sequence[Run], by: Answerer) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Scores and labels; runs whose outputs have one form are looked at together."""
-    score_of = by.profile.score if by.profile else None
+def _outcomes(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Scores and labels."""
+    score = by.profile.score if by.profile else None
+    wanted = [] if score is None else [name for name in (score.output, score.label_output) if name]
+    alike = _outputs_alike(runs, wanted)
+    if alike is not None:
+        return _score(alike, score, rows), _labels(alike, score, rows, by.label_codes)
     scores, labels = [], []
     for _, group in groupby(runs, _form_of_outputs):
         together = list(group)
-        rows = sum([run.rows for run in together])
+        count = sum([run.rows for run in together])
         outputs = _outputs(together)
-        scores.append(_score(outputs, score_of, rows))
-        labels.append(_labels(outputs, score_of, rows, by.label_codes))
+        scores.append(_score(outputs, score, count))
+        labels.append(_labels(outputs, score, count, by.label_codes))
     return np.concatenate(scores), np.concatenate(labels)
+
+
+def _outputs_alike(runs: Sequence[Run], wanted: list[str]) -> dict[str, NDArray[Any]] | None:
+    """The wanted outputs of all runs, by name; None: not all runs have them, in the same place and form."""
+    found: dict[str, NDArray[Any]] = {}
+    names = [tensor.name for tensor in runs[0].outputs or ()]
+    for name in wanted:
+        if name not in names:
+            return None
+        at = names.index(name)
+        try:
+            tensors = [run.outputs[at] for run in runs if run.outputs is not None]
+            if len(tensors) < len(runs) or [tensor.name for tensor in tensors].count(name) < len(runs):
+                return None
+            found[name] = _joined([tensor.array for tensor in tensors])
+        except (IndexError, ValueError):
+            return None
+    return found
 
 
 def _form_of_outputs(run: Run) -> list[tuple[str, tuple[int, ...]]] | None:
@@ -199,8 +235,8 @@ def _outputs(runs: Sequence[Run]) -> dict[str, NDArray[Any]]:
     columns: dict[str, list[NDArray[Any]]] = {}
     for run in runs:
         for tensor in run.outputs or ():
-            columns.setdefault(tensor.name, []).append(_rows(tensor.array, run))
-    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in columns.items()}
+            columns.setdefault(tensor.name, []).append(tensor.array)
+    return {name: _joined(arrays) for name, arrays in columns.items()}
 
 
 def _score(outputs: dict[str, NDArray[Any]], score: Score | None, rows: int) -> NDArray[np.float32]:
@@ -210,12 +246,14 @@ def _score(outputs: dict[str, NDArray[Any]], score: Score | None, rows: int) -> 
     columns = array.reshape(rows, -1)
     if not 0 <= score.column < columns.shape[1]:
         return np.full(rows, np.nan, np.float32)
-    return _as_float32(columns[:, score.column])
+    return columns[:, score.column].astype(np.float32)
 
 
 def _labels(outputs: dict[str, NDArray[Any]], score: Score | None, rows: int, codes: Codes) -> NDArray[np.uint8]:
     array = outputs.get(score.label_output) if score and score.label_output else None
     if array is None or not codes.first_free or array.size != rows:
         return np.full(rows, NO_LABEL, np.uint8)
-    found = np.array(codes.of(array))
-    return np.where((found < 0) | (found > NO_LABEL), NO_LABEL, found).astype(np.uint8)
+    found = codes.of(array)
+    if codes.first_free > NO_LABEL:
+        found = np.minimum(found, NO_LABEL)
+    return found.astype(np.uint8)  # in 8 bits UNKNOWN is NO_LABEL

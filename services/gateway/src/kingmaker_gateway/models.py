@@ -14,8 +14,8 @@ from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.routing import RoutingRecord
 from kingmaker_gateway import split
 from kingmaker_gateway.coalescer import Deliver
-from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.runs import Run
 from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.state import State, state_of
 from kingmaker_gateway.variants import Identity, LiveVariant, Wires, identity_of

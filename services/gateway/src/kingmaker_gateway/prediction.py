@@ -1,7 +1,7 @@
 """One routed request on its way: which variant is asked, who stands in for it, and how it ends.
 
 A state object with two callbacks instead of a task: a request costs no future and no turn of the scheduler.
-Afterwards its entry is what the recorder keeps of it.
+Afterwards its id, mark, key and latency are what the recorder keeps of it.
 """
 
 import logging
@@ -16,11 +16,11 @@ from kingmaker_gateway.answers import Request
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Ask
-from kingmaker_gateway.envelope import UNANSWERED, Entry
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.models import LiveModel
 from kingmaker_gateway.protocols import Call
+from kingmaker_gateway.runs import UNANSWERED, Mark
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import State
 from kingmaker_gateway.variants import LiveVariant
@@ -43,8 +43,8 @@ class Desk(Protocol):
 
 class Prediction(msgspec.Struct, eq=False):
     """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; failed_variant: a challenger that was
-    asked in vain, -1: none; can_answer: by variant, eligible: the same as contracts.events has it; entry: set when it
-    ends. A Struct, for one is made for every request.
+    asked in vain, -1: none; can_answer: by variant, eligible: the same as contracts.events has it; mark, latency_s: set
+    when it ends. A Struct, for one is made for every request.
     """
 
     desk: Desk
@@ -64,7 +64,8 @@ class Prediction(msgspec.Struct, eq=False):
     arrived: float
     deadline: float
     failed_variant: int = -1
-    entry: Entry = UNANSWERED
+    mark: Mark = UNANSWERED
+    latency_s: float = 0.0
 
     def first_ask(self) -> Ask | None:
         """What to ask the chosen variant. None: the desk has been told the end."""

@@ -20,8 +20,9 @@ from redis.exceptions import RedisError
 from kingmaker_contracts import events, keys
 from kingmaker_contracts.acks import EventAccount
 from kingmaker_gateway import envelope
-from kingmaker_gateway.envelope import Run
+from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.runs import Run
 from kingmaker_gateway.settings import RecorderSettings
 from kingmaker_servicekit.quick_metrics import Count
 
@@ -251,13 +252,12 @@ class Recorder:
 def _groups(runs: list[Run], max_rows: int) -> list[list[Run]]:
     """Runs of one answerer each, in order, no more than max_rows rows together unless one alone has more."""
     groups: list[list[Run]] = []
-    current: dict[tuple[object, ...], tuple[list[Run], int]] = {}
+    current: dict[Answerer, tuple[list[Run], int]] = {}
     for run in runs:
-        key = run.by.batch_key
-        group, rows = current.get(key, (None, 0))
+        group, rows = current.get(run.by, (None, 0))
         if group is None or rows + run.rows > max_rows:
             group, rows = [], 0
             groups.append(group)
         group.append(run)
-        current[key] = group, rows + run.rows
+        current[run.by] = group, rows + run.rows
     return groups

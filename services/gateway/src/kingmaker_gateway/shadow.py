@@ -14,28 +14,26 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kingmaker_contracts.problems import HTTP_STATUS, Code
-from kingmaker_gateway import envelope, frames
+from kingmaker_gateway import frames, runs
 from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.coalescer import Ask
-from kingmaker_gateway.envelope import Entry, Run
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
 from kingmaker_gateway.frames import Frame, Part, Slice
 from kingmaker_gateway.metrics import VariantMetrics
+from kingmaker_gateway.runs import Answered, Run
 from kingmaker_gateway.settings import ShadowSettings
 from kingmaker_gateway.signature import Signature
 from kingmaker_gateway.upstream import Upstream
 
 
-class Copied(Protocol):
-    """An answered request: its rows, and what is recorded of it."""
+class Copied(Answered, Protocol):
+    """With its rows."""
 
     @property
     def rows(self) -> int: ...
     @property
     def batch(self) -> Batch: ...
-    @property
-    def entry(self) -> Entry: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -183,14 +181,13 @@ class Shadow:
         return True
 
     def _tell(self, copies: _Copies, status: int, started: float, answer: Slice | None) -> None:
-        latency_us = int((time.perf_counter() - started) * 1e6)
+        latency_s = time.perf_counter() - started
         frame = copies.frame
         if frame is None:
             frame = copies.joined()
-        now_us = time.time_ns() // 1000
-        entries = [envelope.as_shadow(request.entry, now_us, latency_us, status) for request in copies.requests]
+        requests, rows, now_us = copies.requests, copies.rows, time.time_ns() // 1000
         outputs = answer.tensors if answer is not None else None
-        self._record(Run(copies.by, entries, copies.rows, frame.arrays, outputs))
+        self._record(runs.of_copies(copies.by, requests, now_us, rows, frame.arrays, outputs, latency_s, status))
 
 
 class _Flight:

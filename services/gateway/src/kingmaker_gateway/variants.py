@@ -14,9 +14,9 @@ from kingmaker_contracts.routing import RoutedVariant
 from kingmaker_gateway import signature
 from kingmaker_gateway.breaker import Breaker
 from kingmaker_gateway.coalescer import Deliver, hand_out
-from kingmaker_gateway.envelope import Run
 from kingmaker_gateway.errors import UpstreamError
 from kingmaker_gateway.metrics import Metrics, VariantMetrics
+from kingmaker_gateway.runs import Run
 from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.shadow import Shadow
 from kingmaker_gateway.signature import Signature

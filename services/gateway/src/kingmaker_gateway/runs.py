@@ -1,0 +1,97 @@
+"""What is kept of answered requests until they are recorded.
+
+A frame leaves its arrays and outputs by reference, and of its requests what differs between them, packed at once while
+the processor still has them at hand: nothing of a request outlives its answer, and what a busy gateway has to walk
+through at a flush is a hundredth of what the requests were. What neighbours nearly always share is kept once, a Mark.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from kingmaker_contracts.inference import Tensor
+from kingmaker_contracts.labels import Reason
+from kingmaker_gateway.answerers import Answerer
+
+Mark = tuple[int, int, Reason, int, int]
+"""What is recorded of a request and nearly always the same for its neighbours: rows, assigned, reason, eligible (the
+last three as contracts.events has them), status."""
+
+UNANSWERED: Final[Mark] = (0, 0, "weight", 0, 0)
+
+
+class Answered(Protocol):
+    """A request that has its answer."""
+
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def mark(self) -> Mark: ...
+    @property
+    def key_hash(self) -> int: ...
+    @property
+    def latency_s(self) -> float: ...
+
+
+class Run(msgspec.Struct, eq=False):
+    """Requests that share arrays: a coalesced frame and who was in it.
+
+    ids: one behind the other; marks: one for all of them, or one each; latencies_s: of each; key_hashes: of each, None
+    when nobody has a key; answered_us: when, in unix microseconds; rows: theirs, together; inputs: by name; outputs:
+    None when there was no answer. The arrays' rows are theirs, in this order.
+    """
+
+    by: Answerer
+    ids: bytes
+    marks: list[Mark]
+    latencies_s: "array[float]"
+    key_hashes: "array[int] | None"
+    answered_us: int
+    rows: int
+    inputs: dict[str, NDArray[Any]]
+    outputs: list[Tensor] | None
+
+
+def of(  # noqa: PLR0917 - once a frame
+    by: Answerer,
+    requests: Sequence[Answered],
+    answered_us: int,
+    rows: int,
+    inputs: dict[str, NDArray[Any]],
+    outputs: list[Tensor] | None,
+) -> Run:
+    """Requests that were answered together."""
+    latencies_s = array("d", [request.latency_s for request in requests])
+    return Run(by, *_packed(requests, latencies_s), answered_us, rows, inputs, outputs)
+
+
+def of_copies(  # noqa: PLR0917 - the same
+    by: Answerer,
+    requests: Sequence[Answered],
+    answered_us: int,
+    rows: int,
+    inputs: dict[str, NDArray[Any]],
+    outputs: list[Tensor] | None,
+    latency_s: float,
+    status: int,
+) -> Run:
+    """Copies of answered requests: a shadow answers for itself."""
+    latencies_s = array("d", (latency_s,)) * len(requests)
+    run = Run(by, *_packed(requests, latencies_s), answered_us, rows, inputs, outputs)
+    run.marks = [(count, assigned, "shadow", eligible, status) for count, assigned, _, eligible, _ in run.marks]
+    return run
+
+
+def _packed(
+    requests: Sequence[Answered], latencies_s: "array[float]"
+) -> "tuple[bytes, list[Mark], array[float], array[int] | None]":
+    """ids, marks, latencies_s and key_hashes of a Run."""
+    marks = [request.mark for request in requests]
+    if marks.count(marks[0]) == len(marks):
+        del marks[1:]
+    hashes = [request.key_hash for request in requests]
+    key_hashes = array("Q", hashes) if any(hashes) else None
+    return b"".join([request.id for request in requests]), marks, latencies_s, key_hashes
