@@ -12,11 +12,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from conftest import not_run
 from kingmaker_servicekit import serving
 from kingmaker_servicekit.accepting import Acceptor
 
@@ -49,17 +51,19 @@ class Connection(asyncio.Protocol):
 class Door:
     """An acceptor at a socket of its own, with all that came in. by_round: how many in which round of the loop."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.socket = serving.bind("127.0.0.1", 0)
+    def __init__(self, host: str = "127.0.0.1", **settings: Any) -> None:
+        self.socket = serving.bind(host, 0)
         self.connections: list[Connection] = []
         self.by_round: Counter[int] = Counter()
         self._round = 0
+        self.on_made: Callable[[], None] = lambda: None
         self._counting = asyncio.create_task(self._count_rounds())
         self.acceptor = Acceptor(self.socket, self.make, **settings)
 
     def make(self) -> Any:
         self.connections.append(Connection())
         self.by_round[self._round] += 1
+        self.on_made()
         return self.connections[-1]
 
     async def _count_rounds(self) -> None:
@@ -69,7 +73,7 @@ class Door:
 
     def connect(self, many: int) -> list[socket.socket]:
         """So many clients that wait together."""
-        clients = [socket.create_connection(self.socket.getsockname(), timeout=10) for _ in range(many)]
+        clients = [socket.create_connection(self.socket.getsockname()[:2], timeout=10) for _ in range(many)]
         wait_for_backlog(self.socket, many)
         return clients
 
@@ -182,28 +186,39 @@ def test_a_client_gone_before_it_is_taken_harms_nobody(fast_server: Any, wait_un
     assert not fast_server.tracebacks()
 
 
-def test_nobody_is_taken_after_the_end_and_who_was_is_told(run: Callable[..., Any]) -> None:
-    """The end comes when clients are taken and none is connected yet."""
+def test_who_waits_at_the_end_is_told_and_nobody_is_taken_after(run: Callable[..., Any]) -> None:
+    """The end comes when two are taken and not yet connected. It takes two more, as many as the bound allows."""
 
     async def scenario() -> None:
         door = Door(at_once=2)
-        make = door.acceptor._make_protocol
-
-        def end() -> Any:
-            door.acceptor.close()
-            return make()
-
-        door.acceptor._make_protocol = end
         clients = door.connect(5)
-        await door.until(lambda: len(door.connections) == 2 and all(c.told_to_stop for c in door.connections))
+        door.on_made = door.acceptor.close
+        await door.until(lambda: len(door.connections) == 4 and all(c.told_to_stop for c in door.connections))
         await asyncio.sleep(0.01)
-        assert len(door.connections) == 2
+        assert len(door.connections) == 4
+        address = door.socket.getsockname()
         await door.close()
-        ends = [end_of(client) for client in clients]
-        assert ends == ["closed"] * 2 + ["reset"] * 3, "who waits when the socket is closed is refused"
+        assert [end_of(client) for client in clients] == ["closed"] * 4 + ["reset"]
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", clients[0].getpeername()[1]), timeout=10)
+            socket.create_connection(address, timeout=10)
 
+    run(scenario())
+
+
+def test_clients_come_by_ipv6_too(run: Callable[..., Any]) -> None:
+    async def scenario() -> None:
+        door = Door("::1")
+        clients = door.connect(3)
+        await door.until(lambda: sum(c.transport is not None for c in door.connections) == 3)
+        names = [c.transport.get_extra_info("peername") for c in door.connections if c.transport]
+        assert sorted(names) == sorted(client.getsockname() for client in clients)
+        for client in clients:
+            client.close()
+        await door.close()
+
+    addresses = Path("/proc/net/if_inet6")
+    if not (addresses.exists() and f"{1:032x}" in addresses.read_text()):
+        not_run("there is no ::1 here", "sysctl -w net.ipv6.conf.lo.disable_ipv6=0")
     run(scenario())
 
 

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -80,8 +80,8 @@ class _Server(uvicorn.Server):
         self.servers = [Acceptor(sock, self._make_protocol, self.config.ssl) for sock in sockets or []]  # type: ignore[misc]
 
     def _make_protocol(self) -> HttpToolsProtocol:
-        make: Any = self.config.http_protocol_class
-        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[no-any-return]
+        protocol = cast("type[HttpToolsProtocol]", self.config.http_protocol_class)
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 async def serve(listeners: Sequence[Listener], drain_s: float = 5.0) -> None:
