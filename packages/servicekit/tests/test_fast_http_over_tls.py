@@ -119,7 +119,9 @@ def test_a_client_that_never_agrees_on_tls_does_not_hold_up_the_end(client: Any,
         assert not server.records, "uvicorn says when its patience is over"
 
 
-async def test_agreeing_on_tls_takes_no_longer_than_it_may(certificate: tuple[Path, Path]) -> None:
+async def test_agreeing_on_tls_takes_no_longer_than_it_may(
+    certificate: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
     sock = serving.bind("127.0.0.1", 0)
@@ -130,3 +132,5 @@ async def test_agreeing_on_tls_takes_no_longer_than_it_may(certificate: tuple[Pa
     writer.close()
     acceptor.close()
     sock.close()
+    await acceptor.wait_closed()
+    assert not caplog.records, "a client's fault is no event of the server"

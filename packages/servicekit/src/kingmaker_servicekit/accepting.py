@@ -56,7 +56,8 @@ class Acceptor:
         """Take who waits now, for a closed socket resets them, and nobody after."""
         if self._is_closed:
             return
-        self._take_waiting()
+        if self._retry is None:
+            self._take_waiting()
         self._is_closed = True
         if self._retry is not None:
             self._retry.cancel()
