@@ -53,8 +53,8 @@ class FastServer:
             body_read_s,
             heads=self.heads,
         )
-        self._socket = serving.bind("127.0.0.1", 0)
-        self.address = self._socket.getsockname()
+        self.listening = serving.bind("127.0.0.1", 0)
+        self.address = self.listening.getsockname()
         options: dict[str, Any] = {
             "server_header": False,
             "interface": "asgi3",
@@ -63,12 +63,12 @@ class FastServer:
             "log_config": None,
         }
         options |= {"access_log": False, "timeout_graceful_shutdown": 5}
-        self.uvicorn = uvicorn.Server(uvicorn.Config(self._app, http=self.protocol, **(options | config)))
+        self.uvicorn = serving._Server(uvicorn.Config(self._app, http=self.protocol, **(options | config)))
         self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()), daemon=True)
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        await self.uvicorn._serve([self._socket])
+        await self.uvicorn._serve([self.listening])
 
     def _handle(self, call: Call) -> None:
         if call.query == b"hold":

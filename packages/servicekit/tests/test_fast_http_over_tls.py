@@ -1,5 +1,6 @@
 """uvicorn's TLS settings hold for the fast way in: it sees plain bytes, whatever they travelled in."""
 
+import asyncio
 import datetime
 import ipaddress
 import socket
@@ -11,6 +12,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from kingmaker_servicekit import serving
+from kingmaker_servicekit.accepting import Acceptor
 
 MIB = 2**20
 
@@ -103,3 +107,30 @@ def test_plain_http_on_the_port_is_closed_and_harms_nobody(client: Any, server: 
     client.send(post(b"hello"))
     assert client.read()[2] == b"||hello"
     assert not server.tracebacks()
+
+
+def test_a_client_that_never_agrees_on_tls_does_not_hold_up_the_end(client: Any, server: Any) -> None:
+    with server.connect(), server.connect() as half:
+        half.send(b"\x16\x03\x01")  # a handshake, so far
+        client.send(post(b"hello"))
+        assert client.read()[2] == b"||hello"
+        client.socket.close()
+        server.stop()
+        assert not server.records, "uvicorn says when its patience is over"
+
+
+async def test_agreeing_on_tls_takes_no_longer_than_it_may(
+    certificate: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    sock = serving.bind("127.0.0.1", 0)
+    acceptor = Acceptor(sock, asyncio.Protocol, context, handshake_s=0.05)  # type: ignore[arg-type]
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
+    acceptor.close()
+    sock.close()
+    await acceptor.wait_closed()
+    assert not caplog.records, "a client's fault is no event of the server"

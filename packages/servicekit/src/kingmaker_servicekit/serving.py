@@ -16,9 +16,12 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from kingmaker_servicekit.accepting import Acceptor
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ class Listener:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes any free one. Raises PortTaken, which names the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sends without delay on such alone
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
@@ -65,11 +68,20 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its own signal handlers: one owner of signals for all listeners."""
+    """uvicorn's server without its own signal handlers, for all listeners have one owner of signals, and with acceptors
+    of our own in place of the event loop's servers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        self.servers = [Acceptor(sock, self._make_protocol, self.config.ssl) for sock in sockets or []]  # type: ignore[misc]
+
+    def _make_protocol(self) -> HttpToolsProtocol:
+        protocol = cast("type[HttpToolsProtocol]", self.config.http_protocol_class)
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 async def serve(listeners: Sequence[Listener], drain_s: float = 5.0) -> None:
