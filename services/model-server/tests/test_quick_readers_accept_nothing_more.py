@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kingmaker_contracts import json_tensors, tensors
 from kingmaker_contracts.inference import BadTensor, InferResponse, Tensor, TensorSpec
 from kingmaker_contracts.problems import Problem
-from kingmaker_model_server.answers import InferWriter, Output, id_text
+from kingmaker_model_server.answers import InferWriter, Output, Outputs, id_text
 from kingmaker_model_server.job import Job
 
 FLIGHTS = {"distance": "FP32", "delay": "FP32", "carrier": "BYTES"}
@@ -182,7 +182,7 @@ def test_answers_are_byte_for_byte_those_of_the_contracts(binary: list[str], spa
     arrays = {n: a[slice(*span)] if row_wise else a for n, (_, a) in OUTPUTS.items()}
     answer = InferResponse("mö", [Tensor(n, OUTPUTS[n][0], a) for n, a in arrays.items()], "3", 'i"d')
     expected, head = tensors.encode_response(answer, frozenset(binary))
-    whole = {spec.name: Output(spec, OUTPUTS[spec.name][1], row_wise) for spec in specs}
+    whole = Outputs([Output(spec, OUTPUTS[spec.name][1], row_wise) for spec in specs])
     found = InferWriter("mö", "3", specs, frozenset(binary)).write(id_text('i"d'), whole, *span)
     assert found.body == expected
     length = dict(found.headers).get(b"inference-header-content-length")

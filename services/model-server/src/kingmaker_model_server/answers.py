@@ -7,10 +7,11 @@ two together); here the parts that never change are bytes already, and numbers l
 import itertools
 import math
 import uuid
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts import raw_tensors
@@ -37,41 +38,52 @@ class Output(msgspec.Struct, eq=False):
     """One output of a run, and the rows of it that belong to one request.
 
     row_wise False: the first dimension does not count rows, and every request (there is one) gets all of it.
-    tail: the shape of what one row has, of all of it where rows are not counted.
+    tail: the shape of what one row has, of all of it where rows are not counted; width: values of that shape.
     """
 
     spec: TensorSpec
     array: NDArray[Any]
     row_wise: bool
+    tail: tuple[int, ...] = ()
+    width: int = 0
     flat: list[Any] | None = None
     listed: list[Any] | None = None
+    memory: memoryview | None = None
 
-    @property
-    def tail(self) -> tuple[int, ...]:
-        return self.array.shape[1:] if self.row_wise else self.array.shape
+    def __post_init__(self) -> None:
+        self.tail = self.array.shape[1:] if self.row_wise else self.array.shape
+        self.width = math.prod(self.tail)
 
-    def shape(self, start: int, stop: int) -> bytes:
-        """The shape as JSON."""
-        shape = (stop - start, *self.tail) if self.row_wise else self.tail
+    def forget(self) -> None:
+        """The array holds other values now."""
+        self.flat = self.listed = None
+
+    def shape(self, rows: int) -> bytes:
+        """The shape of that many rows as JSON."""
+        shape = (rows, *self.tail) if self.row_wise else self.tail
         return b"[%b]" % ",".join(map(str, shape)).encode()
 
     def values(self, start: int, stop: int) -> list[Any]:
         """The values for JSON, row-major."""
-        if self.flat is None:
-            self.flat = self.array.ravel().tolist()
+        flat = self.flat
+        if flat is None:
+            flat = self.array.ravel().tolist()
             if self.spec.datatype == "BYTES":
-                self.flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in self.flat]
-        if not self.row_wise:
-            return self.flat
-        width = math.prod(self.tail)
-        return self.flat[start * width : stop * width]
+                flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in flat]
+            self.flat = flat
+        return flat[start * self.width : stop * self.width] if self.row_wise else flat
 
-    def raw(self, start: int, stop: int) -> bytes:
+    def raw(self, start: int, stop: int) -> bytes | memoryview:
         """The values for the binary extension."""
-        array = self.array[start:stop] if self.row_wise else self.array
         if self.spec.datatype == "BYTES":
+            array = self.array[start:stop] if self.row_wise else self.array
             return raw_tensors.to_raw(Tensor(self.spec.name, "BYTES", array))
-        return array.tobytes()
+        if self.memory is None:
+            self.memory = self.array.reshape(-1).view(np.uint8).data
+        if not self.row_wise:
+            return self.memory
+        size = self.width * self.array.itemsize
+        return self.memory[start * size : stop * size]
 
     def rows(self, start: int, stop: int) -> list[Any]:
         """The values nested as the array is, one item a row."""
@@ -80,12 +92,25 @@ class Output(msgspec.Struct, eq=False):
         return self.listed[start:stop]
 
 
+class Outputs(dict[str, Output]):
+    """The outputs of a run, by name. tails: of each, for answers of as many rows and alike tails are worded alike."""
+
+    def __init__(self, outputs: Iterable[Output]) -> None:
+        super().__init__({output.spec.name: output for output in outputs})
+        self.tails = tuple([output.tail for output in self.values()])
+
+    def forget(self) -> None:
+        """All arrays hold other values now."""
+        for output in self.values():
+            output.forget()
+
+
 class Writer(Protocol):
     """Writes a kind of answer. outputs: those it needs, by name, in the order asked for."""
 
     outputs: list[str]
 
-    def write(self, request_id: bytes, outputs: Mapping[str, Output], start: int, stop: int, /) -> Answer:
+    def write(self, request_id: bytes, outputs: Outputs, start: int, stop: int, /) -> Answer:
         """The answer for rows start to stop of a run."""
 
 
@@ -96,47 +121,58 @@ class InferWriter:
         self.outputs = [spec.name for spec in wanted]
         self._begin = _encode({"model_name": model, "model_version": version})[:-1] + b',"id":'
         self._parts = [_part(spec, at, spec.name in binary) for at, spec in enumerate(wanted)]
+        self._end = self._parts[-1].closing + b"]}"
         self._has_raw = bool(binary)
         self._is_fixed = all(spec.name in binary and spec.datatype != "BYTES" for spec in wanted)
-        self._texts: dict[tuple[Any, ...], bytes] = {}
+        self._heads: dict[_Form, list[tuple[str, bool, bytes]]] = {}
+        self._texts: dict[_Form, bytes] = {}
         self._headers: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
 
-    def write(self, request_id: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+    def write(self, request_id: bytes, outputs: Outputs, start: int, stop: int) -> Answer:
+        form = (stop - start, outputs.tails)
         if self._is_fixed:
-            return self._write_raw(request_id, outputs, start, stop)
+            return self._write_raw(request_id, outputs, start, stop, form)
         pieces = [self._begin, request_id]
-        parts: list[bytes] = []
-        for name, head, middle, is_raw in self._parts:
-            output = outputs[name]
+        parts: list[bytes | memoryview] = []
+        for name, is_raw, head in self._heads.get(form) or self._headed(form, outputs):
             if is_raw:
-                raw = output.raw(start, stop)
+                raw = outputs[name].raw(start, stop)
                 parts.append(raw)
-                pieces += (head, output.shape(start, stop), middle, b"%d}}" % len(raw))
+                pieces += (head, b"%d" % len(raw))
             else:
-                pieces += (head, output.shape(start, stop), middle, _encode(output.values(start, stop)), b"}")
-        pieces.append(b"]}")
+                pieces += (head, _encode(outputs[name].values(start, stop)))
+        pieces.append(self._end)
         text = b"".join(pieces)
         if not self._has_raw:
             return Answer(200, _JSON_HEADERS, text)
-        parts.insert(0, text)
-        return Answer(200, self._raw_headers(len(text)), b"".join(parts))
+        return Answer(200, self._raw_headers(len(text)), b"".join((text, *parts)))
 
-    def _write_raw(self, request_id: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+    def _write_raw(self, request_id: bytes, outputs: Outputs, start: int, stop: int, form: "_Form") -> Answer:
         """All outputs are raw and as long as their shapes say, so the text is the same for as many rows of one form."""
-        chosen = [outputs[name] for name in self.outputs]
-        raws = [output.raw(start, stop) for output in chosen]
-        form = (stop - start, *[output.tail for output in chosen])
+        raws = [outputs[name].raw(start, stop) for name in self.outputs]
         text = self._texts.get(form)
         if text is None:
-            pieces: list[bytes] = []
-            for (_, head, middle, _), output, raw in zip(self._parts, chosen, raws, strict=True):
-                pieces += (head, output.shape(start, stop), middle, b"%d}}" % len(raw))
-            text = b"".join((*pieces, b"]}"))
+            heads = [head for _, _, head in self._headed(form, outputs)]
+            pieces = [b"%b%d" % (head, len(raw)) for head, raw in zip(heads, raws, strict=True)]
+            text = b"".join((*pieces, self._end))
             if len(self._texts) >= _MOST_TEXTS:
                 self._texts.clear()
             self._texts[form] = text
         length = len(self._begin) + len(request_id) + len(text)
         return Answer(200, self._raw_headers(length), b"".join((self._begin, request_id, text, *raws)))
+
+    def _headed(self, form: "_Form", outputs: Outputs) -> list[tuple[str, bool, bytes]]:
+        """Name, whether it is raw, and what stands before its values, or their size: for each output."""
+        heads: list[tuple[str, bool, bytes]] = []
+        closing = b""
+        for part in self._parts:
+            shape = outputs[part.name].shape(form[0])
+            heads.append((part.name, part.is_raw, b"".join((closing, part.head, shape, part.middle))))
+            closing = part.closing
+        if len(self._heads) >= _MOST_TEXTS:
+            self._heads.clear()
+        self._heads[form] = heads
+        return heads
 
     def _raw_headers(self, length: int) -> tuple[tuple[bytes, bytes], ...]:
         """The same object for the same length: the protocol words it once."""
@@ -155,10 +191,10 @@ class PredictWriter:
     def __init__(self, outputs: list[TensorSpec]) -> None:
         self.outputs = [spec.name for spec in outputs]
 
-    def write(self, _: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+    def write(self, _: bytes, outputs: Outputs, start: int, stop: int) -> Answer:
         return Answer(200, _JSON_HEADERS, _encode({"predictions": self.predictions(outputs, start, stop)}))
 
-    def predictions(self, outputs: Mapping[str, Output], start: int, stop: int) -> list[Any]:
+    def predictions(self, outputs: Outputs, start: int, stop: int) -> list[Any]:
         """One item a row."""
         columns = [outputs[name].rows(start, stop) for name in self.outputs]
         if len(columns) == 1:
@@ -183,8 +219,23 @@ def id_text(request_id: str) -> bytes:
     return _encode(request_id)
 
 
-def _part(spec: TensorSpec, at: int, is_raw: bool) -> tuple[str, bytes, bytes, bool]:
-    """Name, and the constant bytes before and behind the shape."""
+_Form = tuple[int, tuple[tuple[int, ...], ...]]
+"""Rows, and the tails of the run's outputs."""
+
+
+class _Part(NamedTuple):
+    """The constant bytes of one output: before and behind its shape, and behind its values or their size."""
+
+    name: str
+    is_raw: bool
+    head: bytes
+    middle: bytes
+    closing: bytes
+
+
+def _part(spec: TensorSpec, at: int, is_raw: bool) -> _Part:
     head = (b"," if at else b',"outputs":[') + b'{"name":%b,"shape":' % _encode(spec.name)
-    middle = b',"datatype":%b' % _encode(spec.datatype)
-    return spec.name, head, middle + (b',"parameters":{"binary_data_size":' if is_raw else b',"data":'), is_raw
+    datatype = b',"datatype":%b' % _encode(spec.datatype)
+    if is_raw:
+        return _Part(spec.name, True, head, datatype + b',"parameters":{"binary_data_size":', b"}}")
+    return _Part(spec.name, False, head, datatype + b',"data":', b"}")

@@ -9,15 +9,15 @@ import struct
 from array import array
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.inference import DTYPES, TensorSpec
 
-Values = NDArray[Any] | list[Any]
-"""One input of one request: an array of the model's datatype, or as many JSON values, row-major."""
+Values = NDArray[Any] | list[Any] | memoryview
+"""One input of one request, row-major: an array of the model's datatype, as many JSON values, or the numbers' bytes."""
 
 LISTED: Final = frozenset({"FP32", "FP64", "BYTES", "BOOL"})
 """Datatypes whose JSON values may stay a list: none of them can fail to become an array."""
@@ -42,9 +42,15 @@ class Column:
             return np.frombuffer(raw, np.float32).reshape(self._shape)
         return np.array(values, self._dtype).reshape(self._shape)
 
+    def array_of(self, part: Values) -> NDArray[Any]:
+        """What a request brought, as an array."""
+        if isinstance(part, memoryview):
+            return np.frombuffer(part, self._dtype).reshape(self._shape)
+        return self.array(part) if isinstance(part, list) else part
+
     def joined(self, parts: Sequence[Values]) -> NDArray[Any]:
         """The parts one behind the other."""
         if set(map(type, parts)) == {list}:
-            return self.array(list(chain.from_iterable(parts)))
-        arrays = [self.array(part) if isinstance(part, list) else part for part in parts]
+            return self.array(list(chain.from_iterable(cast("Sequence[list[Any]]", parts))))
+        arrays = [self.array_of(part) for part in parts]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -2,13 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from kingmaker_contracts.inference import TensorSpec
-from kingmaker_model_server.answers import JSON, Answer, Output, PredictWriter
+from kingmaker_model_server.answers import JSON, Answer, Outputs, PredictWriter
 from kingmaker_model_server.media import Media
 
 _CSV: Final = ((b"content-type", b"text/csv; charset=utf-8"),)
@@ -23,7 +22,7 @@ class ByOutputWriter:
     def __init__(self, outputs: list[TensorSpec]) -> None:
         self.outputs = [spec.name for spec in outputs]
 
-    def write(self, _: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+    def write(self, _: bytes, outputs: Outputs, start: int, stop: int) -> Answer:
         predictions = {name: outputs[name].rows(start, stop) for name in self.outputs}
         return Answer(200, (JSON,), _encode({"predictions": predictions}))
 
@@ -34,7 +33,7 @@ class CsvWriter:
     def __init__(self, outputs: list[TensorSpec]) -> None:
         self.outputs = [spec.name for spec in outputs]
 
-    def write(self, _: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+    def write(self, _: bytes, outputs: Outputs, start: int, stop: int) -> Answer:
         columns: list[list[Any]] = []
         for name in self.outputs:
             values = outputs[name].values(start, stop)
@@ -52,7 +51,7 @@ class JsonLinesWriter:
         self._rows = PredictWriter(outputs)
         self.outputs = self._rows.outputs
 
-    def write(self, _: bytes, outputs: Mapping[str, Output], start: int, stop: int) -> Answer:
+    def write(self, _: bytes, outputs: Outputs, start: int, stop: int) -> Answer:
         lines = [_encode(row) for row in self._rows.predictions(outputs, start, stop)]
         return Answer(200, _JSON_LINES, b"\n".join([*lines, b""]))
 

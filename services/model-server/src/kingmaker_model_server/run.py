@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kingmaker_model_server import typed
-from kingmaker_model_server.answers import Answer, Output
+from kingmaker_model_server import bound, typed
+from kingmaker_model_server.answers import Answer, Output, Outputs
+from kingmaker_model_server.bound import BoundRun
 from kingmaker_model_server.columns import Column
 from kingmaker_model_server.errors import ModelFailed
 from kingmaker_model_server.job import Job, Kind
@@ -31,17 +32,13 @@ class Runner:
         self._columns = [Column(spec) for spec in signature.inputs]
         self._inputs = [spec.name for spec in signature.inputs]
         self._specs = {spec.name: spec for spec in model.outputs}
+        self._bound = bound.runs_of(model)
         self._floats = typed.may_hold_bad_floats(signature)
         self._metrics = metrics
         self._clock = clock
 
     def joined(self, jobs: Sequence[Job]) -> list[NDArray[Any]]:
         """The jobs' values, one array an input."""
-        if len(jobs) == 1:
-            return [
-                column.array(part) if isinstance(part, list) else part
-                for column, part in zip(self._columns, jobs[0].values, strict=True)
-            ]
         parts = zip(*(job.values for job in jobs), strict=True)
         return [column.joined(values) for column, values in zip(self._columns, parts, strict=True)]
 
@@ -51,6 +48,44 @@ class Runner:
 
     def run(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers, in order. Raises ModelFailed, and Unsound unless every job is sound."""
+        rows = jobs[0].rows if len(jobs) == 1 else sum([job.rows for job in jobs])
+        outputs = None
+        if self._bound is not None and rows <= CHUNK and len(jobs[0].writer.outputs) == len(self._specs):
+            outputs = self._run_bound(self._bound[rows], jobs)
+        if outputs is None:
+            outputs = self._run(jobs, rows)
+        self._metrics.rows.inc(rows)
+        if len(jobs) == 1:
+            job = jobs[0]
+            return [job.writer.write(job.request_id, outputs, 0, rows)]
+        answers: list[Answer] = []
+        start = 0
+        for job in jobs:
+            stop = start + job.rows
+            answers.append(job.writer.write(job.request_id, outputs, start, stop))
+            start = stop
+        return answers
+
+    def _run_bound(self, run: BoundRun, jobs: Sequence[Job]) -> Outputs | None:
+        """All outputs; None when the model is to be asked in another way. Raises Unsound."""
+        if len(jobs) == 1:
+            run.put(jobs[0].values)
+        else:
+            run.put_all([job.values for job in jobs])
+        if not (run.is_finite() or self._is_sound(run.arrays)):
+            raise Unsound
+        started = self._clock()
+        try:
+            if not run.run():
+                self._bound = None  # its memory is not what this model answers with
+                return None
+        except ModelFailed:
+            return None
+        self._metrics.inference_duration.observe(self._clock() - started)
+        return run.outputs
+
+    def _run(self, jobs: Sequence[Job], rows: int) -> Outputs:
+        """The outputs that are asked for. Raises ModelFailed, Unsound."""
         arrays = self.joined(jobs)
         if not self._is_sound(arrays):
             raise Unsound
@@ -60,21 +95,12 @@ class Runner:
         started = self._clock()
         results = self._model.run(names, dict(zip(self._inputs, arrays, strict=True)))
         self._metrics.inference_duration.observe(self._clock() - started)
-        rows = jobs[0].rows if len(jobs) == 1 else sum(job.rows for job in jobs)
         row_wise = self._model.row_wise
         if row_wise:
             for array in results:
                 if len(array) != rows:
                     raise ModelFailed(f"{rows} rows went in, but another number came out")
-        self._metrics.rows.inc(rows)
-        specs = self._specs
-        outputs = {n: Output(specs[n], a, row_wise) for n, a in zip(names, results, strict=True)}
-        answers: list[Answer] = []
-        start = 0
-        for job in jobs:
-            answers.append(job.writer.write(job.request_id, outputs, start, start + job.rows))
-            start += job.rows
-        return answers
+        return Outputs([Output(self._specs[n], a, row_wise) for n, a in zip(names, results, strict=True)])
 
     def _is_sound(self, arrays: list[NDArray[Any]]) -> bool:
         for at, may_miss in self._floats:
@@ -99,6 +125,9 @@ def runs_of(jobs: Sequence[Job], limit: int = CHUNK) -> list[list[Job]]:
 
     The order of jobs of a kind is kept.
     """
+    kinds = {job.kind for job in jobs}
+    if len(kinds) == 1 and None not in kinds and sum([job.rows for job in jobs]) <= limit:
+        return [list(jobs)]  # as nearly always
     runs: list[list[Job]] = []
     filling: dict[Kind, tuple[list[Job], int]] = {}
     for job in jobs:

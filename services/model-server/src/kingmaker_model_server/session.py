@@ -37,10 +37,11 @@ _DATATYPES: Final = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-_RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
-    kind for kind in vars(_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
+_RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
+    RuntimeError,
+    *[kind for kind in vars(_state).values() if isinstance(kind, type) and issubclass(kind, Exception)],
 )
-"""ONNX Runtime's own exceptions; they share no base class but Exception."""
+"""ONNX Runtime's own exceptions; they share no base class but Exception. A bound run raises Python's."""
 _PREFIX: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
@@ -87,6 +88,22 @@ class OnnxModel:
         except _RUNTIME_ERRORS as error:
             raise ModelFailed(_text(error)) from None
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def bind(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> Any:
+        """For `run_bound`: the arrays it reads and those it writes, all of them; whoever binds them keeps them."""
+        binding = self._session.io_binding()
+        for spec, array in zip(self.inputs, inputs, strict=True):
+            binding.bind_input(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for spec, array in zip(self.outputs, outputs, strict=True):
+            binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        return binding
+
+    def run_bound(self, binding: Any) -> None:
+        """All outputs for what the bound arrays hold. Raises ModelFailed."""
+        try:
+            self._session.run_with_iobinding(binding)
+        except _RUNTIME_ERRORS as error:
+            raise ModelFailed(_text(error)) from None
 
     def _run(self, outputs: list[str], feed: Feed) -> list[NDArray[Any]]:
         answer: list[NDArray[Any]] = self._session.run(outputs, feed)
