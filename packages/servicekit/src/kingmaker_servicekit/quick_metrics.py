@@ -74,9 +74,10 @@ class QuickHistogram(Collector):
         self._total_s = 0.0
         registry.register(self)
 
-    def observe(self, seconds: float) -> None:
-        self._slots[bisect_left(self._bounds, seconds)] += 1
-        self._total_s += seconds
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """times: how often that long."""
+        self._slots[bisect_left(self._bounds, seconds)] += times
+        self._total_s += seconds * times
 
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._text)]

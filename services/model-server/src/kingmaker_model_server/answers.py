@@ -38,7 +38,8 @@ class Output(msgspec.Struct, eq=False):
     """One output of a run, and the rows of it that belong to one request.
 
     row_wise False: the first dimension does not count rows, and every request (there is one) gets all of it.
-    tail: the shape of what one row has, of all of it where rows are not counted; width: values of that shape.
+    tail: the shape of what one row has, of all of it where rows are not counted; width: values of that shape,
+    size: their bytes.
     """
 
     spec: TensorSpec
@@ -46,6 +47,7 @@ class Output(msgspec.Struct, eq=False):
     row_wise: bool
     tail: tuple[int, ...] = ()
     width: int = 0
+    size: int = 0
     flat: list[Any] | None = None
     listed: list[Any] | None = None
     memory: memoryview | None = None
@@ -53,10 +55,7 @@ class Output(msgspec.Struct, eq=False):
     def __post_init__(self) -> None:
         self.tail = self.array.shape[1:] if self.row_wise else self.array.shape
         self.width = math.prod(self.tail)
-
-    def forget(self) -> None:
-        """The array holds other values now."""
-        self.flat = self.listed = None
+        self.size = self.width * self.array.itemsize
 
     def shape(self, rows: int) -> bytes:
         """The shape of that many rows as JSON."""
@@ -67,23 +66,20 @@ class Output(msgspec.Struct, eq=False):
         """The values for JSON, row-major."""
         flat = self.flat
         if flat is None:
-            flat = self.array.ravel().tolist()
-            if self.spec.datatype == "BYTES":
-                flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in flat]
-            self.flat = flat
-        return flat[start * self.width : stop * self.width] if self.row_wise else flat
+            flat = self.flat = self._flat()
+        width = self.width
+        return flat[start * width : stop * width] if self.row_wise else flat
 
     def raw(self, start: int, stop: int) -> bytes | memoryview:
         """The values for the binary extension."""
-        if self.spec.datatype == "BYTES":
-            array = self.array[start:stop] if self.row_wise else self.array
-            return raw_tensors.to_raw(Tensor(self.spec.name, "BYTES", array))
-        if self.memory is None:
-            self.memory = self.array.reshape(-1).view(np.uint8).data
-        if not self.row_wise:
-            return self.memory
-        size = self.width * self.array.itemsize
-        return self.memory[start * size : stop * size]
+        memory = self.memory
+        if memory is None:
+            if self.spec.datatype == "BYTES":
+                array = self.array[start:stop] if self.row_wise else self.array
+                return raw_tensors.to_raw(Tensor(self.spec.name, "BYTES", array))
+            memory = self.memory = self.array.reshape(-1).view(np.uint8).data
+        size = self.size
+        return memory[start * size : stop * size] if self.row_wise else memory
 
     def rows(self, start: int, stop: int) -> list[Any]:
         """The values nested as the array is, one item a row."""
@@ -91,18 +87,25 @@ class Output(msgspec.Struct, eq=False):
             self.listed = self.array.tolist()
         return self.listed[start:stop]
 
+    def _flat(self) -> list[Any]:
+        flat: list[Any] = self.array.ravel().tolist()
+        if self.spec.datatype == "BYTES":
+            return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in flat]
+        return flat
+
 
 class Outputs(dict[str, Output]):
     """The outputs of a run, by name. tails: of each, for answers of as many rows and alike tails are worded alike."""
 
     def __init__(self, outputs: Iterable[Output]) -> None:
         super().__init__({output.spec.name: output for output in outputs})
-        self.tails = tuple([output.tail for output in self.values()])
+        self._all = tuple(self.values())
+        self.tails = tuple([output.tail for output in self._all])
 
     def forget(self) -> None:
-        """All arrays hold other values now."""
-        for output in self.values():
-            output.forget()
+        """The arrays hold other values now."""
+        for output in self._all:
+            output.flat = output.listed = None
 
 
 class Writer(Protocol):
@@ -132,19 +135,22 @@ class InferWriter:
         form = (stop - start, outputs.tails)
         if self._is_fixed:
             return self._write_raw(request_id, outputs, start, stop, form)
+        heads = self._heads.get(form) or self._headed(form, outputs)
         pieces = [self._begin, request_id]
+        if not self._has_raw:
+            for name, _, head in heads:
+                pieces += (head, _encode(outputs[name].values(start, stop)))
+            pieces.append(self._end)
+            return Answer(200, _JSON_HEADERS, b"".join(pieces))
         parts: list[bytes | memoryview] = []
-        for name, is_raw, head in self._heads.get(form) or self._headed(form, outputs):
+        for name, is_raw, head in heads:
             if is_raw:
                 raw = outputs[name].raw(start, stop)
                 parts.append(raw)
                 pieces += (head, b"%d" % len(raw))
             else:
                 pieces += (head, _encode(outputs[name].values(start, stop)))
-        pieces.append(self._end)
-        text = b"".join(pieces)
-        if not self._has_raw:
-            return Answer(200, _JSON_HEADERS, text)
+        text = b"".join((*pieces, self._end))
         return Answer(200, self._raw_headers(len(text)), b"".join((text, *parts)))
 
     def _write_raw(self, request_id: bytes, outputs: Outputs, start: int, stop: int, form: "_Form") -> Answer:

@@ -22,19 +22,19 @@ class Client(Protocol):
         """Take the answer."""
 
 
+def answer_alone(predictor: Predictor, job: Job | Answer, client: Client) -> None:
+    """Answer the only one who asked in a round."""
+    answer = job if isinstance(job, Answer) else predictor.alone(job)
+    client.answer(answer.status, answer.headers, answer.body)
+
+
 def answer_together(predictor: Predictor, asked: Sequence[tuple[Job | Answer, Client]]) -> None:
     """Answer everybody who asked in one round, those with nothing to run first."""
-    clients: dict[Job, Client] = {}
-    for job, client in asked:
-        if isinstance(job, Answer):
-            client.answer(job.status, job.headers, job.body)
-        else:
-            clients[job] = client
-    if len(clients) == 1:
-        [(job, client)] = clients.items()
-        [answer] = predictor.answer([job])
-        client.answer(answer.status, answer.headers, answer.body)
-        return
+    clients = {job: client for job, client in asked if isinstance(job, Job)}
+    if len(clients) < len(asked):
+        for refusal, client in asked:
+            if isinstance(refusal, Answer):
+                client.answer(refusal.status, refusal.headers, refusal.body)
     for number, run in enumerate(runs_of(list(clients))):
         # the first run has waited for nobody; those behind it may have outlived their callers' patience
         timely = _timely(predictor, run, clients) if number else run

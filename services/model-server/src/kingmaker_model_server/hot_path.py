@@ -6,21 +6,23 @@ method) goes on to FastAPI, whose routes end in the same prediction core.
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from kingmaker_contracts.deadlines import TIMEOUT_HEADER, timeout_s
 from kingmaker_contracts.problems import Problem
 from kingmaker_model_server.answers import Answer
-from kingmaker_model_server.batching import answer_together
+from kingmaker_model_server.batching import answer_alone, answer_together
 from kingmaker_model_server.job import Job
 from kingmaker_model_server.predict import Predictor
+from kingmaker_model_server.reading import header_length
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 from kingmaker_servicekit.rounds import Rounds
 
 _POST: Final = b"POST"
 _TIMEOUT: Final = TIMEOUT_HEADER.encode()
-_Read = Callable[[Call], Job | Answer]
-"""What is to be run for a request, or the refusal."""
+Said = TypeVar("Said")
+_Read = Callable[[Call, float], Job | Answer]
+"""What is to be run for a request, or the refusal. With it goes when its round began to be read."""
 
 
 class HotPath:
@@ -33,7 +35,7 @@ class HotPath:
         name = predictor.name.encode()
         self._any_version = b"/v2/models/%b/versions/" % name
         self._routes = {
-            b"/v2/models/%b/infer" % name: self._route(None),
+            b"/v2/models/%b/infer" % name: self._route_of(self._infer),
             b"/v1/models/%b:predict" % name: self._route_of(self._predict),
             b"/invocations": self._route_of(self._invoke),
         }
@@ -60,16 +62,8 @@ class HotPath:
         loaded = self._predictor.loaded
         if loaded is None or path != self._any_version + loaded.version.encode() + b"/infer":
             return None
-        route = self._routes[path] = self._route(loaded.version)
+        route = self._routes[path] = self._route_of(self._infer)
         return route
-
-    def _route(self, version: str | None) -> FastRoute:
-        def infer(call: Call) -> Job | Answer:
-            return self._expiring(
-                self._predictor.infer_job(self._predictor.name, version, call.header, call.body), call
-            )
-
-        return self._route_of(infer)
 
     def _route_of(self, read: _Read) -> FastRoute:
         add = self._rounds.add
@@ -80,30 +74,59 @@ class HotPath:
         return FastRoute(handle, self._predictor.max_body_bytes)
 
     def _serve(self, asked: list[tuple[_Read, Call]]) -> None:
-        answer_together(self._predictor, [(read(call), call) for read, call in asked])
+        predictor = self._predictor
+        started = predictor.clock()
+        if len(asked) == 1:
+            [(read, call)] = asked
+            answer_alone(predictor, read(call, started), call)
+        else:
+            answer_together(predictor, [(read(call, started), call) for read, call in asked])
 
-    def _invoke(self, call: Call) -> Job | Answer:
-        return self._predictor.invoke_job(call.header, call.body)
-
-    def _predict(self, call: Call) -> Job | Answer:
-        return self._expiring(self._predictor.predict_job(self._predictor.name, call.body), call)
-
-    def _expiring(self, job: Job | Answer, call: Call) -> Job | Answer:
+    def _infer(self, call: Call, started: float) -> Job | Answer:
+        try:
+            length, left_s = _of_head(call, _infer_head)
+        except Problem as problem:
+            return self._predictor.misread(problem)
+        job = self._predictor.infer_read(length, call.body, started)
         if isinstance(job, Job):
-            try:
-                job.expires = call.arrived + _time_left_s(call)
-            except Problem as problem:
-                return self._predictor.misread(problem)
+            job.expires = call.arrived + left_s
         return job
+
+    def _invoke(self, call: Call, started: float) -> Job | Answer:
+        job = self._predictor.invoke_job(call.header, call.body)
+        if isinstance(job, Job):
+            job.started = started
+        return job
+
+    def _predict(self, call: Call, started: float) -> Job | Answer:
+        try:
+            left_s = _of_head(call, _time_left_s)
+        except Problem as problem:
+            return self._predictor.misread(problem)
+        job = self._predictor.predict_job(self._predictor.name, call.body)
+        if isinstance(job, Job):
+            job.started = started
+            job.expires = call.arrived + left_s
+        return job
+
+
+def _of_head(call: Call, read: Callable[[Call], Said]) -> Said:
+    """What read makes of a request's head: once for all requests with the same. Raises Problem."""
+    notes = call.notes
+    if notes is None:
+        return read(call)
+    said: Said | None = notes.get(read)
+    if said is None:
+        said = notes[read] = read(call)
+    return said
+
+
+def _infer_head(call: Call) -> tuple[int | None, float]:
+    """Length of the body's JSON part, and how long the caller waits. Raises Problem."""
+    return header_length(call.header), _time_left_s(call)
 
 
 def _time_left_s(call: Call) -> float:
     """How long the caller waits for this answer. Raises Problem."""
-    notes = call.notes
-    left: float | None = None if notes is None else notes.get(_TIMEOUT)
-    if left is None:
-        text = call.header(_TIMEOUT)
-        left = math.inf if text is None else timeout_s(text.decode("latin-1"))
-        if notes is not None:
-            notes[_TIMEOUT] = left
-    return left
+    text = call.header(_TIMEOUT)
+    return math.inf if text is None else timeout_s(text.decode("latin-1"))

@@ -28,6 +28,6 @@ class Job(msgspec.Struct, eq=False):
     request_id: bytes = b""
     strictly: Callable[[], "Job"] | None = None
     started: float = 0.0
-    """When the whole body was here; seconds of the process's performance counter."""
+    """When the reading of its round began; seconds of the process's performance counter."""
     expires: float = math.inf
     """When nobody waits for its answer any more; on the same clock."""

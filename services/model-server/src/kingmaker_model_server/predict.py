@@ -18,7 +18,7 @@ from kingmaker_model_server.answers import JSON, Answer
 from kingmaker_model_server.errors import ModelFailed
 from kingmaker_model_server.job import Job
 from kingmaker_model_server.metrics import Metrics
-from kingmaker_model_server.reading import HeaderOf, Reader
+from kingmaker_model_server.reading import HeaderOf, Reader, header_length
 from kingmaker_model_server.run import Runner, Unsound
 from kingmaker_model_server.session import OnnxModel
 from kingmaker_model_server.signature import Signature, refuse
@@ -87,19 +87,28 @@ class Predictor:
 
     def infer(self, name: str, version: str | None, headers: Headers, body: bytes) -> Answer:
         """POST /v2/models/{name}[/versions/{version}]/infer, on its own."""
-        return self._alone(self.infer_job(name, version, headers.get, body))
+        return self._answered(self.infer_job(name, version, headers.get, body))
 
     def predict(self, name: str, body: bytes) -> Answer:
         """POST /v1/models/{name}:predict, on its own."""
-        return self._alone(self.predict_job(name, body))
+        return self._answered(self.predict_job(name, body))
 
     def invoke(self, headers: Headers, body: bytes) -> Answer:
         """POST /invocations, on its own."""
-        return self._alone(self.invoke_job(headers.get, body))
+        return self._answered(self.invoke_job(headers.get, body))
 
     def infer_job(self, name: str, version: str | None, header: HeaderOf, body: bytes) -> Job | Answer:
         """The job of an infer request, or the refusal."""
-        return self._read(lambda: self._find(name, version).reader.infer(header, body))
+        return self._read(lambda: self._find(name, version).reader.infer(header_length(header), body))
+
+    def infer_read(self, length: int | None, body: bytes, started: float) -> Job | Answer:
+        """The same where the path has been found to name this model, and the head has been read."""
+        try:
+            job = (self._serving or self._find(self.name)).reader.infer(length, body)
+        except Exception as fault:  # the outermost handler, whoever reads HTTP
+            return self._count(_refusal(fault), started)
+        job.started = started
+        return job
 
     def predict_job(self, name: str, body: bytes) -> Job | Answer:
         """The job of a predict request, or the refusal."""
@@ -110,9 +119,10 @@ class Predictor:
         return self._read(lambda: self._find(self.name).reader.invoke(header, body))
 
     def answer(self, jobs: Sequence[Job]) -> list[Answer]:
-        """The answers of jobs of one kind, run together, in order. Never raises: what fails together is run alone."""
+        """The answers of jobs of one kind that were read in one round, run together, in order. Never raises: what
+        fails together is run alone."""
         if len(jobs) == 1:
-            return [self._alone(jobs[0])]
+            return [self.alone(jobs[0])]
         runner = self._serving_now().runner
         try:
             return self._counted(jobs, runner.run(jobs))
@@ -121,7 +131,19 @@ class Predictor:
         except Exception as fault:  # part of the outermost handler: what one request does must not hurt another
             logger.debug("a joined run failed", extra={"reason": str(fault), "requests": len(jobs)})
             self._metrics.retried_alone.inc(len(jobs))
-            return [self._alone(job) for job in jobs]
+            return [self.alone(job) for job in jobs]
+
+    def alone(self, job: Job) -> Answer:
+        """The answer of one job. Never raises."""
+        try:
+            runner = self._serving_now().runner
+            try:
+                answer = runner.run_one(job)
+            except Unsound:
+                answer = runner.run_one(job.strictly() if job.strictly is not None else job)
+        except Exception as fault:  # the outermost handler, whoever reads HTTP
+            answer = _refusal(fault)
+        return self._count(answer, job.started)
 
     def too_large(self) -> Answer:
         """For a body that was not read to its end."""
@@ -144,6 +166,9 @@ class Predictor:
         code, text = UNREADABLE[status]
         answer = Answer(status, (JSON,), problems.body(code, text))
         return self._count(answer, self.clock())
+
+    def _answered(self, job: Job | Answer) -> Answer:
+        return job if isinstance(job, Answer) else self.alone(job)
 
     def _find(self, name: str, version: str | None = None) -> _Serving:
         if name != self.name:
@@ -171,31 +196,15 @@ class Predictor:
         job.started = started
         return job
 
-    def _alone(self, job: Job | Answer) -> Answer:
-        if isinstance(job, Answer):
-            return job
-        started = job.started
-        try:
-            runner = self._serving_now().runner
-            try:
-                [answer] = runner.run([job])
-            except Unsound:
-                [answer] = runner.run([job.strictly() if job.strictly is not None else job])
-        except Exception as fault:  # the outermost handler, whoever reads HTTP
-            answer = _refusal(fault)
-        return self._count(answer, started)
-
     def _answer_sound(self, jobs: Sequence[Job]) -> list[Answer]:
         """Refuse the jobs with values the model must not see, and run the others together."""
         runner = self._serving_now().runner
         sound = [job for job in jobs if runner.is_sound(job)]
         answers = dict(zip(sound, self.answer(sound), strict=True)) if sound else {}
-        return [answers[job] if job in answers else self._alone(job) for job in jobs]
+        return [answers[job] if job in answers else self.alone(job) for job in jobs]
 
     def _counted(self, jobs: Sequence[Job], answers: list[Answer]) -> list[Answer]:
-        now = self.clock()
-        for job in jobs:
-            self._metrics.request_duration.observe(now - job.started)
+        self._metrics.request_duration.observe(self.clock() - jobs[0].started, len(jobs))
         self._metrics.requests[200].inc(len(jobs))
         return answers
 

@@ -1,6 +1,7 @@
 """From bytes to a job: the quick reader when the request is as usual, else the strict one with its words."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from kingmaker_contracts import tensors
@@ -51,20 +52,14 @@ class Reader:
         }
         self._writers: dict[Asked, InferWriter] = {}
 
-    def infer(self, header: HeaderOf, body: bytes) -> Job:
-        """A V2 request."""
-        length = _header_length(header)
-        if self._typed is not None and length != 0:
-            read = self._typed.read(body, length)
-            writer = None if read is None else self._writers.get(read.asked)
-            if read is not None and writer is not None:
-                request_id = self._ids.next() if read.request_id is None else id_text(read.request_id)
-
-                def strictly() -> Job:
-                    return self._infer_strictly(length, body)
-
-                return Job(read.values, read.rows, (), writer, request_id, strictly)
-        return self._infer_strictly(length, body)
+    def infer(self, length: int | None, body: bytes) -> Job:
+        """A V2 request. length: of the JSON part, see `header_length`."""
+        read = None if self._typed is None else self._typed.read(body, length)
+        writer = None if read is None else self._writers.get(read.asked)
+        if read is None or writer is None:
+            return self._infer_strictly(length, body)
+        request_id = self._ids.next() if read.request_id is None else id_text(read.request_id)
+        return Job(read.values, read.rows, (), writer, request_id, partial(self._infer_strictly, length, body))
 
     def predict(self, body: bytes) -> Job:
         """A V1 request."""
@@ -72,7 +67,7 @@ class Reader:
         if read is None:
             return self._predict_strictly(body)
         values, count = read
-        return Job(values, count, (), self._predict_writer, b"", lambda: self._predict_strictly(body))
+        return Job(values, count, (), self._predict_writer, b"", partial(self._predict_strictly, body))
 
     def invoke(self, header: HeaderOf, body: bytes) -> Job:
         """A request of another platform: `/invocations`, or the predict route of Vertex AI."""
@@ -85,7 +80,7 @@ class Reader:
             return self._invoke_strictly(content, answer, body)
         values, count = read
         writer = self._invocation_writers[answer]
-        return Job(values, count, (), writer, b"", lambda: self._invoke_strictly(content, answer, body))
+        return Job(values, count, (), writer, b"", partial(self._invoke_strictly, content, answer, body))
 
     def _invoke_strictly(self, content: Content, answer: Media, body: bytes) -> Job:
         self._check_row_wise("rows are not supported yet")
@@ -147,7 +142,7 @@ class Reader:
         return writer
 
 
-def _header_length(header: HeaderOf) -> int | None:
+def header_length(header: HeaderOf) -> int | None:
     """The length of a body's JSON part, None for plain JSON. Raises Problem (bad_input)."""
     text = header(_BINARY_HEADER)
     if text is None:

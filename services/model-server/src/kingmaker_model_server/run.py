@@ -32,7 +32,9 @@ class Runner:
         self._columns = [Column(spec) for spec in signature.inputs]
         self._inputs = [spec.name for spec in signature.inputs]
         self._specs = {spec.name: spec for spec in model.outputs}
+        self._count = len(model.outputs)
         self._bound = bound.runs_of(model)
+        self._observe = metrics.inference_duration.observe
         self._floats = typed.may_hold_bad_floats(signature)
         self._metrics = metrics
         self._clock = clock
@@ -46,18 +48,29 @@ class Runner:
         """Whether the job holds no infinity and misses no value it must have."""
         return self._is_sound(self.joined([job]))
 
+    def run_one(self, job: Job) -> Answer:
+        """The answer. Raises ModelFailed, and Unsound unless the job is sound."""
+        outputs = None
+        if self._bound is not None and job.rows <= CHUNK and len(job.writer.outputs) == self._count:
+            run = self._bound[job.rows]
+            run.put(job.values)
+            outputs = self._run_bound(run)
+        if outputs is None:
+            outputs = self._run([job], job.rows)
+        self._metrics.rows.inc(job.rows)
+        return job.writer.write(job.request_id, outputs, 0, job.rows)
+
     def run(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers, in order. Raises ModelFailed, and Unsound unless every job is sound."""
-        rows = jobs[0].rows if len(jobs) == 1 else sum([job.rows for job in jobs])
+        rows = sum([job.rows for job in jobs])
         outputs = None
-        if self._bound is not None and rows <= CHUNK and len(jobs[0].writer.outputs) == len(self._specs):
-            outputs = self._run_bound(self._bound[rows], jobs)
+        if self._bound is not None and rows <= CHUNK and len(jobs[0].writer.outputs) == self._count:
+            run = self._bound[rows]
+            run.put_all([job.values for job in jobs])
+            outputs = self._run_bound(run)
         if outputs is None:
             outputs = self._run(jobs, rows)
         self._metrics.rows.inc(rows)
-        if len(jobs) == 1:
-            job = jobs[0]
-            return [job.writer.write(job.request_id, outputs, 0, rows)]
         answers: list[Answer] = []
         start = 0
         for job in jobs:
@@ -66,22 +79,18 @@ class Runner:
             start = stop
         return answers
 
-    def _run_bound(self, run: BoundRun, jobs: Sequence[Job]) -> Outputs | None:
-        """All outputs; None when the model is to be asked in another way. Raises Unsound."""
-        if len(jobs) == 1:
-            run.put(jobs[0].values)
-        else:
-            run.put_all([job.values for job in jobs])
+    def _run_bound(self, run: BoundRun) -> Outputs | None:
+        """All outputs; None when the model is to be asked in the other way. Raises Unsound."""
         if not (run.is_finite() or self._is_sound(run.arrays)):
             raise Unsound
         started = self._clock()
         try:
             if not run.run():
-                self._bound = None  # its memory is not what this model answers with
+                self._bound = None  # this model does not answer with the memory it is given
                 return None
         except ModelFailed:
-            return None
-        self._metrics.inference_duration.observe(self._clock() - started)
+            return None  # the other way finds the words
+        self._observe(self._clock() - started)
         return run.outputs
 
     def _run(self, jobs: Sequence[Job], rows: int) -> Outputs:
@@ -94,7 +103,7 @@ class Runner:
             names = list(self._specs)
         started = self._clock()
         results = self._model.run(names, dict(zip(self._inputs, arrays, strict=True)))
-        self._metrics.inference_duration.observe(self._clock() - started)
+        self._observe(self._clock() - started)
         row_wise = self._model.row_wise
         if row_wise:
             for array in results:

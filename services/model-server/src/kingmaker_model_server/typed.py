@@ -6,7 +6,6 @@ None, and the strict reader decides and finds the words. Nothing is accepted her
 but for infinities and missing values in floats: `run` looks for those, once for all the requests it joins.
 """
 
-import math
 from typing import Any, Final, Literal, NamedTuple, Union
 
 import msgspec
@@ -27,6 +26,7 @@ _LONGEST_TEXT: Final = 4096
 
 Asked = tuple[bool, tuple[tuple[str, bool | None], ...]]
 """Which outputs: the request's default for raw, and each one asked for with its own setting. None asked for: all."""
+_PLAIN: Final[Asked] = (False, ())
 
 
 class _InputParameters(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,19 +55,11 @@ class Read(msgspec.Struct, frozen=True):
     asked: Asked
 
 
-class _Place(NamedTuple):
-    """Where the values of one input lie in a raw body. length: values; start: bytes."""
-
-    dtype: np.dtype[Any]
-    length: int
-    start: int
-    shape: tuple[int, ...]
-
-
 class _Layout(NamedTuple):
-    """What the JSON part of a raw body says. places: one an input, in the model's order; size: of the whole body."""
+    """What the JSON part of a raw body says. places: where the bytes of each input lie, in the model's order; size: of
+    the whole body."""
 
-    places: list[_Place]
+    places: list[slice]
     size: int
     rows: int
     request_id: str | None
@@ -75,27 +67,19 @@ class _Layout(NamedTuple):
 
 
 class _Input:
-    """How one input is read. is_plain: raw values are numbers as they are."""
+    """How one input is read. is_plain: raw values are numbers as they are; is_listed: JSON values stay a list."""
 
     def __init__(self, at: int, spec: TensorSpec) -> None:
         self.at = at
         self._spec = spec
         self.dtype = DTYPES[spec.datatype]
         self.is_plain = spec.datatype not in ("BYTES", "BOOL")
-        self._is_listed = spec.datatype in LISTED
-        self._rank = len(spec.shape)
-        self._tail = spec.shape[1:]
+        self.tail = spec.shape[1:]
+        self.is_listed = spec.datatype in LISTED
         self._column = Column(spec)
+        self.width = self._column.width
 
-    def rows(self, shape: list[int]) -> int:
-        """Rows of a shape that fits, else 0."""
-        return shape[0] if len(shape) == self._rank and shape[1:] == self._tail else 0
-
-    def from_json(self, shape: list[int], values: list[Any]) -> Values | None:
-        if len(values) != shape[0] * self._column.width:
-            return None
-        if self._is_listed:
-            return values
+    def from_json(self, values: list[Any]) -> Values | None:
         try:
             return self._column.array(values)
         except OverflowError:
@@ -110,7 +94,7 @@ class _Input:
                 ).array
             except BadTensor:
                 return None
-        count = shape[0] * self._column.width
+        count = shape[0] * self.width
         if size != count * self.dtype.itemsize:
             return None
         return np.frombuffer(body, self.dtype, count, start).reshape(shape)
@@ -137,20 +121,13 @@ class TypedReader:
 
     def read(self, body: bytes, header_length: int | None) -> Read | None:
         """The request, or None when the strict reader is to judge. header_length: of the JSON part of a binary body."""
-        if header_length is None:
-            return self._read(body, body, len(body))
-        text = body[:header_length]
-        layout = self._layouts.get(text)
-        if layout is not None and len(body) == layout.size:
-            values: list[Values] = [
-                np.frombuffer(body, dtype, length, start).reshape(shape)
-                for dtype, length, start, shape in layout.places
-            ]
-            return Read(values, layout.rows, layout.request_id, layout.asked)
-        return self._read(text, body, header_length)
-
-    def _read(self, text: bytes, body: bytes, offset: int) -> Read | None:
-        """offset: where the raw tensors begin; the body's length when there are none."""
+        text, offset = body, len(body)  # offset: where the raw tensors begin
+        if header_length is not None:
+            text, offset = body[:header_length], header_length
+            layout = self._layouts.get(text)
+            if layout is not None and len(body) == layout.size:
+                memory = memoryview(body)
+                return Read([memory[place] for place in layout.places], layout.rows, layout.request_id, layout.asked)
         try:
             wire = self._decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -158,7 +135,9 @@ class TypedReader:
         values = self._values(wire.inputs, body, offset)
         if values is None:
             return None
-        asked: Asked = (wire.parameters is not UNSET and bool(wire.parameters.binary_data_output), ())
+        asked = _PLAIN
+        if wire.parameters is not UNSET:
+            asked = (bool(wire.parameters.binary_data_output), ())
         if wire.outputs:
             asked = (asked[0], tuple((output.name, _binary(output)) for output in wire.outputs))
         read = Read(values, wire.inputs[0].shape[0], wire.id, asked)
@@ -168,30 +147,36 @@ class TypedReader:
 
     def _remember(self, text: bytes, offset: int, inputs: list[Any], read: Read) -> None:
         """Where the values of a raw body lie. Not where values need a look: texts, truth values, a part in JSON."""
-        places: list[_Place | None] = [None] * self._count
+        places: list[slice | None] = [None] * self._count
         for item in inputs:
             column: _Input = item.column
             size = None if item.parameters is UNSET else item.parameters.binary_data_size
             if size is None or not column.is_plain:
                 return
-            places[column.at] = _Place(column.dtype, math.prod(item.shape), offset, tuple(item.shape))
+            places[column.at] = slice(offset, offset + size)
             offset += size
         found = [place for place in places if place is not None]
         self._layouts.keep(text, _Layout(found, offset, read.rows, read.request_id, read.asked))
 
     def _values(self, inputs: list[Any], body: bytes, offset: int) -> list[Values] | None:
         """Values one an input, in the model's order. offset: where the raw tensors begin."""
-        if len(inputs) != self._count:
+        first = inputs[0].shape if len(inputs) == self._count else []
+        if not first or first[0] < 1:
             return None
+        rows = first[0]
         values: list[Any] = [None] * self._count
-        rows = inputs[0].shape[0] if inputs[0].shape else 0
         for item in inputs:
             column: _Input = item.column
-            if rows < 1 or column.rows(item.shape) != rows or values[column.at] is not None:
+            at = column.at
+            if item.shape != [rows, *column.tail] or values[at] is not None:
                 return None
-            size = None if item.parameters is UNSET else item.parameters.binary_data_size
+            parameters = item.parameters
+            size = None if parameters is UNSET else parameters.binary_data_size
             if size is None:
-                found = None if item.data is None else column.from_json(item.shape, item.data)
+                data = item.data
+                if data is None or len(data) != rows * column.width:
+                    return None
+                found = data if column.is_listed else column.from_json(data)
             elif item.data is not None or size < 0 or offset + size > len(body):
                 return None
             else:
@@ -199,7 +184,7 @@ class TypedReader:
                 offset += size
             if found is None:
                 return None
-            values[column.at] = found
+            values[at] = found
         return values if offset == len(body) else None
 
 
