@@ -52,7 +52,7 @@ MODEL_SERVER: Final[Sequence[Step]] = (
     ("parse HTTP", ("fast_http.py", "fast_call.py", "httptools_impl.py")),
     ("write answers", ("fast_turns.py",)),
     ("read rows", ("reading.py", "typed.py", "typed_rows.py", "columns.py", *_TENSORS, "rows.py")),
-    ("join and cut apart", ("batching.py", "run.py", "job.py", "predict.py", "hot_path.py")),
+    ("join and cut apart", ("batching.py", "run.py", "bound.py", "job.py", "predict.py", "hot_path.py", "rounds.py")),
     ("word answers", ("answers.py",)),
     ("metrics", ("metrics.py", "values.py")),
 )

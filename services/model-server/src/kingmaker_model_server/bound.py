@@ -25,6 +25,8 @@ from kingmaker_model_server.columns import Column, Values
 from kingmaker_model_server.session import CHUNK, OnnxModel
 
 _MOST_BYTES: Final = 4 * 2**20
+_MOST_TENSORS: Final = 128
+"""Each has a place of its own for each number of rows, of about 1 KiB."""
 _MARK: Final = b"\xa5" * 8
 _SHORTEST: Final = 4
 """Bytes of one row's output, at least: shorter values would often pass for the mark."""
@@ -149,7 +151,9 @@ class BoundRuns(dict[int, BoundRun]):
 def runs_of(model: OnnxModel) -> BoundRuns | None:
     """None where the size of a row, or of its answer, is not known beforehand, or is too large to be kept."""
     specs = [*model.inputs, *model.outputs]
-    if not model.row_wise or any(spec.datatype == "BYTES" or -1 in spec.shape[1:] for spec in specs):
+    if len(specs) > _MOST_TENSORS or not model.row_wise:
+        return None
+    if any(spec.datatype == "BYTES" or -1 in spec.shape[1:] for spec in specs):
         return None
     sizes = [math.prod(spec.shape[1:]) * DTYPES[spec.datatype].itemsize for spec in specs]
     if 0 in sizes or CHUNK * sum(sizes) > _MOST_BYTES or min(sizes[len(model.inputs) :]) < _SHORTEST:

@@ -41,6 +41,8 @@ class Runner:
 
     def joined(self, jobs: Sequence[Job]) -> list[NDArray[Any]]:
         """The jobs' values, one array an input."""
+        if len(jobs) == 1:
+            return [column.array_of(part) for column, part in zip(self._columns, jobs[0].values, strict=True)]
         parts = zip(*(job.values for job in jobs), strict=True)
         return [column.joined(values) for column, values in zip(self._columns, parts, strict=True)]
 
