@@ -112,7 +112,7 @@ class HotPath:
 
 def _of_head(call: Call, read: Callable[[Call], Said]) -> Said:
     """What read makes of a request's head: once for all requests with the same. Raises Problem."""
-    notes = call.notes
+    notes = call.head.notes
     if notes is None:
         return read(call)
     said: Said | None = notes.get(read)
