@@ -31,7 +31,7 @@ class Aftermath:
     def settle(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
         """They have been answered out of this frame. firsts: where the rows of each begin."""
         state = predictions[0].state
-        rows = sum([prediction.rows for prediction in predictions])
+        rows = predictions[0].rows if len(predictions) == 1 else sum([prediction.rows for prediction in predictions])
         is_theirs = rows == frame.rows
         arrays, outputs = (frame.arrays, frame.outputs) if is_theirs else _picked(frame, predictions, firsts)
         variant = predictions[0].variant

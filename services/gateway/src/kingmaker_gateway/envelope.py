@@ -108,7 +108,8 @@ def _marks(runs: Sequence[Run], requests: list[int]) -> tuple[list[Mark], NDArra
 
 
 def _key_hashes(runs: Sequence[Run]) -> NDArray[Any]:
-    if all(run.key_hashes is None for run in runs):
+    hashes = [run.key_hashes for run in runs]
+    if hashes.count(None) == len(hashes):
         return np.zeros(1, COLUMNS["key_hash"])
     return np.frombuffer(key_hashes(runs), np.uint64)
 
