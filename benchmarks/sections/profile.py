@@ -36,7 +36,7 @@ Step = tuple[str, tuple[str, ...]]
 """Its name, and the files whose frames belong to it."""
 
 GATEWAY: Final[Sequence[Step]] = (
-    (_FLUSH, ("recorder.py", "redis_client.py", "envelope.py", "events.py")),
+    (_FLUSH, ("recorder.py", "redis_client.py", "runs.py", "envelope.py", "events.py")),
     ("write answers to clients", ("fast_turns.py",)),
     ("parse HTTP", ("fast_http.py", "fast_call.py", "httptools_impl.py")),
     ("read rows", ("usual.py", "protocols.py", "batch.py", "codec.py", "rows.py")),

@@ -266,16 +266,19 @@ def test_more_rows_than_are_turned_at_once_keep_their_values() -> None:
     assert np.array_equal(build(one).features[:2], block.T)
 
 
-def test_a_copy_is_recorded_as_the_shadow_answered_it() -> None:
-    asked = [request(1, number=1, status=200), request(2, number=2, status=200)]
-    asked[1].key_hash = 7
-    inputs = prediction(["AA"] * 3).inputs
-    copy = runs.of_copies(answerer(), asked, 9_000_000, 3, inputs, None, latency_s=0.002, status=504)
-    columns = build(copy).columns
+@given(st.lists(st.lists(REQUESTS, min_size=1, max_size=3), min_size=1, max_size=4))
+def test_copies_are_recorded_as_the_shadow_answered_them(frames: list[list[Any]]) -> None:
+    """All in one frame, whatever they were for the champion; ids, keys and assignment stay theirs."""
+    by = answerer()
+    sizes = [sum(one.mark[0] for one in requests) for requests in frames]
+    answered = [prediction(["AA"] * size, by, requests=requests) for size, requests in zip(sizes, frames, strict=True)]
+    inputs = prediction(["AA"] * sum(sizes)).inputs
+    columns = build(runs.of_copies(by, answered, 9_000_000, sum(sizes), inputs, None, 0.002, 504)).columns
+    whole = build(*answered).columns
+    for name in ("id", "row", "assigned", "eligible", "key_hash"):
+        assert columns[name].tolist() == whole[name].tolist()
     assert {REASONS[code] for code in columns["reason"]} == {"shadow"}
     assert (set(columns["status"].tolist()), set(columns["latency"].tolist())) == ({504}, {2000})
-    assert [bytes(id)[0] for id in columns["id"]] == [1, 2, 2]
-    assert columns["key_hash"].tolist() == [0, 7, 7]
 
 
 @pytest.mark.parametrize("dtype", ["<i8", "<i4", "<u8", "|u1", "|i1"])

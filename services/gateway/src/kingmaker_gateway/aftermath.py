@@ -15,6 +15,7 @@ from kingmaker_gateway import runs, split
 from kingmaker_gateway.frames import Frame
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.recorder import Recorder
+from kingmaker_gateway.runs import Mark, Run
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import State
 
@@ -30,20 +31,25 @@ class Aftermath:
     def settle(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
         """They have been answered out of this frame. firsts: where the rows of each begin."""
         state = predictions[0].state
-        rows = sum([prediction.rows for prediction in predictions])
+        rows = predictions[0].rows if len(predictions) == 1 else sum([prediction.rows for prediction in predictions])
         is_theirs = rows == frame.rows
         arrays, outputs = (frame.arrays, frame.outputs) if is_theirs else _picked(frame, predictions, firsts)
         variant = predictions[0].variant
         by, now_us = state.answerers[variant], time_ns() // 1000
-        self._recorder.offer(runs.of(by, predictions, now_us, rows, arrays, outputs))
+        run = runs.of(by, predictions, now_us, rows, arrays, outputs)
+        self._recorder.offer(run)
         if variant == CHAMPION and state.mirrors:
-            self._mirror(frame if is_theirs else None, state, predictions)
+            self._mirror(frame if is_theirs else None, run, state, predictions)
 
-    def _mirror(self, frame: Frame | None, state: State, predictions: list[Prediction]) -> None:
-        """frame: when it holds these predictions and nobody else."""
+    def _mirror(self, frame: Frame | None, run: Run, state: State, predictions: list[Prediction]) -> None:
+        """frame: when it holds these predictions and nobody else; run: theirs."""
         for index, percent in state.mirrors:
             signature, shadow = state.signatures[index], state.variants[index].shadow
             if signature is None or shadow is None:
+                continue
+            by, max_rows = state.answerers[index], state.record.limits.max_frame_rows
+            if percent == 100 and _all_are_copied(run.marks, index):
+                shadow.offer(predictions, run, frame, signature, by, max_rows)
                 continue
             salt, name = state.table.salt, state.table.variants[index]
             copied = [
@@ -54,10 +60,18 @@ class Aftermath:
                 and p.reason in _MIRRORED
                 and (percent == 100 or split.is_mirrored(salt, name, percent, p.text_id))
             ]
-            if copied:
-                shared = frame if frame is not None and len(copied) == len(predictions) else None
-                max_rows = state.record.limits.max_frame_rows
-                shadow.offer(copied, shared, signature, state.answerers[index], max_rows)
+            if len(copied) == len(predictions):
+                shadow.offer(copied, run, frame, signature, by, max_rows)
+            elif copied:
+                shadow.offer(copied, None, None, signature, by, max_rows)
+
+
+def _all_are_copied(marks: list[Mark], index: int) -> bool:
+    """Whether it is plain without a look at each of these requests that this shadow gets them all."""
+    if len(marks) > 1:
+        return False
+    _, _, reason, eligible, _ = marks[0]
+    return reason in _MIRRORED and reason != "fallback" and bool(eligible >> (index - 1) & 1)
 
 
 def _picked(

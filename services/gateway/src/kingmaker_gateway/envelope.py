@@ -18,7 +18,7 @@ from kingmaker_contracts.feedback import label_text
 from kingmaker_contracts.labels import REASONS
 from kingmaker_contracts.profile import Feature, Score
 from kingmaker_gateway.answerers import Answerer, Codes
-from kingmaker_gateway.runs import Mark, Run
+from kingmaker_gateway.runs import Mark, Run, key_hashes
 
 MAX_UNSEEN: Final = 256
 """Unseen categories spelled out for one feature of one entry; the rest share the last place."""
@@ -108,10 +108,10 @@ def _marks(runs: Sequence[Run], requests: list[int]) -> tuple[list[Mark], NDArra
 
 
 def _key_hashes(runs: Sequence[Run]) -> NDArray[Any]:
-    if all(run.key_hashes is None for run in runs):
+    hashes = [run.key_hashes for run in runs]
+    if hashes.count(None) == len(hashes):
         return np.zeros(1, COLUMNS["key_hash"])
-    each = [bytes(8 * len(run.latencies_s)) if run.key_hashes is None else run.key_hashes for run in runs]
-    return np.frombuffer(b"".join(each), np.uint64)
+    return np.frombuffer(key_hashes(runs), np.uint64)
 
 
 def _held(name: str, value: int) -> int:

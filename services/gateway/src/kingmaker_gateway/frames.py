@@ -114,6 +114,12 @@ def join(members: Sequence[Rows], signature: Signature) -> Frame:
     return Frame(signature, rows, arrays)
 
 
+def joined(parts: Sequence[Frame], signature: Signature) -> Frame:
+    """Frames of this signature's inputs as one."""
+    arrays = {name: np.concatenate([frame.arrays[name] for frame in parts]) for name in signature.inputs}
+    return Frame(signature, sum([frame.rows for frame in parts]), arrays)
+
+
 def _lists(members: Sequence[Rows]) -> list[dict[str, list[Any]]] | None:
     """The columns of all members; None when one has only arrays, or sends only some of its rows."""
     lists = [

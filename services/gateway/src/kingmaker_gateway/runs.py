@@ -64,13 +64,31 @@ def of(  # noqa: PLR0917 - once a frame
     outputs: list[Tensor] | None,
 ) -> Run:
     """Requests that were answered together."""
-    latencies_s = array("d", [request.latency_s for request in requests])
-    return Run(by, *_packed(requests, latencies_s), answered_us, rows, inputs, outputs)
+    if len(requests) == 1:  # the same in half the steps, for where little comes together much comes alone
+        [one] = requests
+        hashes_of_one = array("Q", (one.key_hash,)) if one.key_hash else None
+        latency_s = array("d", (one.latency_s,))
+        return Run(by, one.id, [one.mark], latency_s, hashes_of_one, answered_us, rows, inputs, outputs)
+    marks = [request.mark for request in requests]
+    if marks.count(marks[0]) == len(marks):
+        del marks[1:]
+    hashes = [request.key_hash for request in requests]
+    return Run(
+        by,
+        b"".join([request.id for request in requests]),
+        marks,
+        array("d", [request.latency_s for request in requests]),
+        array("Q", hashes) if any(hashes) else None,
+        answered_us,
+        rows,
+        inputs,
+        outputs,
+    )
 
 
 def of_copies(  # noqa: PLR0917 - the same
     by: Answerer,
-    requests: Sequence[Answered],
+    answered: Sequence[Run],
     answered_us: int,
     rows: int,
     inputs: dict[str, NDArray[Any]],
@@ -78,20 +96,30 @@ def of_copies(  # noqa: PLR0917 - the same
     latency_s: float,
     status: int,
 ) -> Run:
-    """Copies of answered requests: a shadow answers for itself."""
-    latencies_s = array("d", (latency_s,)) * len(requests)
-    run = Run(by, *_packed(requests, latencies_s), answered_us, rows, inputs, outputs)
-    run.marks = [(count, assigned, "shadow", eligible, status) for count, assigned, _, eligible, _ in run.marks]
-    return run
-
-
-def _packed(
-    requests: Sequence[Answered], latencies_s: "array[float]"
-) -> "tuple[bytes, list[Mark], array[float], array[int] | None]":
-    """ids, marks, latencies_s and key_hashes of a Run."""
-    marks = [request.mark for request in requests]
+    """Copies of requests that were answered: a shadow answers for itself. rows: of all of them."""
+    counts = [len(run.latencies_s) for run in answered]
+    marks = [mark for run in answered for mark in run.marks]
     if marks.count(marks[0]) == len(marks):
         del marks[1:]
-    hashes = [request.key_hash for request in requests]
-    key_hashes = array("Q", hashes) if any(hashes) else None
-    return b"".join([request.id for request in requests]), marks, latencies_s, key_hashes
+    elif len(marks) < sum(counts):
+        marks = [
+            mark
+            for run, count in zip(answered, counts, strict=True)
+            for mark in (run.marks if len(run.marks) == count else run.marks * count)
+        ]
+    return Run(
+        by,
+        b"".join([run.ids for run in answered]),
+        [(size, assigned, "shadow", eligible, status) for size, assigned, _, eligible, _ in marks],
+        array("d", (latency_s,)) * sum(counts),
+        None if all(run.key_hashes is None for run in answered) else array("Q", key_hashes(answered)),
+        answered_us,
+        rows,
+        inputs,
+        outputs,
+    )
+
+
+def key_hashes(runs: Sequence[Run]) -> bytes:
+    """Of all their requests, 0 for those without a key."""
+    return b"".join([bytes(8 * len(run.latencies_s)) if run.key_hashes is None else run.key_hashes for run in runs])

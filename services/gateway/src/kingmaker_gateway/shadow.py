@@ -38,19 +38,32 @@ class Copied(Answered, Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Copies:
-    """Requests that travel together. frame: of exactly these, None when it is still to be made."""
+    """Requests that travel together. runs: what is recorded of them; parts: frames that are theirs together, empty when
+    they have none yet."""
 
     requests: Sequence[Copied]
+    runs: list[Run]
     rows: int
-    frame: Frame | None
+    parts: list[Frame]
     signature: Signature
     by: Answerer
     max_rows: int
     is_retry: bool = False
 
-    def joined(self) -> Frame:
-        """A frame of their own."""
-        return frames.join([Part(request.batch, 0, request.rows) for request in self.requests], self.signature)
+    @property
+    def frame(self) -> Frame:
+        """Of their own, made when first asked for."""
+        if len(self.parts) > 1:
+            self.parts = [frames.joined(self.parts, self.signature)]
+        elif not self.parts:
+            members = [Part(request.batch, 0, request.rows) for request in self.requests]
+            self.parts = [frames.join(members, self.signature)]
+        return self.parts[0]
+
+    def alone(self, request: Copied, is_retry: bool) -> "_Copies":
+        """One of them."""
+        own = [_run_of([request], self.by)]
+        return _Copies([request], own, request.rows, [], self.signature, self.by, self.max_rows, is_retry)
 
 
 class Shadow:
@@ -70,26 +83,34 @@ class Shadow:
         self._in_flight = 0
         self._failures = 0
         self._closed = False
+        self._compared: tuple[Signature, Signature] | None = None
+        self._takes_the_same = False
 
     @property
     def upstream(self) -> Upstream:
         return self._upstream
 
-    def offer(
-        self, requests: Sequence[Copied], frame: Frame | None, signature: Signature, by: Answerer, max_rows: int
+    def offer(  # noqa: PLR0917 - once a frame
+        self,
+        requests: Sequence[Copied],
+        run: Run | None,
+        frame: Frame | None,
+        signature: Signature,
+        by: Answerer,
+        max_rows: int,
     ) -> None:
-        """Queue copies of answered requests, or drop and count them. frame: the champion's, of exactly these."""
+        """Queue copies of answered requests, or drop and count them. run, frame: the champion's, of exactly these."""
         room = 0 if self._closed else max(0, self._queue_size - self._queued)  # copies tried again may be more
         leave_at_once = not (self._closed or self._queue) and self._in_flight < self._max_in_flight
         if len(requests) > room and not leave_at_once:
             self._counts.shadow_dropped.inc(len(requests) - room)
-            requests, frame = requests[:room], None
+            requests, run, frame = requests[:room], None, None
         if not requests:
             return
-        rows = sum(request.rows for request in requests)
-        if frame is not None and not _takes_the_same(signature, frame.signature):
-            frame = None
-        self._push(_Copies(requests, rows, frame, signature, by, max_rows))
+        if run is None:
+            run = _run_of(requests, by)
+        parts = [] if frame is None or not self._takes(signature, frame.signature) else [frame]
+        self._push(_Copies(requests, [run], run.rows, parts, signature, by, max_rows))
         self._pump()
 
     async def close(self) -> None:
@@ -103,7 +124,7 @@ class Shadow:
     def _push(self, copies: _Copies) -> None:
         if copies.signature.is_open and len(copies.requests) > 1:
             for request in copies.requests:
-                self._push(_Copies([request], request.rows, None, copies.signature, copies.by, copies.max_rows))
+                self._push(copies.alone(request, is_retry=False))
             return
         self._queue.append(copies)
         self._queued += len(copies.requests)
@@ -130,7 +151,8 @@ class Shadow:
             self._queued -= len(following.requests)
             copies.requests = [*copies.requests, *following.requests]
             copies.rows += following.rows
-            copies.frame = None
+            copies.runs = [*copies.runs, *following.runs]
+            copies.parts = [*copies.parts, *following.parts] if copies.parts and following.parts else []
 
     def _send(self, copies: _Copies) -> None:
         self._counts.shadow_sent.inc(len(copies.requests) * (not copies.is_retry))
@@ -139,9 +161,6 @@ class Shadow:
             self._done(flight, None, UpstreamError("the shadow is away"))
             return
         frame = copies.frame
-        if frame is None:
-            frame = copies.joined()
-            copies.frame = frame
         batch = Batch(copies.rows, frame.arrays, frozenset())
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         # the champion's frame holds the champion's answer: the copy shares only what was asked
@@ -160,8 +179,7 @@ class Shadow:
             self._tell(copies, 200, flight.started, answer)
         elif self._is_worth_a_second_try(copies, error):
             for request in reversed(copies.requests):
-                alone = _Copies([request], request.rows, None, copies.signature, copies.by, copies.max_rows, True)
-                self._queue.appendleft(alone)
+                self._queue.appendleft(copies.alone(request, is_retry=True))
                 self._queued += 1
         else:
             self._failures += 1
@@ -182,12 +200,17 @@ class Shadow:
 
     def _tell(self, copies: _Copies, status: int, started: float, answer: Slice | None) -> None:
         latency_s = time.perf_counter() - started
-        frame = copies.frame
-        if frame is None:
-            frame = copies.joined()
-        requests, rows, now_us = copies.requests, copies.rows, time.time_ns() // 1000
+        rows, arrays, now_us = copies.rows, copies.frame.arrays, time.time_ns() // 1000
         outputs = answer.tensors if answer is not None else None
-        self._record(runs.of_copies(copies.by, requests, now_us, rows, frame.arrays, outputs, latency_s, status))
+        self._record(runs.of_copies(copies.by, copies.runs, now_us, rows, arrays, outputs, latency_s, status))
+
+    def _takes(self, mine: Signature, champions: Signature) -> bool:
+        """Whether a frame for the champion is, byte for byte, a frame for the shadow; remembered, for they seldom
+        change."""
+        if self._compared is None or self._compared[0] is not mine or self._compared[1] is not champions:
+            self._compared = mine, champions
+            self._takes_the_same = _takes_the_same(mine, champions)
+        return self._takes_the_same
 
 
 class _Flight:
@@ -212,10 +235,12 @@ class _Flight:
         self._shadow._done(self, None, error)
 
 
+def _run_of(requests: Sequence[Copied], by: Answerer) -> Run:
+    """What will be recorded of them, packed; when and what the shadow answered comes later."""
+    return runs.of(by, requests, 0, sum([request.rows for request in requests]), {}, None)
+
+
 def _takes_the_same(mine: Signature, champions: Signature) -> bool:
-    """Whether a frame for the champion is, byte for byte, a frame for the shadow."""
-    if mine is champions:
-        return True
     return [(s.name, s.datatype, s.tail) for s in mine.inputs.values()] == [
         (s.name, s.datatype, s.tail) for s in champions.inputs.values()
     ]

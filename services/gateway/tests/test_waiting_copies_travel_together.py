@@ -1,0 +1,127 @@
+"""Copies that wait for a busy shadow leave together, as the same bytes as if nobody had put them into frames before."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from kingmaker_contracts import tensors
+from kingmaker_contracts.inference import Tensor
+from kingmaker_gateway import frames, runs, signature
+from kingmaker_gateway.answerers import Answerer
+from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.coalescer import Ask
+from kingmaker_gateway.errors import UpstreamRefused
+from kingmaker_gateway.frames import Frame, Part, Slice
+from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.runs import Run
+from kingmaker_gateway.settings import ShadowSettings
+from kingmaker_gateway.shadow import Shadow
+
+WIDTH = 4
+
+
+class Upstream:
+    """Keeps what it is asked."""
+
+    is_down = False
+
+    def __init__(self) -> None:
+        self.asked: list[Ask] = []
+
+    def ask(self, ask: Ask) -> None:
+        self.asked.append(ask)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class World:
+    """A shadow with one connection, and the champion whose requests it gets copies of."""
+
+    def __init__(self, kit: SimpleNamespace, shadows_inputs: list[tuple[str, str]]) -> None:
+        self.champion, self.shadows = (
+            signature.from_profile(kit.profile(inputs)) for inputs in ([("x", "FP32"), ("y", "FP32")], shadows_inputs)
+        )
+        self.by = Answerer("default/m", 1, 1, "r", "gbm", "1", "challenger", ("lr", "gbm"))
+        self.upstream, self.recorded = Upstream(), list[Run]()
+        upstream: Any = self.upstream
+        counts = Metrics(CollectorRegistry()).variant("m", "gbm")
+        self.shadow = Shadow(upstream, ShadowSettings(connections=1), counts, self.recorded.append)
+        self.offered: list[Any] = []
+
+    def offer(self, *sizes: int) -> None:
+        """Copies of requests of so many rows, which travelled to the champion in one frame."""
+        requests: list[Any] = []
+        for rows in sizes:
+            number = len(self.offered)
+            inputs = self.champion.inputs | self.shadows.inputs
+            values = np.arange(rows, dtype="<f4").reshape(rows, 1) + 100 * number
+            batch = Batch(rows, {name: values + at for at, name in enumerate(inputs)}, frozenset())
+            mark = (rows, 0, "weight", 1, 200)
+            one = SimpleNamespace(
+                id=bytes([number]) * 16, mark=mark, key_hash=number, latency_s=0.001, rows=rows, batch=batch
+            )
+            self.offered.append(one)
+            requests.append(one)
+        frame = self.frame_of(requests, self.champion)
+        frame.encoded()
+        run = runs.of(self.by, requests, 1, frame.rows, frame.arrays, None)
+        self.shadow.offer(requests, run, frame, self.shadows, self.by, 256)
+
+    def frame_of(self, requests: list[Any], whose: Any) -> Frame:
+        return frames.join([Part(one.batch, 0, one.rows) for one in requests], whose)
+
+    async def answer(self) -> Ask:
+        """The shadow answers what it was asked last, and takes what waited."""
+        ask = self.upstream.asked[-1]
+        frame = Frame(self.shadows, ask.rows, {}, [Tensor("p", "FP32", np.zeros(ask.rows, "<f4"))])
+        ask.asker.answered(Slice(frame, 0, ask.rows))
+        await asyncio.sleep(0)
+        return self.upstream.asked[-1]
+
+
+SAME = [("x", "FP32"), ("y", "FP32")]
+MORE = [*SAME, ("z", "FP32")]
+
+
+@pytest.mark.parametrize("inputs", [SAME, MORE, [("y", "FP32")]])
+async def test_what_waited_leaves_in_one_frame_of_the_same_bytes(kit: SimpleNamespace, inputs: Any) -> None:
+    world = World(kit, inputs)
+    for sizes in ((1,), (1, 2), (3,), (1, 1)):
+        world.offer(*sizes)
+    assert [ask.rows for ask in world.upstream.asked] == [1]
+    ask = await world.answer()
+    assert ask.rows == 8
+    assert ask.frame is not None
+    expected = world.frame_of(world.offered[1:], world.shadows).encoded()
+    assert ask.frame.encoded().data == expected.data
+    values = tensors.decode_request(expected.data, expected.head_length).inputs
+    assert [tensor.name for tensor in values] == [name for name, _ in inputs]
+    await world.answer()
+    first, second = world.recorded
+    assert (first.rows, second.rows) == (1, 8)
+    assert second.ids == b"".join(one.id for one in world.offered[1:])
+    for tensor in values:
+        assert np.array_equal(second.inputs[tensor.name], tensor.array)
+    await world.shadow.close()
+
+
+async def test_a_joined_frame_that_fails_is_tried_one_by_one(kit: SimpleNamespace) -> None:
+    world = World(kit, SAME)
+    for sizes in ((1,), (1, 2), (3,)):
+        world.offer(*sizes)
+    ask = await world.answer()
+    ask.asker.failed(UpstreamRefused(400))
+    for one in world.offered[1:]:
+        await asyncio.sleep(0)
+        again = world.upstream.asked[-1]
+        assert again.frame is not None
+        assert again.frame.encoded().data == world.frame_of([one], world.shadows).encoded().data
+        await world.answer()
+    assert [run.ids[0] for run in world.recorded] == [0, 1, 2, 3]
+    assert [run.rows for run in world.recorded] == [1, 1, 2, 3]
+    await world.shadow.close()
