@@ -14,6 +14,7 @@ import redis
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from conftest import take_free_port
 from kingmaker_contracts import events, keys, profile, wire
 from kingmaker_contracts.profile import (
     CategoricalReference,
@@ -76,7 +77,7 @@ def make_record(variants: list[RoutedVariant], **changes: Any) -> RoutingRecord:
         "ranges": "",
         "sticky": Sticky("PredictionId", "default/flights"),
         "overrides": "Allowed",
-        "limits": Limits(),
+        "limits": Limits(deadline_ms=8000),  # what is too late is a test's own choice, never a busy machine's
         "source": "test",
         "updated_at": "2026-01-01T00:00:00Z",
     }
@@ -230,8 +231,12 @@ class Pair:
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
     async with AsyncExitStack() as stack:
-        champion = await stack.enter_async_context(FakeModelServer(CHAMPION_INPUTS, bias=1.0, name="lr-upstream"))
-        challenger = await stack.enter_async_context(FakeModelServer(CHALLENGER_INPUTS, bias=7.0, name="gbm-upstream"))
+        champion = await stack.enter_async_context(
+            FakeModelServer(CHAMPION_INPUTS, 1.0, name="lr-upstream", port=take_free_port())
+        )
+        challenger = await stack.enter_async_context(
+            FakeModelServer(CHALLENGER_INPUTS, 7.0, name="gbm-upstream", port=take_free_port())
+        )
         nullable = frozenset({"gain"})
         profiles = [make_profile(CHAMPION_INPUTS), make_profile(CHALLENGER_INPUTS, nullable)]
         yield Pair(champion, challenger, profiles)
