@@ -23,7 +23,7 @@ PODS = "/api/v1/namespaces/default/pods"
 SLICE = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/d-fake"
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline

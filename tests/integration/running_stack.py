@@ -95,7 +95,7 @@ class RunningStack:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.output += self.process.communicate(timeout=10)[0]
+        self.output += self.process.communicate(timeout=30)[0]
 
 
 def eventually(probe: Callable[[], Any], patience_s: float = 30) -> Any:

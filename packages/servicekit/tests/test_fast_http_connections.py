@@ -46,26 +46,26 @@ class TestSlowClients:
             assert client.is_closed()
 
     def test_the_clock_of_the_next_request_stands_while_one_is_in_progress(self, start_fast_server: Any) -> None:
-        server = start_fast_server(body_read_s=0.05)
+        server = start_fast_server(body_read_s=0.5)
         with server.connect() as client:
             client.send(post(b"1", b"hold") + post(b"23")[:-1])
             call = server.held.get(timeout=10)
-            time.sleep(0.2)  # four times what a body may take
+            time.sleep(0.75)  # longer than a body may take
             answer(server, call)
             assert client.read() == held()
             client.send(b"3")
             assert client.read() == ok(b"||23")
 
     def test_the_clock_does_not_hurt_a_slow_answer_or_an_idle_connection(self, start_fast_server: Any) -> None:
-        server = start_fast_server(body_read_s=0.05)
+        server = start_fast_server(body_read_s=0.5)
         with server.connect() as client:
             for piece in (post(b"1", b"hold")[:-1], b"1"):
                 client.send(piece)
             call = server.held.get(timeout=10)
-            time.sleep(0.15)
+            time.sleep(0.75)  # longer than a body may take
             answer(server, call)
             assert client.read() == held()
-            time.sleep(0.15)
+            time.sleep(0.75)
             client.send(post(b"2"))
             assert client.read() == ok(b"||2")
 
