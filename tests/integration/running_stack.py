@@ -15,6 +15,7 @@ apiVersion: kingmaker.dev/v1alpha1
 kind: ServedModel
 metadata: {name: loans}
 spec:
+  limits: {deadlineMilliseconds: 8000}   # a busy machine is no reason for a 504
   champion: {name: old, model: "models:/loans@champion"}
   challengers:
     - {name: new, model: "models:/loans@challenger", mirrorPercent: 100}   # sees everything
