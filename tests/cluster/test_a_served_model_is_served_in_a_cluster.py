@@ -15,7 +15,8 @@ def serving(stage: Any) -> Any:
     """A stage whose champion answers."""
     stage.leader = stage.controller()
     stage.start_gateway()
-    assert stage.create({"champion": LR}).status_code == 201
+    patient = {"deadlineMilliseconds": 8000}  # a busy machine is no reason for a 504
+    assert stage.create({"champion": LR, "limits": patient}).status_code == 201
     stage.until(lambda: stage.condition("Programmed")["status"] == "True", "the champion is programmed", 60)
     stage.until(lambda: stage.answered_by() == "lr", "the gateway has found its pods")
     return stage
