@@ -89,7 +89,7 @@ class Valkey:
         # what a killed server wrote is the kernel's to keep: only a power cut would ask for more
         command += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "no", "--save", ""]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self._process.poll() is None:
             try:
                 if redis.Redis(port=self.port).info("server")["process_id"] == self._process.pid:
@@ -103,7 +103,7 @@ class Valkey:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, number)
-            self._process.wait(10)
+            self._process.wait(30)
         self._process = None
 
     @property

@@ -56,7 +56,7 @@ class _Process:
         return None
 
     def stop(self, grace_s: float) -> None:
-        self._runner.released.wait(10)
+        self._runner.released.wait(30)
         self._runner.stopped.append((self._address, grace_s))
 
 
@@ -217,7 +217,7 @@ def test_the_server_runs_as_a_process_with_its_switches_over_http(tmp_path: Path
             assert client.post("/fake/nothing").status_code == 404
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_a_pod_of_its_own_gets_a_node_and_runs(api: Api, pretend: Pretend) -> None:

@@ -155,7 +155,7 @@ def sha_of(known: Profile) -> str:
     return profile.sha256_of(wire.write_json(known))
 
 
-async def until(condition: Callable[[], Any], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], within_s: float = 30.0) -> None:
     """Poll until a condition (plain or async) holds."""
     deadline = time.monotonic() + within_s
     while True:
@@ -188,7 +188,7 @@ async def running(settings: Settings, client: "redis.Redis | None") -> AsyncIter
     await until(lambda: server.started or task.done())
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=address, timeout=10) as http:
+        async with httpx.AsyncClient(base_url=address, timeout=30) as http:
             yield Bench(http, client, registry, settings, gateway)
     finally:
         server.should_exit = True

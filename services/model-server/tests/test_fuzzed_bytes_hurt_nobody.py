@@ -43,7 +43,7 @@ def http(content: bytes, *headers: bytes, path: bytes = PATH) -> bytes:
 def exchange(address: str, sent: bytes) -> bytes:
     """Everything the server says to these bytes and an end of sending; fails when it does not come to an end."""
     host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=15) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         got = b""
         try:
             sock.sendall(sent)
@@ -162,7 +162,7 @@ def test_requests_that_wait_on_many_sockets_are_run_as_one(start: Any, make: Any
             text = client.get("/metrics").text
         return float(re.findall(r"^kingmaker_model_server_inference_duration_seconds_count (\S+)", text, re.M)[0])
 
-    sockets = [socket.create_connection((host, int(port)), timeout=10) for _ in range(40)]
+    sockets = [socket.create_connection((host, int(port)), timeout=30) for _ in range(40)]
     for number, sock in enumerate(sockets):  # each connection is known to the loop before the server is stopped
         sock.sendall(request(number))
         assert answered(sock)[0] == 200
@@ -187,7 +187,7 @@ def answered(sock: socket.socket) -> tuple[int, bytes]:
 
 def stopped(pid: int) -> None:
     """Wait until the process stands still."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
             return
