@@ -140,8 +140,7 @@ def test_pods_that_wait_say_why_and_get_no_endpoints(api: Api, pretend: Pretend)
 
 def test_a_new_template_takes_over_without_a_gap(api: Api, pretend: Pretend) -> None:
     deploy(api, replicas=2)
-    until(lambda: ready(api) == 2)
-    old = set(endpoints(api))
+    old = set(until(lambda: list((found := endpoints(api)).values()) == [(True, False)] * 2 and found))
     lowest: list[int] = []
     deploy(api, image="a:2", replicas=2)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from conftest import take_free_port
+
 RESOURCE = """\
 apiVersion: kingmaker.dev/v1alpha1
 kind: ServedModel
@@ -31,7 +33,7 @@ class RunningStack:
     def __init__(self, file: Path, env: dict[str, str]) -> None:
         self.file, self._env = file, env
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kingmaker", "up", str(file)],
+            [sys.executable, "-m", "kingmaker", "up", str(file), "--port-base", str(take_free_port(row=6))],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
