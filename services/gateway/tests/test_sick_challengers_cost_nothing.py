@@ -19,7 +19,7 @@ async def test_the_champion_answers_for_a_failing_challenger(
     bench: Any, pair: Any, kit: SimpleNamespace, fault: Any
 ) -> None:
     pair.challenger.slow_s = 30
-    await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=400)), pair.profiles)
+    await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=2000)), pair.profiles)
     await bench.challenger_is_up("gbm")
     if fault == "refuse":
         await pair.challenger.stop()
@@ -61,7 +61,7 @@ async def test_requests_of_one_moment_send_a_sick_challenger_one_probe(
 ) -> None:
     breaker = {"failures": 1, "open_ms": 1, "probes": 1}
     async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
-        await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=600)), pair.profiles)
+        await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=2000)), pair.profiles)
         await bench.challenger_is_up("gbm")
         pair.challenger.fault = Fault.ERROR
         await bench.predict([kit.full_row])
@@ -102,7 +102,7 @@ async def test_hurried_clients_take_no_challenger_out_for_the_others(
 async def test_a_chosen_variant_is_not_replaced(
     bench: Any, pair: Any, kit: SimpleNamespace, fault: Fault, status: int, code: str
 ) -> None:
-    await bench.publish(pair.record(limits=Limits(deadline_ms=200)), pair.profiles)
+    await bench.publish(pair.record(limits=Limits(deadline_ms=1000)), pair.profiles)
     await bench.challenger_is_up("gbm")
     pair.challenger.fault = fault
     answer = await bench.predict([kit.full_row], headers={"x-kingmaker-variant": "gbm"})
