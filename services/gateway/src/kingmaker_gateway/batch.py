@@ -38,7 +38,7 @@ class Vocabulary:
     usual: Any = None
 
 
-class Batch(msgspec.Struct, eq=False):
+class Batch(msgspec.Struct, eq=False, gc=False):
     """Rows of one request. held: by input, see `arrays`; nulls: inputs that hold a missing value; extra: the values of
     the feature only the split knows.
 

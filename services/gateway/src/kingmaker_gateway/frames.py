@@ -72,7 +72,7 @@ class Frame(msgspec.Struct, eq=False):
         return self.body
 
 
-class Slice(msgspec.Struct, eq=False):
+class Slice(msgspec.Struct, eq=False, gc=False):
     """Some neighbouring rows of an answered frame: one request's answer."""
 
     frame: Frame

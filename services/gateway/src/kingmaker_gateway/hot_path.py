@@ -118,7 +118,7 @@ class HotPath:
             return alike
 
         def handle(call: Call) -> None:
-            notes = call.notes
+            notes = call.head.notes
             alike: _Alike | None = None if notes is None else notes.get(_ALIKE)
             if alike is None:
                 alike = met(call)

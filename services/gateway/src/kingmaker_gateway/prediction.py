@@ -41,10 +41,10 @@ class Desk(Protocol):
     def now(self) -> float: ...
 
 
-class Prediction(msgspec.Struct, eq=False):
+class Prediction(msgspec.Struct, eq=False, gc=False):
     """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; failed_variant: a challenger that was
     asked in vain, -1: none; can_answer: by variant, eligible: the same as contracts.events has it; mark, latency_s: set
-    when it ends. A Struct, for one is made for every request.
+    when it ends. A Struct like Ask, for one is made for every request.
     """
 
     desk: Desk

@@ -52,7 +52,7 @@ class V2Call:
         return codec.encode(self._request, model, version, prediction_id.decode(), answer)
 
 
-class PlainV2Call(msgspec.Struct, eq=False):
+class PlainV2Call(msgspec.Struct, eq=False, gc=False):
     """The same, when the client sent nothing but tensors in JSON, and wants all outputs so. id: the client's own."""
 
     batch: Batch
@@ -71,7 +71,7 @@ class PlainV2Call(msgspec.Struct, eq=False):
         return body, None
 
 
-class V1Call(msgspec.Struct, eq=False):
+class V1Call(msgspec.Struct, eq=False, gc=False):
     """`/v1/models/{m}:predict`."""
 
     batch: Batch
