@@ -45,7 +45,7 @@ GATEWAY: Final[Sequence[Step]] = (
     ("join rows, write and read frames", ("frames.py", "replies.py", "connection.py", *_TENSORS, "signature.py")),
     ("choose a server, keep its account", ("upstream.py", "endpoint.py", "balancing.py", "breaker.py", "parts.py")),
     ("who travels with whom", ("coalescer.py", "aftermath.py")),
-    ("a request's own book-keeping", ("router.py", "prediction.py", "hot_path.py", "tally.py", "shadow.py")),
+    ("a request's own book-keeping", ("router.py", "desk.py", "prediction.py", "hot_path.py", "tally.py", "shadow.py")),
 )
 MODEL_SERVER: Final[Sequence[Step]] = (
     ("ONNX Runtime", ("session.py", "onnxruntime_inference_collection.py")),
