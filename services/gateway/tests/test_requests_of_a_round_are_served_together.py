@@ -3,8 +3,11 @@ meant until routing changes."""
 
 import asyncio
 import json
+import random
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from kingmaker_contracts.routing import Limits, Sticky
 from tests.fakes.fake_model_server import Fault
@@ -49,6 +52,9 @@ class Client:
             headers = dict(line.split(": ", 1) for line in head[1:-2])
             body = json.loads(await self._reader.readexactly(int(headers["content-length"])))
         return int(head[0].split()[1]), headers, body
+
+    def has_nothing_more(self) -> bool:
+        return not self._reader._buffer  # type: ignore[attr-defined]
 
     def close(self) -> None:
         self._writer.close()
@@ -143,3 +149,35 @@ async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(b
     await bench.publish(pair.record(sticky=Sticky("Header", "salt", "X-User"), revision=2), pair.profiles)
     assert [await reason() for _ in range(3)] == ["sticky"] * 3
     client.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_everybody_is_answered_once_whatever_the_servers_do(
+    valkey: Any, pair: Any, kit: SimpleNamespace, seed: int
+) -> None:
+    dice = random.Random(seed)
+    settings = kit.settings(
+        valkey.url, breaker={"failures": 2, "open_ms": 20, "probes": 1}, upstream={"connections": 2, "eject_ms": 20}
+    )
+    limits = Limits(deadline_ms=150, max_frame_rows=4)
+    async with kit.running(settings, valkey.client) as bench:
+        await bench.publish(pair.record(ranges="gbm:0-4999", limits=limits, mirror=50), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        clients = [await Client.to(bench) for _ in range(24)]
+        for _ in range(25):
+            for server in (pair.champion, pair.challenger):
+                server.fault = dice.choice([Fault.NONE, Fault.NONE, *Fault])
+                server.slow_s = 0.02
+            asked = dice.sample(clients, dice.randint(1, len(clients)))
+            for client in asked:
+                rows = {"instances": [kit.full_row] * dice.choice([1, 1, 1, 2, 6])}
+                hurry = {"x_kingmaker_timeout_ms": "30"} if dice.random() < 0.2 else {}
+                client.send(request(rows, **hurry))
+            for client in asked:
+                status, headers, _ = await client.answer()
+                assert status in (200, 503, 504)
+                assert headers["x-prediction-id"]
+        for client in clients:
+            assert client.has_nothing_more()
+            client.close()
+        assert bench.metric("in_flight", model="flights") == 0
