@@ -180,7 +180,7 @@ class Router:
     def _begin(self, state: State, predictions: list[Prediction]) -> None:
         """Ask those who were chosen, each for all that is theirs at once."""
         champions: list[Ask] = []
-        leaving: dict[int, list[Ask]] = {}
+        leaving: dict[int, list[Ask]] = {CHAMPION: champions}  # also of those who may not be a probe
         signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
         for prediction in predictions:
             if prediction.variant == CHAMPION and signature is not None:  # as most are; first_ask, written out
@@ -195,10 +195,9 @@ class Router:
                 continue
             if ask is not None:
                 leaving.setdefault(prediction.variant, []).append(ask)
-        if champions:
-            leaving[CHAMPION] = champions
         for variant, asks in leaving.items():
-            state.variants[variant].upstream.ask_all(asks)
+            if asks:
+                state.variants[variant].upstream.ask_all(asks)
 
     def _turn_away(self, model: LiveModel, request: Request, fault: Exception) -> None:
         if isinstance(fault, Problem):
