@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from kingmaker_contracts.routing import Limits, Sticky
+from kingmaker_gateway.hot_path import HotPath
+from kingmaker_servicekit.fast_call import Call, Head
 from tests.fakes.fake_model_server import Fault
 
 V1 = "/v1/models/flights:predict"
@@ -143,3 +145,23 @@ async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(b
     await bench.publish(pair.record(sticky=Sticky("Header", "salt", "X-User"), revision=2), pair.profiles)
     assert [await reason() for _ in range(3)] == ["sticky"] * 3
     client.close()
+
+
+async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_those_to_come() -> None:
+    served: list[bytes] = []
+
+    def answer(_: str, __: Any, calls: list[Call]) -> None:
+        bodies = [call.body for call in calls]
+        if b"bad" in bodies:
+            raise RuntimeError("a mistake of ours")
+        served.extend(bodies)
+
+    router, models = SimpleNamespace(answer=answer), SimpleNamespace(get=lambda _: None, watch=lambda _: None)
+    hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]
+    connection: Any = None
+    for round in ((V1, b"bad"), (V2, b"beside")), ((V1, b"next"),):
+        for path, body in round:
+            call = Call(connection, Head(b"POST", path.encode(), b"", []), body)
+            hot_path.route(b"POST", path.encode()).handler(call)
+        await asyncio.sleep(0.01)
+    assert served == [b"beside", b"next"]
