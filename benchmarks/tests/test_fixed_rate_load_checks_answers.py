@@ -83,10 +83,10 @@ def test_the_settings_of_another_stack_reach_no_child(monkeypatch: pytest.Monkey
     assert lab.environment({"KINGMAKER_GATEWAY_PORT": "2"})["KINGMAKER_GATEWAY_PORT"] == "2"
 
 
-def test_stopping_a_lab_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_a_lab_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
     a_lab_is_possible()
     monkeypatch.setattr(folders, "RUN", tmp_path)
-    port = lab.free_port()
+    port = free_port
     with lab.Lab("test") as here:
         command = [sys.executable, "-m", "benchmarks.trivial_upstream", str(port), "m", "25"]
         server = here.start("trivial", command, port, cwd=str(folders.REPOSITORY))
@@ -99,11 +99,13 @@ def test_stopping_a_lab_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert not lab._is_open(port)
 
 
-def test_a_server_that_does_not_start_tells_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_start_tells_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
     a_lab_is_possible()
     monkeypatch.setattr(folders, "RUN", tmp_path)
     with lab.Lab("test") as here:
-        server = here.start("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"], lab.free_port())
+        server = here.start("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"], free_port)
         with pytest.raises(lab.NotReady, match="broken is not ready: no such luck"):
             here.wait(server, "")
 

@@ -35,10 +35,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lab.Lab]:
 
 
 @pytest.fixture
-def upstream(here: lab.Lab) -> lab.Server:
-    port = lab.free_port()
-    command = [sys.executable, "-m", "benchmarks.trivial_upstream", str(port), "m", "25"]
-    server = here.start("trivial", command, port, cwd=str(folders.REPOSITORY))
+def upstream(here: lab.Lab, free_port: int) -> lab.Server:
+    command = [sys.executable, "-m", "benchmarks.trivial_upstream", str(free_port), "m", "25"]
+    server = here.start("trivial", command, free_port, cwd=str(folders.REPOSITORY))
     here.wait(server, "/v2/models/m")
     return server
 

@@ -108,7 +108,7 @@ class FakeCluster:
                 process.send_signal(signal.SIGTERM)
         for process in self._processes:
             try:
-                process.wait(10)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -18,7 +18,7 @@ class Load:
 
     def _run(self) -> None:
         body = {"instances": [[1.0, 2.0]]}
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with httpx.Client(trust_env=False, timeout=20) as client:
             while not self._stopped.is_set():
                 try:
                     answer = client.post(self._url, json=body)
@@ -37,4 +37,4 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._thread.join(10)
+        self._thread.join(30)

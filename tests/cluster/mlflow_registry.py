@@ -105,7 +105,7 @@ class MlflowServer(MlflowRegistry):
     def go_away(self) -> None:
         if self._process is not None:
             os.killpg(self._process.pid, 9)
-            self._process.wait(10)
+            self._process.wait(30)
             self._process = None
 
 

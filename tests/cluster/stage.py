@@ -126,7 +126,7 @@ class Stage:
 
     def answered_by(self, name: str = "flights") -> str:
         url = f"{self.gateway}/v1/models/{name}:predict"
-        answer = httpx.post(url, json={"instances": [[1.0, 2.0]]}, trust_env=False, timeout=5)
+        answer = httpx.post(url, json={"instances": [[1.0, 2.0]]}, trust_env=False, timeout=20)
         return answer.headers.get("x-variant", f"{answer.status_code}")
 
     def record(self, name: str = "flights") -> RoutingRecord | None:

@@ -87,7 +87,7 @@ async def around(tmp_path: Path) -> AsyncIterator[Around]:
         built = Around(server, client)
         work = (built.deployments.run(), built.services.run(), built.runtime.run())
         tasks = [asyncio.create_task(each) for each in work]
-        await asyncio.wait_for(built.services.synced.wait(), 10)
+        await asyncio.wait_for(built.services.synced.wait(), 30)
         yield built
         for task in tasks:
             task.cancel()

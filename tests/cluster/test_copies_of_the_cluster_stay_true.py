@@ -65,7 +65,7 @@ def resource(name: str) -> dict[str, Any]:
     return {**head, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
 
 
-async def until(holds: Callable[[], Any], seconds: float = 15.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come true"
@@ -78,7 +78,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         client = await kube_api.connect(server.kubeconfig(tmp_path / "kubeconfig"), lambda *_: None)
         built = Cluster(server, client)
         task = asyncio.create_task(built.copy.run())
-        await asyncio.wait_for(built.copy.synced.wait(), 10)
+        await asyncio.wait_for(built.copy.synced.wait(), 30)
         yield built
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -115,7 +115,7 @@ async def test_a_kind_the_cluster_does_not_know_is_none_until_it_does(cluster: C
         cluster.client, SERVICE_MONITOR, "default", on_change=cluster._note, is_optional=True, pace=pace
     )
     task = asyncio.create_task(monitors.run())
-    await asyncio.wait_for(monitors.synced.wait(), 10)
+    await asyncio.wait_for(monitors.synced.wait(), 30)
     assert not monitors.exists and monitors.objects == {}
     fresh = {**made[0], "metadata": {"name": made[0]["metadata"]["name"]}}
     cluster.server.cluster.create(definitions, "", fresh, Write("kubectl"))

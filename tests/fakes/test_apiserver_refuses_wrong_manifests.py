@@ -162,7 +162,7 @@ def refusal(api: Api, body: dict[str, Any], most_pods: int | None = None) -> str
         api.done("POST", f"{NAMESPACE}/resourcequotas", quota)
     with Kubelet(api.server.cluster):
         api.done("POST", PATHS["Deployment"], body)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             status = api.done("GET", f"{PATHS['Deployment']}/d").get("status", {})
             found = {one["type"]: one for one in status.get("conditions", [])}

@@ -12,7 +12,7 @@ FLIGHTS = f"{SM}/flights"
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 
 
-def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

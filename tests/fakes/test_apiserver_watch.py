@@ -35,7 +35,7 @@ class Watcher:
         except httpx.HTTPError as error:
             self.end = type(error).__name__
 
-    def next(self, seconds: float = 5) -> tuple[str, dict[str, Any]]:
+    def next(self, seconds: float = 20) -> tuple[str, dict[str, Any]]:
         event = self.events.get(timeout=seconds)
         return event["type"], event["object"]
 
@@ -46,7 +46,7 @@ class Watcher:
             return self.end == ""
         return False
 
-    def ends(self, seconds: float = 5) -> str:
+    def ends(self, seconds: float = 20) -> str:
         self._thread.join(seconds)
         return self.end
 
@@ -63,7 +63,7 @@ def listed(api: Api, path: str = SM) -> str:
     return str(api.done("GET", path)["metadata"]["resourceVersion"])
 
 
-def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

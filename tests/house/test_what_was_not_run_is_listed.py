@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 TESTS = """
 import pytest
@@ -28,6 +30,8 @@ def test_elsewhere(tmp_path):
 
 def run(folder: Path, *arguments: str) -> list[str]:
     shutil.copy(ROOT / "conftest.py", folder)
+    (folder / "tests").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "tests/claims.py", folder / "tests")
     (folder / "pytest.ini").write_text(
         "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\npythonpath = .\n"
     )
@@ -38,8 +42,11 @@ def run(folder: Path, *arguments: str) -> list[str]:
     return done.stdout.split("\n")
 
 
-def test_every_test_without_its_program_is_named_beside_the_line_that_installs_it(tmp_path: Path) -> None:
-    lines = run(tmp_path)
+@pytest.mark.parametrize("how", [(), ("-p", "xdist", "-n", "2", "--dist", "loadfile")], ids=["alone", "two workers"])
+def test_every_test_without_its_program_is_named_beside_the_line_that_installs_it(
+    tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    lines = run(tmp_path, *how)
     start = next(number for number, line in enumerate(lines) if line.strip("= ") == "NOT RUN")
     assert lines[start + 1 : start + 4] == [
         "no-such-program is not here; to run it: apt-get install rare",

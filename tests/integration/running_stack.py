@@ -10,11 +10,14 @@ from typing import Any
 
 import httpx
 
+from conftest import take_free_port
+
 RESOURCE = """\
 apiVersion: kingmaker.dev/v1alpha1
 kind: ServedModel
 metadata: {name: loans}
 spec:
+  limits: {deadlineMilliseconds: 8000}   # a busy machine is no reason for a 504
   champion: {name: old, model: "models:/loans@champion"}
   challengers:
     - {name: new, model: "models:/loans@challenger", mirrorPercent: 100}   # sees everything
@@ -30,7 +33,7 @@ class RunningStack:
     def __init__(self, file: Path, env: dict[str, str]) -> None:
         self.file, self._env = file, env
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kingmaker", "up", str(file)],
+            [sys.executable, "-m", "kingmaker", "up", str(file), "--port-base", str(take_free_port(row=6))],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -95,7 +98,7 @@ class RunningStack:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.output += self.process.communicate(timeout=10)[0]
+        self.output += self.process.communicate(timeout=30)[0]
 
 
 def eventually(probe: Callable[[], Any], patience_s: float = 30) -> Any:

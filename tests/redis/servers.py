@@ -65,7 +65,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, number)
-            self.process.wait(10)
+            self.process.wait(30)
 
     @property
     def client(self) -> "redis.Redis":

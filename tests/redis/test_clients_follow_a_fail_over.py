@@ -26,7 +26,7 @@ async def eventually(call: Callable[[], Awaitable[Any]], seconds: float = 20.0) 
             await asyncio.sleep(0.05)
 
 
-async def next_message(channel: Any, seconds: float = 5.0) -> bytes | None:
+async def next_message(channel: Any, seconds: float = 20.0) -> bytes | None:
     """The first that is none of a subscription's own."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import take_free_port
 from kingmaker.cli.get import age
 from kingmaker.local import ports, running
 from kingmaker.local.layout import Layout
@@ -71,9 +72,9 @@ def test_the_token_is_for_the_owner_alone_and_stays_the_same(tmp_path: Path) -> 
 
 
 def test_a_port_base_gives_a_row_and_a_taken_one_is_named() -> None:
+    taken = take_free_port(row=7) + 1
     with socket.socket() as sock:
-        sock.bind((ports.HOST, 0))
-        taken = sock.getsockname()[1]
+        sock.bind((ports.HOST, taken))
         with pytest.raises(ports.PortTaken, match=rf"port {taken} \(gateway_admin\) is taken"):
             ports.choose(taken - 1)
     assert ports.choose(taken).mlflow == taken + 4

@@ -42,7 +42,7 @@ def echo(query: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple
 class FastServer:
     """held: calls (of `?hold`) that wait for the test to answer them. records: what was logged."""
 
-    def __init__(self, body_read_s: float = 10, **config: Any) -> None:
+    def __init__(self, body_read_s: float = 60, **config: Any) -> None:
         self.held: queue.Queue[Call] = queue.Queue()
         self.records: list[logging.LogRecord] = []
         self.route = FastRoute(self._handle, BODY_LIMIT)
@@ -115,7 +115,7 @@ class FastServer:
 
     def stop(self) -> None:
         self.uvicorn.should_exit = True
-        self._thread.join(15)
+        self._thread.join(30)
         logging.getLogger("uvicorn.error").removeHandler(self._handler)
         assert not self._thread.is_alive()
 
@@ -123,7 +123,7 @@ class FastServer:
         return [record.getMessage() for record in self.records if record.exc_info]
 
     def connect(self) -> "Client":
-        return Client(socket.create_connection(self.address, timeout=10))
+        return Client(socket.create_connection(self.address, timeout=30))
 
     def in_loop(self, function: Callable[..., Any], *args: Any) -> Any:
         """The result of a function called in the server's loop."""
@@ -136,7 +136,7 @@ class FastServer:
                 done.set_exception(error)
 
         self.loop.call_soon_threadsafe(call)
-        return done.result(10)
+        return done.result(30)
 
 
 class Client:
@@ -191,7 +191,7 @@ class Client:
         self._bytes += data
 
 
-def wait_until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], deadline_s: float = 30) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "did not come true in time"

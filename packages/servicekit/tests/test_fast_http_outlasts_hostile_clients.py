@@ -44,16 +44,16 @@ class TestClientsThatDoNotRead:
         with server.connect() as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.send(b"POST /fast?hold HTTP/1.1\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx")
-            call = server.held.get(timeout=10)
+            call = server.held.get(timeout=30)
             server.in_loop(call.answer, 200, (), b"x" * 20 * MIB)
             assert server.uvicorn.server_state.connections
             wait_until(lambda: not server.uvicorn.server_state.connections)
 
     def test_an_answer_that_is_read_slowly_is_read_whole(self, start_fast_server: Any) -> None:
-        server = start_fast_server()
+        server = start_fast_server(timeout_keep_alive=60)
         with server.connect() as client:
             client.send(b"POST /fast?hold HTTP/1.1\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx")
-            call = server.held.get(timeout=10)
+            call = server.held.get(timeout=30)
             server.in_loop(call.answer, 200, (), b"x" * 20 * MIB)
             assert len(client.read()[2]) == 20 * MIB
 

@@ -45,7 +45,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def server(start_fast_server: Any, certificate: tuple[Path, Path]) -> Any:
-    return start_fast_server(ssl_certfile=str(certificate[0]), ssl_keyfile=str(certificate[1]))
+    files = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])}
+    return start_fast_server(**files, timeout_keep_alive=60)  # whoever reads late, on a busy machine, is not cut off
 
 
 @pytest.fixture
@@ -86,14 +87,14 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(client: Any, server: A
 
 def test_a_large_answer_comes_whole_and_the_connection_ends_as_asked(client: Any, server: Any) -> None:
     client.send(post(b"x", b"hold", more=b"connection: close\r\n"))
-    server.in_loop(server.held.get(timeout=10).answer, 200, (), b"x" * 20 * MIB)
+    server.in_loop(server.held.get(timeout=30).answer, 200, (), b"x" * 20 * MIB)
     assert len(client.read()[2]) == 20 * MIB
     assert client.is_closed()
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(client: Any, server: Any, wait_until: Any) -> None:
     client.send(post(b"x", b"hold"))
-    call = server.held.get(timeout=10)
+    call = server.held.get(timeout=30)
     client.socket.shutdown(socket.SHUT_RDWR)
     wait_until(lambda: not server.uvicorn.server_state.connections)
     server.in_loop(call.answer, 200, (), b"nobody reads it")

@@ -57,7 +57,7 @@ def test_answers_keep_their_order_behind_one_that_waits(start_fast_server: Any) 
     with server.connect() as client:
         for _ in range(3):
             client.send(post(b"slow!", query=b"hold"))
-            call = server.held.get(timeout=10)
+            call = server.held.get(timeout=30)
             client.send(post(b"quick"))
             server.in_loop(call.answer, 200, ((b"content-type", b"x"),), b"slow")
             assert client.read()[2] == b"slow"

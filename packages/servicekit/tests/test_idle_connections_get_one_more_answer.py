@@ -84,7 +84,7 @@ def test_a_request_that_comes_late_is_answered_and_told_it_was_the_last(patient:
         assert late.recv(1) == b""
         half.sendall(b"}")
         assert b"\r\nconnection: close" in read_answer(half), "one that had begun is waited for"
-    assert patient.process.wait(10) == 0
+    assert patient.process.wait(20) == 0
 
 
 def test_who_sends_nothing_is_closed_in_the_end() -> None:
@@ -92,7 +92,7 @@ def test_who_sends_nothing_is_closed_in_the_end() -> None:
     with server.connect() as silent:
         server.process.send_signal(signal.SIGTERM)
         assert silent.recv(1) == b""
-    server.process.communicate(timeout=10)
+    server.process.communicate(timeout=20)
     assert server.process.returncode == 0
 
 
@@ -100,4 +100,4 @@ def test_a_second_signal_does_not_wait_for_the_last_call(patient: Server) -> Non
     with patient.connect():
         patient.stop()
         patient.process.send_signal(signal.SIGTERM)
-        patient.process.communicate(timeout=10)
+        patient.process.communicate(timeout=20)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from conftest import take_free_port
 from kingmaker_servicekit import serving
 
 SLOW_APP = """
@@ -21,7 +22,8 @@ from starlette.routing import Route
 from kingmaker_servicekit import logs, serving
 
 async def slow(request):
-    await asyncio.sleep(0.5)
+    print("inside", flush=True)
+    await asyncio.sleep(0.2)
     return PlainTextResponse("finished")
 
 logs.configure()
@@ -39,7 +41,7 @@ def start(*ports: int) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_APP, *map(str, ports)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             if httpx.get(f"http://127.0.0.1:{ports[-1]}/").status_code == 200:
@@ -63,35 +65,31 @@ def test_port_0_takes_any_free_one() -> None:
         assert sock.getsockname()[1] > 0
 
 
-def find_port() -> int:
-    with serving.bind("127.0.0.1", 0) as sock:
-        return int(sock.getsockname()[1])
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_request_in_flight_is_answered_after_the_signal(free_port: int, number: int, others: int) -> None:
     # an idle second listener is drained at once; that must not cut the first one short
-    process = start(free_port, *(find_port() for _ in range(others)))
+    process = start(free_port, *(take_free_port() for _ in range(others)))
     with socket.create_connection(("127.0.0.1", free_port)) as sock:
         sock.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
-        time.sleep(0.1)  # the request must be inside before the signal
+        assert process.stdout is not None
+        assert process.stdout.readline() == "inside\n"
         process.send_signal(number)
-        sock.settimeout(5)
+        sock.settimeout(20)
         answer = b""
         while b"finished" not in answer and (more := sock.recv(4096)):
             answer += more  # head and body may come apart
         assert b"finished" in answer
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=20)
     assert (process.returncode, out.strip()) == (0, "drained"), err
 
 
 def test_both_ports_answer_and_both_close(free_port: int) -> None:
-    other = find_port()
+    other = take_free_port()
     process = start(free_port, other)
     assert [httpx.get(f"http://127.0.0.1:{port}/").text for port in (free_port, other)] == ["up", "up"]
     process.terminate()
-    process.communicate(timeout=10)
+    process.communicate(timeout=20)
     for port in (free_port, other):
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{port}/")
@@ -122,7 +120,7 @@ def test_a_child_dies_with_its_killed_parent(tmp_path: Path) -> None:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not is_running(pid)

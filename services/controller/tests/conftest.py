@@ -203,7 +203,7 @@ class Stack:
 
     def get(self, path: str) -> httpx.Response:
         url = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=5, trust_env=False)
+        return httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20, trust_env=False)
 
     def model(self, name: str = "flights") -> dict[str, Any]:
         answer = self.get(f"/api/models/{name}")

@@ -36,7 +36,7 @@ def test_created_edited_by_rename_spoiled_repaired_and_stopped(stack: Any, valke
     messages = valkey.client.pubsub()
     messages.subscribe(keys.ROUTING_CHANNEL)
     stack.write(spec(GBM, weights={"gbm": 20}))
-    stack.until(lambda: routing(valkey.client).ranges == "gbm:0-1999", "the record follows the edit", 5)
+    stack.until(lambda: routing(valkey.client).ranges == "gbm:0-1999", "the record follows the edit")
     stack.until(
         lambda: (m := messages.get_message()) and m["type"] == "message" and m["data"] == b"default/flights",
         "the change is published",
@@ -62,7 +62,7 @@ def test_created_edited_by_rename_spoiled_repaired_and_stopped(stack: Any, valke
 
     assert len(stack.servers()) == 2
     process.send_signal(signal.SIGTERM)
-    assert process.wait(6) == 0
+    assert process.wait(20) == 0
     assert stack.servers() == []
 
 

@@ -14,6 +14,7 @@ import redis
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from conftest import take_free_port
 from kingmaker_contracts import events, keys, profile, wire
 from kingmaker_contracts.profile import (
     CategoricalReference,
@@ -76,7 +77,7 @@ def make_record(variants: list[RoutedVariant], **changes: Any) -> RoutingRecord:
         "ranges": "",
         "sticky": Sticky("PredictionId", "default/flights"),
         "overrides": "Allowed",
-        "limits": Limits(),
+        "limits": Limits(deadline_ms=8000),  # what is too late is a test's own choice, never a busy machine's
         "source": "test",
         "updated_at": "2026-01-01T00:00:00Z",
     }
@@ -154,7 +155,7 @@ def sha_of(known: Profile) -> str:
     return profile.sha256_of(wire.write_json(known))
 
 
-async def until(condition: Callable[[], Any], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], within_s: float = 30.0) -> None:
     """Poll until a condition (plain or async) holds."""
     deadline = time.monotonic() + within_s
     while True:
@@ -187,7 +188,7 @@ async def running(settings: Settings, client: "redis.Redis | None") -> AsyncIter
     await until(lambda: server.started or task.done())
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=address, timeout=10) as http:
+        async with httpx.AsyncClient(base_url=address, timeout=30) as http:
             yield Bench(http, client, registry, settings, gateway)
     finally:
         server.should_exit = True
@@ -230,8 +231,12 @@ class Pair:
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
     async with AsyncExitStack() as stack:
-        champion = await stack.enter_async_context(FakeModelServer(CHAMPION_INPUTS, bias=1.0, name="lr-upstream"))
-        challenger = await stack.enter_async_context(FakeModelServer(CHALLENGER_INPUTS, bias=7.0, name="gbm-upstream"))
+        champion = await stack.enter_async_context(
+            FakeModelServer(CHAMPION_INPUTS, 1.0, name="lr-upstream", port=take_free_port())
+        )
+        challenger = await stack.enter_async_context(
+            FakeModelServer(CHALLENGER_INPUTS, 7.0, name="gbm-upstream", port=take_free_port())
+        )
         nullable = frozenset({"gain"})
         profiles = [make_profile(CHAMPION_INPUTS), make_profile(CHALLENGER_INPUTS, nullable)]
         yield Pair(champion, challenger, profiles)

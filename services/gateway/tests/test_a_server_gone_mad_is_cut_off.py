@@ -62,7 +62,7 @@ async def exchange(address: str, max_bytes: int = MOST) -> Reply | UpstreamError
         int(port),
     )
     connection.send(b"GET / HTTP/1.1\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await end
 
 

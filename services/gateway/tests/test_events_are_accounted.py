@@ -66,7 +66,7 @@ async def test_the_partition_is_in_the_id_and_in_the_stream_s_name(
 
 
 async def test_errors_and_fallbacks_are_events_too(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
-    await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=300)), pair.profiles)
+    await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=1500)), pair.profiles)
     await bench.challenger_is_up("gbm")
     pair.challenger.fault = Fault.ERROR
     await bench.predict([kit.full_row])

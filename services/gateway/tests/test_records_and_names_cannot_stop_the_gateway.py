@@ -23,7 +23,7 @@ async def test_a_version_no_header_can_hold_is_shown_without_its_line_breaks(
     lr, gbm = record.variants
     odd = msgspec.structs.replace(lr, version="3\r\nx-evil: 1\x00é")
     await bench.publish(msgspec.structs.replace(record, variants=[odd, gbm]), pair.profiles)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answers = await asyncio.gather(*(bench.predict() for _ in range(5)))
     assert {answer.status_code for answer in answers} == {200}
     assert "x-evil" not in answers[0].headers

@@ -61,10 +61,10 @@ async def test_a_row_that_breaks_the_model_costs_its_neighbours_nothing(
 async def test_in_a_shared_frame_only_the_impatient_is_late(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
         await bench.publish(pair.record(limits=Limits(deadline_ms=5000)), pair.profiles)
-        pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.4
+        pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.8
         first = asyncio.create_task(bench.predict([row(0)]))
         await kit.until(lambda: pair.champion.calls == 1)
-        hasty = asyncio.create_task(bench.predict([row(1)], headers={"x-kingmaker-timeout-ms": "600"}))
+        hasty = asyncio.create_task(bench.predict([row(1)], headers={"x-kingmaker-timeout-ms": "1200"}))
         patient = asyncio.create_task(bench.predict([row(2)]))
         assert [(await task).status_code for task in (first, hasty, patient)] == [200, 504, 200]
         assert pair.champion.frames == [1, 2]

@@ -19,7 +19,7 @@ async def test_the_champion_answers_for_a_failing_challenger(
     bench: Any, pair: Any, kit: SimpleNamespace, fault: Any
 ) -> None:
     pair.challenger.slow_s = 30
-    await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=400)), pair.profiles)
+    await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=2000)), pair.profiles)
     await bench.challenger_is_up("gbm")
     if fault == "refuse":
         await pair.challenger.stop()
@@ -56,59 +56,33 @@ async def test_a_sick_challenger_is_taken_to_zero_and_comes_back(valkey: Any, pa
         assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
 
 
-async def test_requests_of_one_moment_that_may_not_probe_are_answered_beside_the_champions_own(
-    valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
-    breaker = {"failures": 1, "open_ms": 1, "probes": 1}
-    async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
-        await bench.publish(pair.record(ranges="gbm:0-4999", limits=Limits(deadline_ms=600)), pair.profiles)
-        await bench.challenger_is_up("gbm")
-        pair.challenger.fault = Fault.ERROR
-
-        async def opened() -> bool:
-            return (await bench.predict([kit.full_row])).headers["x-route-reason"] == "fallback"
-
-        await kit.until(opened)
-        await asyncio.sleep(0.02)
-        pair.challenger.fault = Fault.HANG
-        host, port = bench.client.base_url.host, bench.client.base_url.port
-        body = msgspec.json.encode({"instances": [kit.full_row]})
-        head = b"POST /v1/models/flights:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
-        clients = [await asyncio.open_connection(host, port) for _ in range(24)]
-        for _, writer in clients:  # all before the gateway, in the same event loop, can read one
-            writer.write(head + body)
-        async with asyncio.timeout(5):
-            answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
-        for _, writer in clients:
-            writer.close()
-        assert all(b"x-variant: lr" in answer for answer in answers)
-        reasons = [answer.split(b"x-route-reason: ")[1].split(b"\r\n")[0] for answer in answers]
-        assert set(reasons) == {b"weight", b"fallback"}
-        assert bench.metric("in_flight", model="flights") == 0
-
-
+@pytest.mark.parametrize("ranges", ["gbm:0-9999", "gbm:0-4999"], ids=["all are its", "half are the champion's"])
 async def test_requests_of_one_moment_send_a_sick_challenger_one_probe(
-    valkey: Any, pair: Any, kit: SimpleNamespace
+    valkey: Any, pair: Any, kit: SimpleNamespace, ranges: str
 ) -> None:
     breaker = {"failures": 1, "open_ms": 1, "probes": 1}
     async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
-        await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=600)), pair.profiles)
+        await bench.publish(pair.record(ranges=ranges, limits=Limits(deadline_ms=2000)), pair.profiles)
         await bench.challenger_is_up("gbm")
         pair.challenger.fault = Fault.ERROR
-        await bench.predict([kit.full_row])
+        while not pair.challenger.calls:
+            await bench.predict([kit.full_row])
         opened = time.monotonic()
         await kit.until(lambda: time.monotonic() > opened + 0.02)
         pair.challenger.fault, rows = Fault.HANG, sum(pair.challenger.frames)
         host, port = bench.client.base_url.host, bench.client.base_url.port
         body = msgspec.json.encode({"instances": [kit.full_row]})
         head = b"POST /v1/models/flights:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
-        clients = [await asyncio.open_connection(host, port) for _ in range(8)]
+        clients = [await asyncio.open_connection(host, port) for _ in range(32)]
         for _, writer in clients:  # all before the gateway, in the same event loop, can read one
             writer.write(head + body)
-        answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
+        async with asyncio.timeout(20):
+            answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
         for _, writer in clients:
             writer.close()
-        assert all(b"x-variant: lr" in answer and b"x-route-reason: fallback" in answer for answer in answers)
+        assert all(b"x-variant: lr" in answer for answer in answers)
+        reasons = {answer.partition(b"x-route-reason: ")[2].split()[0] for answer in answers}
+        assert reasons == ({b"fallback"} if ranges.endswith("9999") else {b"fallback", b"weight"})
         assert sum(pair.challenger.frames) == rows + 1
 
 
@@ -133,7 +107,7 @@ async def test_hurried_clients_take_no_challenger_out_for_the_others(
 async def test_a_chosen_variant_is_not_replaced(
     bench: Any, pair: Any, kit: SimpleNamespace, fault: Fault, status: int, code: str
 ) -> None:
-    await bench.publish(pair.record(limits=Limits(deadline_ms=200)), pair.profiles)
+    await bench.publish(pair.record(limits=Limits(deadline_ms=1000)), pair.profiles)
     await bench.challenger_is_up("gbm")
     pair.challenger.fault = fault
     answer = await bench.predict([kit.full_row], headers={"x-kingmaker-variant": "gbm"})

@@ -41,9 +41,9 @@ ANSWERED: Any = SimpleNamespace(id=bytes(16), mark=(1, 0, "weight", 0, 200), key
 class Known:
     """What the recorder is offered, and what it says of it."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, timeout_s: float = 2.0, **settings: Any) -> None:
         self.registry = CollectorRegistry()
-        self.redis = redis_client.connect(url, timeout_s=2.0)
+        self.redis = redis_client.connect(url, timeout_s=timeout_s)
         self.recorder = Recorder(self.redis, RecorderSettings(**settings), 0, Metrics(self.registry))
 
     def metric(self, name: str, **labels: str) -> float:
@@ -106,7 +106,7 @@ async def test_ten_minutes_without_redis_at_full_rate(free_port: int, kit: Simpl
 async def test_a_silent_redis_keeps_no_request_alive(kit: SimpleNamespace) -> None:
     """While a write waits for an answer that does not come, rows are kept in their short form all the same."""
     silent = socket.create_server(("127.0.0.1", 0))
-    known = Known(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", flush_ms=10)
+    known = Known(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout_s=60, flush_ms=10)
     by = answerer(kit, [("x", "FP32")], [-1, FEATURES])
     async with working(known):
         with silent:  # closed before the recorder is, which would wait for an answer once more
@@ -119,7 +119,7 @@ async def test_a_silent_redis_keeps_no_request_alive(kit: SimpleNamespace) -> No
                 known.recorder.offer(run)
                 del run
                 await asyncio.sleep(0.005)
-            await kit.until(lambda: not any(block() is not None for block in blocks), within_s=1.5)
+            await kit.until(lambda: not any(block() is not None for block in blocks))
             assert known.metric("events_buffered") == 81
     assert known.dropped("shutdown") == 81
 

@@ -185,7 +185,7 @@ class Server:
         return until(lambda: re.search(r'"address": "([^"]+)"', self.log), self)[1]
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://{self.address()}", timeout=10, trust_env=False)
+        return httpx.Client(base_url=f"http://{self.address()}", timeout=30, trust_env=False)
 
     def wait_ready(self) -> None:
         with self.client() as client:
@@ -194,7 +194,7 @@ class Server:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(30)
 
 
 def answers(client: httpx.Client, path: str) -> int | None:
@@ -204,7 +204,7 @@ def answers(client: httpx.Client, path: str) -> int | None:
         return None
 
 
-def until(condition: Callable[[], Any], server: Server | None = None, seconds: float = 20) -> Any:
+def until(condition: Callable[[], Any], server: Server | None = None, seconds: float = 30) -> Any:
     """What the condition returns once it is true."""
     deadline = time.monotonic() + seconds
     while True:

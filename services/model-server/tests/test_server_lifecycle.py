@@ -56,7 +56,7 @@ def test_a_signal_ends_it_even_while_the_model_loads(make: Any, start: Any, tmp_
     with server.client() as client:
         make.until(lambda: make.answers(client, "/v2/health/live") == 200, server)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(20) == 0
 
 
 def test_a_damaged_model_file_is_one_clear_line_and_exit_3(
@@ -121,12 +121,12 @@ def test_a_request_in_flight_is_answered_after_sigterm_and_nobody_new_is_let_in(
         make.until(refused)
         assert server.process.poll() is None
         sock.sendall(body)
-        sock.settimeout(10)
+        sock.settimeout(20)
         answer = b""
         while part := sock.recv(4096):
             answer += part
     assert answer.startswith(b"HTTP/1.1 200") and b'{"predictions":[[1.0],[2.0]]}' in answer
-    assert server.process.wait(10) == 0
+    assert server.process.wait(20) == 0
     assert event(server.log, "stopped")
 
 

@@ -253,7 +253,7 @@ class Process:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(15)
+        code = self.process.wait(30)
         self.process = None
         return code
 
@@ -265,7 +265,7 @@ class Process:
         return done.returncode, done.stderr.decode()
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=20)
 
     def evidence(self) -> Evidence:
         return msgspec.json.decode(self.get("/api/models/flights").content, type=Evidence)

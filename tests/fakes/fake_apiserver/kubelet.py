@@ -5,12 +5,12 @@ their Deployment directly (there is no ReplicaSet). Every pod has an address of 
 `Runner` can start a real server for it on the port the manifest names.
 """
 
-import random
 import threading
 import uuid
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from tests.claims import claim
 from tests.fakes.fake_apiserver import rollout
 from tests.fakes.fake_apiserver.cluster import Cluster, Write
 from tests.fakes.fake_apiserver.endpoints import slice_of
@@ -77,7 +77,7 @@ class Kubelet:
         self._running: dict[str, Running] = {}
         self._stopping: dict[str, threading.Thread] = {}
         self._addresses = 0
-        self._network = random.randrange(16, 250)  # two clusters on one machine must not share addresses
+        self._network = claim("networks", range(16 * 16, 250 * 16))
         self._refusals: dict[str, str] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-kubelet", daemon=True)
@@ -223,7 +223,8 @@ class Kubelet:
             return
         if not pod.get("status", {}).get("podIP"):
             self._addresses += 1
-            address = f"127.{self._network}.{self._addresses // 250}.{self._addresses % 250 + 1}"
+            network, host = divmod(self._network, 16), divmod(self._addresses, 250)
+            address = f"127.{network[0]}.{network[1] * 16 + host[0]}.{host[1] + 1}"
             pod = self._say(pod, {"phase": "Pending", "podIP": address, "podIPs": [{"ip": address}]})
         if uid not in self._running:
             self._running[uid] = self._runner.start(pod)

@@ -43,7 +43,7 @@ def test_a_server_counts_by_its_status(status: int, usable: bool) -> None:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         uri = f"http://127.0.0.1:{server.server_port}"

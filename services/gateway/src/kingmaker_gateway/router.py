@@ -181,7 +181,7 @@ class Router:
     def _begin(self, state: State, predictions: list[Prediction]) -> None:
         """Ask those who were chosen, each for all that is theirs at once."""
         champions: list[Ask] = []
-        leaving: dict[int, list[Ask]] = {CHAMPION: champions}  # also of those who may not be a probe
+        leaving = {CHAMPION: champions}
         signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
         for prediction in predictions:
             if prediction.variant == CHAMPION and signature is not None:  # as most are; first_ask, written out

@@ -79,7 +79,7 @@ def wait_until_served(stack: Stack, console: Console) -> None:
     deadline = time.monotonic() + _READY_S
     while True:
         stack.supervise()
-        views = controller_api.models(this)
+        views, silence = _ask(this)
         for view in views:
             line = f"{view.name}: {view.status.message}"
             if view.status.message and told.get(view.name) != line:
@@ -89,9 +89,18 @@ def wait_until_served(stack: Stack, console: Console) -> None:
             return
         if time.monotonic() > deadline:
             raise StackError(
-                f"not ready after {_READY_S:g} s: {'; '.join(told.values()) or 'the controller knows no model'}"
+                f"not ready after {_READY_S:g} s: "
+                f"{silence or '; '.join(told.values()) or 'the controller knows no model'}"
             )
         time.sleep(0.1)
+
+
+def _ask(this: running.Stack) -> tuple[list[controller_api.ModelView], str]:
+    """What the controller says; nothing, and why, while it starts again: whoever supervises the stack sees to that."""
+    try:
+        return controller_api.models(this), ""
+    except controller_api.ControllerError as error:
+        return [], str(error)
 
 
 def _is_settled(view: controller_api.ModelView) -> bool:
