@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from kingmaker_contracts.routing import Limits, Sticky
+from kingmaker_gateway.hot_path import HotPath
+from kingmaker_servicekit.fast_call import Call, Head
 from tests.fakes.fake_model_server import Fault
 
 V1 = "/v1/models/flights:predict"
@@ -181,3 +183,23 @@ async def test_everybody_is_answered_once_whatever_the_servers_do(
             assert client.has_nothing_more()
             client.close()
         assert bench.metric("in_flight", model="flights") == 0
+
+
+async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_those_to_come() -> None:
+    served: list[bytes] = []
+
+    def answer(_: str, __: Any, calls: list[Call]) -> None:
+        bodies = [call.body for call in calls]
+        if b"bad" in bodies:
+            raise RuntimeError("a mistake of ours")
+        served.extend(bodies)
+
+    router, models = SimpleNamespace(answer=answer), SimpleNamespace(get=lambda _: None, watch=lambda _: None)
+    hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]
+    connection: Any = None
+    for round in ((V1, b"bad"), (V2, b"beside")), ((V1, b"next"),):
+        for path, body in round:
+            call = Call(connection, Head(b"POST", path.encode(), b"", []), body)
+            hot_path.route(b"POST", path.encode()).handler(call)
+        await asyncio.sleep(0.01)
+    assert served == [b"beside", b"next"]

@@ -169,3 +169,29 @@ def test_one_output_of_several_is_computed_alone(make: Any) -> None:
     for _ in range(3):
         assert {n: a.tolist() for n, a in outputs_of(core.infer(asked)).items()} == {"total": [6]}
         assert outputs_of(core.infer(json.dumps(body).encode())).keys() == {"total", "twice"}
+
+
+def test_outputs_asked_for_in_another_order_keep_their_own_shapes_beside_neighbours(make: Any) -> None:
+    """Rows of a length of their own, so that only the answer says which output is how wide."""
+    names = ("a", "b")
+    model = make.onnx_bytes(
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in names],
+        [make.value(name, TensorProto.FLOAT, ["N", name]) for name in names],
+        [make.value(f"{name}_out", TensorProto.FLOAT, ["N", f"{name}_width"]) for name in names],
+    )
+    core = make.Core(model)
+
+    def asking(a: int, b: int, outputs: tuple[str, ...]) -> Sent:
+        given_ = [Tensor(name, "FP32", np.ones((1, width), np.float32)) for name, width in (("a", a), ("b", b))]
+        body, length = tensors.encode_request(given_, id="frame")
+        head = json.loads(body[:length])
+        if outputs:
+            head["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
+        text = json.dumps(head).encode()
+        return {HEADER: b"%d" % len(text)}, text + body[length:]
+
+    turned = ("b_out", "a_out")
+    [alone] = in_one_round(core, [asking(2, 3, turned)])
+    beside, _ = in_one_round(core, [asking(3, 2, turned), asking(3, 2, ())])
+    assert {name: array.shape for name, array in outputs_of(alone).items()} == {"a_out": (1, 2), "b_out": (1, 3)}
+    assert {name: array.shape for name, array in outputs_of(beside).items()} == {"a_out": (1, 3), "b_out": (1, 2)}

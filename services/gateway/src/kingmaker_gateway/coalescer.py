@@ -145,7 +145,7 @@ class Coalescer:
             try:
                 flight = _joined(asks)
                 flight.frame.encoded()
-            except (ValueError, TypeError) as error:  # a mistake of ours, but nobody is to wait for ever
+            except (ValueError, TypeError, OverflowError) as error:  # a mistake of ours, but nobody is to wait for ever
                 self._end(asks, UpstreamError(f"rows that make no frame: {error}"))
                 continue
             self._out.add(flight)

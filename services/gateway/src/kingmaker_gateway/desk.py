@@ -97,13 +97,16 @@ class Desk:
             try:
                 prediction.request.answer(200, headers, body, ID_LINE % prediction.text_id)
             except Exception:  # nor one that cannot be sent
-                logger.exception("an answer could not be sent", extra={"model": state.record.name})
+                _could_not_be_sent(prediction)
 
     def _refuse(self, prediction: Prediction, problem: Problem) -> None:
         head = prediction.state.head_of(prediction.variant, prediction.reason)
         words = problem_answer(problem, head.routed)
         _close([prediction], words.status)
-        prediction.request.answer(words.status, words.headers, words.body, ID_LINE % prediction.text_id)
+        try:
+            prediction.request.answer(words.status, words.headers, words.body, ID_LINE % prediction.text_id)
+        except Exception:
+            _could_not_be_sent(prediction)
 
 
 def _close(predictions: list[Prediction], status: int) -> None:
@@ -118,6 +121,10 @@ def _close(predictions: list[Prediction], status: int) -> None:
             variants[prediction.assigned].counts.fallbacks.inc()
     variants[variant].counts.tally.answered(status, latencies_s)
     model.in_flight -= len(predictions)
+
+
+def _could_not_be_sent(prediction: Prediction) -> None:
+    logger.exception("an answer could not be sent", extra={"model": prediction.model.name})
 
 
 def our_mistake() -> Problem:

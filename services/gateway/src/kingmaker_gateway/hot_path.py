@@ -1,5 +1,6 @@
 """Predictions without ASGI: the protocol hands whole requests to the same router every other way in uses."""
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,8 @@ from kingmaker_gateway.wishes import VARIANT_HEADER, Wish
 from kingmaker_servicekit.fast_heads import Heads
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 from kingmaker_servicekit.rounds import Rounds
+
+logger = logging.getLogger(__name__)
 
 _V2: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<variant>[^/]+))?/infer")
 _V1: Final = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
@@ -143,7 +146,10 @@ class HotPath:
     def _serve(self, round: list[_Alike]) -> None:
         for alike in round:
             calls, alike.calls = alike.calls, []
-            self._router.answer(alike.name, alike.wish, calls)
+            try:
+                self._router.answer(alike.name, alike.wish, calls)
+            except Exception:  # a mistake with these must cost neither the others of the round nor those to come
+                logger.exception("requests of a round could not be served", extra={"model": alike.name})
 
     def _forget(self) -> None:
         """Limits may have changed, and which headers count."""

@@ -22,6 +22,7 @@ from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.protocols import Call, offers
+from kingmaker_gateway.runs import UNANSWERED
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import Fits, State, fits_from
 from kingmaker_gateway.wishes import Wish
@@ -191,7 +192,8 @@ class Router:
                 ask = prediction.first_ask()
             except Exception:  # a mistake with one request must not cost its neighbours their answers
                 logger.exception("a request could not be sent", extra={"model": prediction.model.name})
-                self._desk.failed(prediction, our_mistake())
+                if prediction.mark is UNANSWERED:
+                    self._desk.failed(prediction, our_mistake())
                 continue
             if ask is not None:
                 leaving.setdefault(prediction.variant, []).append(ask)
