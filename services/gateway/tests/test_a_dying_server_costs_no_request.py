@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from conftest import take_free_port
+from kingmaker_contracts.routing import Limits
 from kingmaker_gateway.addresses import Addresses
 from kingmaker_gateway.endpoint import Endpoint
 from kingmaker_gateway.settings import UpstreamSettings
@@ -25,7 +26,7 @@ async def two_servers(valkey: Any, pair: Any, kit: SimpleNamespace, **upstream: 
         FakeModelServer(kit.champion_inputs, bias=1.0, name="lr-upstream", port=take_free_port()) as second,
         kit.running(kit.settings(valkey.url, upstream={"connections": 2, **upstream}), valkey.client) as bench,
     ):
-        record = pair.record()
+        record = pair.record(limits=Limits(deadline_ms=3000))  # a hung server is given up after half of it
         lr, gbm = record.variants
 
         def served_by(*servers: FakeModelServer, revision: int) -> Any:
@@ -68,7 +69,7 @@ class Load:
 
     async def more(self, kit: SimpleNamespace, count: int) -> None:
         wanted = len(self.statuses) + count
-        await kit.until(lambda: len(self.statuses) >= wanted, within_s=20)
+        await kit.until(lambda: len(self.statuses) >= wanted, within_s=60)
 
     async def stop(self) -> list[int]:
         self._stopped = True
