@@ -126,6 +126,16 @@ async def test_each_of_a_mixed_round_is_told_what_it_is_told_alone(bench: Any, p
     assert bench.metric("in_flight", model="flights") == 0
 
 
+async def test_requests_of_a_round_travel_together_though_their_heads_differ(bench: Any, pair: Any) -> None:
+    await bench.publish(pair.record(sticky=Sticky("Header", "salt", "x-user")), pair.profiles)
+    differing = [
+        request(GOOD, x_user=f"user {number}", x_kingmaker_timeout_ms=f"{5000 + number}") for number in range(9)
+    ]
+    answers = await together(bench, [*differing, request(TENSORS, V2)])
+    assert [status for status, _, _ in answers] == [200] * 10
+    assert pair.champion.frames == [10]
+
+
 async def test_a_lower_body_limit_holds_for_heads_met_before(bench: Any, pair: Any) -> None:
     await bench.publish(pair.record(), pair.profiles)
     client = await Client.to(bench)
@@ -194,7 +204,10 @@ async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_t
             raise RuntimeError("a mistake of ours")
         served.extend(bodies)
 
-    router, models = SimpleNamespace(answer=answer), SimpleNamespace(get=lambda _: None, watch=lambda _: None)
+    router, models = (
+        SimpleNamespace(answer=answer, flush=lambda: None),
+        SimpleNamespace(get=lambda _: None, watch=lambda _: None),
+    )
     hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]
     connection: Any = None
     for round in ((V1, b"bad"), (V2, b"beside")), ((V1, b"next"),):

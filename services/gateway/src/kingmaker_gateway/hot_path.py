@@ -150,6 +150,7 @@ class HotPath:
                 self._router.answer(alike.name, alike.wish, calls)
             except Exception:  # a mistake with these must cost neither the others of the round nor those to come
                 logger.exception("requests of a round could not be served", extra={"model": alike.name})
+        self._router.flush()
 
     def _forget(self) -> None:
         """Limits may have changed, and which headers count."""

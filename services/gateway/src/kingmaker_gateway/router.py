@@ -25,6 +25,7 @@ from kingmaker_gateway.protocols import Call, offers
 from kingmaker_gateway.runs import UNANSWERED
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import Fits, State, fits_from
+from kingmaker_gateway.upstream import Upstream
 from kingmaker_gateway.wishes import Wish
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Router:
         self._ids = ids
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
+        self._leaving: dict[Upstream, None] = {}
 
     def admit(self, name: str) -> LiveModel:
         """Take a place in flight at a model, to be given back by `release` or `predict`. Raises Problem."""
@@ -74,10 +76,12 @@ class Router:
         """Answer one request that was admitted, for a caller that is a coroutine."""
         answered: asyncio.Future[Answer] = self._loop.create_future()
         self._serve(model, wish, [_Awaited(body, answered)])
+        self.flush()
         return await answered
 
     def answer(self, name: str, wish: Wish, requests: Sequence[Request]) -> None:
-        """Answer requests of one round to one model, each step for all of them (see servicekit.rounds)."""
+        """Answer requests of one round that ask alike, each step for all of them (see servicekit.rounds). They leave
+        when `flush` is called, for others of the round may travel with them."""
         model = self._models.get(name)
         if model is None:
             for request in requests:
@@ -88,6 +92,12 @@ class Router:
             request.answer(*self.refuse(too_many(name, model.state.record.limits.max_in_flight), model))
         if places:
             self._serve(model, wish, requests[:places])
+
+    def flush(self) -> None:
+        """All that were taken in leave, as far as connections are free."""
+        leaving, self._leaving = self._leaving, {}
+        for upstream in leaving:
+            upstream.flush()
 
     def refuse(self, problem: Problem, model: LiveModel | None = None) -> Answer:
         """The answer to a request that was not routed."""
@@ -179,7 +189,7 @@ class Router:
         return kept, keys
 
     def _begin(self, state: State, predictions: list[Prediction]) -> None:
-        """Ask those who were chosen, each for all that is theirs at once."""
+        """Turn to those who were chosen, to each with all that is theirs."""
         champions: list[Ask] = []
         leaving = {CHAMPION: champions}
         signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
@@ -199,7 +209,9 @@ class Router:
                 leaving.setdefault(prediction.variant, []).append(ask)
         for variant, asks in leaving.items():
             if asks:
-                state.variants[variant].upstream.ask_all(asks)
+                upstream = state.variants[variant].upstream
+                upstream.add(asks)
+                self._leaving[upstream] = None
 
     def _turn_away(self, model: LiveModel, request: Request, fault: Exception) -> None:
         if isinstance(fault, Problem):

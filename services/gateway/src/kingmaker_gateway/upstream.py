@@ -96,18 +96,12 @@ class Upstream:
     def ask(self, ask: Ask) -> None:
         """Answer these rows; the asker is told later, never before this returns. Leaves at the end of this round
         of the event loop when a connection is free, so that requests read together travel together."""
-        self._add([ask])
+        self.add([ask])
         if not self._scheduled:
             self._schedule()
 
-    def ask_all(self, asks: list[Ask]) -> None:
-        """The same for several, all of one signature, which leave at once as far as connections are free. Askers may
-        be told before this returns."""
-        self._add(asks)
-        if not self._scheduled:
-            self._flush()
-
-    def _add(self, asks: list[Ask]) -> None:
+    def add(self, asks: list[Ask]) -> None:
+        """The same for several, all of one signature, which leave when `flush` is called."""
         if max([ask.rows for ask in asks]) > asks[0].max_rows:
             for ask in asks:
                 if ask.rows > ask.max_rows:
@@ -118,6 +112,11 @@ class Upstream:
         earliest = self._coalescer.add(asks)
         if earliest < self._wakes_at:
             self._wake_at(earliest)
+
+    def flush(self) -> None:
+        """What was added leaves, as far as connections are free. Askers may be told before this returns."""
+        if not self._scheduled:
+            self._flush()
 
     async def metadata(self, deadline: float) -> ModelMetadata:
         """What a server says of its model; one that is silent leaves time for the others. Raises UpstreamError."""
