@@ -7,7 +7,6 @@ Heads and trailers are bounded for all requests, heads in time too, for nobody k
 access log does not see fast requests.
 """
 
-import asyncio
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -18,11 +17,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Head, Wording
 from kingmaker_servicekit.fast_heads import END, Heads
 from kingmaker_servicekit.fast_leaving import Leaving
-from kingmaker_servicekit.fast_turns import Refuse, TakingTurns
+from kingmaker_servicekit.fast_turns import Refuse
+from kingmaker_servicekit.fast_waiting import (
+    ASGI_BODY,
+    FAST_BODY,
+    HEAD,
+    MAX_HEAD_BYTES,
+    NOTHING,
+    UPGRADE,
+    Waiting,
+)
 
 __all__ = ["Call", "FastRoute", "Handler", "protocol_class"]
-
-MAX_HEAD_BYTES = 65536
 
 _CLIENT_ERRORS = (httptools.HttpParserError, httptools.HttpParserInvalidURLError, UnicodeError)
 
@@ -46,38 +52,18 @@ def protocol_class(
     return type("FastHttpProtocol", (Leaving, _FastHttpProtocol), attributes | shared)
 
 
-# How far the request being parsed is; bare numbers, for an enum's members cost 80 ns each time they are named.
-_NOTHING, _HEAD, _FAST_BODY, _ASGI_BODY = range(4)
-_UPGRADE = 4  # a fast request that offers another protocol; parsed again without the offer
-
-
 class _Stop(Exception):
     """Ends parsing from inside a callback: nothing further on this connection will be answered."""
 
 
-class _FastHttpProtocol(TakingTurns):
+class _FastHttpProtocol(Waiting):
     _route: Route
     _heads: Heads
-    __slots__ = (
-        "_bare_bytes", "_body_awaited", "_body_grew", "_body_size", "_handler", "_head_bytes", "_head_may_be_long",
-        "_limit", "_new_head", "_parts", "_read_timer", "_received", "_size", "_split", "_stage", "_version_is_known",
-    )  # fmt: skip
-    _body_read_s: float
+    __slots__ = ("_handler", "_new_head", "_received", "_split", "_version_is_known")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._stage = _NOTHING
         self._handler: Handler = _unclaimed
-        self._limit = 0
-        self._size = 0
-        self._parts: list[bytes] = []
-        self._body_awaited = False
-        self._bare_bytes = 0  # received since the body last grew
-        self._body_size = 0  # when it did
-        self._body_grew = False  # the same of a request for ASGI
-        self._head_bytes = 0
-        self._head_may_be_long = False
-        self._read_timer: asyncio.TimerHandle | None = None
         self._version_is_known = False
         self._split = (b"", b"", b"")  # the last URL, its path and its query
         self._new_head: bytes | None = None  # bytes that may be the whole head of the request being read
@@ -122,7 +108,7 @@ class _FastHttpProtocol(TakingTurns):
     def on_message_begin(self) -> None:
         if self._ended:
             raise _Stop
-        self._stage = _HEAD
+        self._stage = HEAD
         self.url = b""
         self.headers = []
 
@@ -143,7 +129,7 @@ class _FastHttpProtocol(TakingTurns):
             self._to_asgi()
             return
         if parser.should_upgrade():
-            self._stage = _UPGRADE
+            self._stage = UPGRADE
             return
         keep_alive = parser.should_keep_alive()
         # Asked once a connection, for it costs as much as a Call: after HTTP/1.1 a connection is known to persist, so
@@ -156,7 +142,7 @@ class _FastHttpProtocol(TakingTurns):
         before = self.cycle
         self.cycle = call  # type: ignore[assignment]
         self._call = call
-        self._stage = _FAST_BODY
+        self._stage = FAST_BODY
         self._handler = route.handler
         self._limit = route.max_body_bytes
         if before is not None and not before.response_complete:
@@ -185,12 +171,12 @@ class _FastHttpProtocol(TakingTurns):
     def on_message_complete(self) -> None:
         call = self._call
         if call is None:
-            if self._stage != _UPGRADE:
-                self._stage = _NOTHING
+            if self._stage != UPGRADE:
+                self._stage = NOTHING
                 super().on_message_complete()
             return
         self._call = None
-        self._stage = _NOTHING
+        self._stage = NOTHING
         if self._parts:
             call.body = b"".join(self._parts)
             self._forget_body()
@@ -228,87 +214,13 @@ class _FastHttpProtocol(TakingTurns):
         self.headers.extend(headers)  # the scope holds this list
         self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
-        self._stage = _ASGI_BODY
+        self._stage = ASGI_BODY
         if not self.parser.should_upgrade():
             self.headers = []  # for trailers, which must not pass for headers
 
     def _is_over_concurrency(self) -> bool:
         limit = self.limit_concurrency
         return limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit)
-
-    def _is_reading(self) -> bool:
-        return self._stage in (_HEAD, _FAST_BODY)
-
-    def _stop_reading(self) -> None:
-        self._stage = _NOTHING
-        self._stop_read_timer()
-        self._forget_body()
-
-    def _await_rest(self, received: int) -> None:
-        """The bytes ended inside a request."""
-        if self._stage == _HEAD:
-            self._head_may_be_long = True
-            self._head_bytes += received if self._head_bytes else 1  # the first bytes may be mostly earlier requests
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse_in_turn(431, None)
-                return
-        elif self._call is not None:
-            if self._is_without_end(self._call, received):
-                self._refuse_in_turn(431, self._call)
-            elif not (self._body_awaited or self.pipeline):
-                self._await_body(self._call)
-            if self._ended:
-                return
-        else:
-            if self._stage == _ASGI_BODY:
-                self._bare_bytes = 0 if self._body_grew else self._bare_bytes + received
-                self._body_grew = False
-                if self._bare_bytes > MAX_HEAD_BYTES:
-                    self._break_off(httptools.HttpParserError("trailers without end"))
-            return
-        if self._read_timer is None:
-            self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
-
-    def _is_without_end(self, call: Call, received: int) -> bool:
-        """Whether the client goes on sending what is no body: trailers, or extensions of a chunk."""
-        size = self._size if self._parts else len(call.body)
-        if size != self._body_size or self._read_timer is None:  # the first bytes are mostly head
-            self._body_size, self._bare_bytes = size, 0
-            return False
-        self._bare_bytes += received
-        return self._bare_bytes > MAX_HEAD_BYTES
-
-    def _await_body(self, call: Call) -> None:
-        """The body of the request whose turn it is has not come whole: refuse it early, or ask for it."""
-        self._body_awaited = True
-        length = call.header(b"content-length")
-        if length is not None and int(length) > self._limit:
-            self._refuse_in_turn(413, call)
-        elif (
-            not call.body
-            and (call.header(b"expect") or b"").lower() == b"100-continue"
-            and self.parser.get_http_version() != "1.0"
-        ):
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _on_read_timeout(self) -> None:
-        self._read_timer = None
-        its_turn = not self._is_busy() if self._stage == _HEAD else not self.pipeline
-        if its_turn:
-            self._refuse_in_turn(408, self._call)
-        else:
-            self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
-
-    def _stop_read_timer(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
-        self._body_awaited = False
-        self._body_size = 0
-
-    def _forget_body(self) -> None:
-        self._parts = []
-        self._size = 0
 
     def _check_head_size(self) -> None:
         self._head_bytes = 0
@@ -325,7 +237,7 @@ class _FastHttpProtocol(TakingTurns):
         if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, _CLIENT_ERRORS):
             self.logger.error("Exception while reading a request", exc_info=cause)
             status = 500
-        if self._stage != _ASGI_BODY:
+        if self._stage != ASGI_BODY:
             self._refuse_in_turn(status, self._call)
         elif self._is_queued(self.cycle):
             self.pipeline.popleft()
@@ -340,7 +252,7 @@ class _FastHttpProtocol(TakingTurns):
     def _take_upgrade(self, rest: bytes) -> None:
         """httptools has no body for a request that offers an upgrade (Java's client offers h2c with every POST), so
         a fast one is read again without the offer, which HTTP lets a server ignore."""
-        if self._stage == _UPGRADE:
+        if self._stage == UPGRADE:
             head = [
                 b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
             ]
