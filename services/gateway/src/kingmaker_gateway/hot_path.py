@@ -57,7 +57,7 @@ class HotPath:
         self._body_read_s = body_read_s
         self._last_call_s = last_call_s
         self._routes: dict[bytes, FastRoute | None] = {}
-        self._rounds: Rounds[_Alike] = Rounds(self._serve)
+        self._rounds: Rounds[_Alike] = Rounds(self._serve, _is_one_request)
         self._heads = Heads()
         models.watch(self._forget)
 
@@ -161,6 +161,10 @@ class HotPath:
         text = unquote(path.decode("ascii", "replace"))
         match = _V2.fullmatch(text) or _V1.fullmatch(text)
         return None if match is None else self._models.get(match["model"])
+
+
+def _is_one_request(round: list[_Alike]) -> bool:
+    return len(round) == 1 and len(round[0].calls) == 1
 
 
 def _headers(call: Call, sticky: bytes | None) -> dict[str, str]:

@@ -31,7 +31,7 @@ class HotPath:
     def __init__(self, predictor: Predictor, predict_route: str | None = None) -> None:
         """predict_route: what Vertex AI calls `/invocations`."""
         self._predictor = predictor
-        self._rounds: Rounds[tuple[_Read, Call]] = Rounds(self._serve)
+        self._rounds: Rounds[tuple[_Read, Call]] = Rounds(self._serve, _is_one_request)
         name = predictor.name.encode()
         self._any_version = b"/v2/models/%b/versions/" % name
         self._routes = {
@@ -108,6 +108,10 @@ class HotPath:
             job.started = started
             job.expires = call.arrived + left_s
         return job
+
+
+def _is_one_request(asked: list[tuple[_Read, Call]]) -> bool:
+    return len(asked) == 1
 
 
 def _of_head(call: Call, read: Callable[[Call], Said]) -> Said:
