@@ -34,7 +34,8 @@ FRAME_ROWS = 64
 _TICK_S = 0.002
 
 
-_MARK: Mark = (1, 0, "weight", 0, 200)
+_MARK = Mark(1, 0, "weight", 0, 200)
+_LATENCIES_S = [0.001] * FRAME_ROWS
 
 
 class Request(msgspec.Struct, eq=False):
@@ -43,7 +44,6 @@ class Request(msgspec.Struct, eq=False):
     id: bytes
     mark: Mark = _MARK
     key_hash: int = 0
-    latency_s: float = 0.001
 
 
 async def measure(url: str, rate: int, seconds: float) -> dict[str, float]:
@@ -65,7 +65,7 @@ async def measure(url: str, rate: int, seconds: float) -> dict[str, float]:
     while (passed := loop.time() - began) < seconds:
         while offered < passed * rate:
             requests = [Request((offered + at).to_bytes(16, "big")) for at in range(FRAME_ROWS)]
-            recorder.offer(runs.of(by, requests, time.time_ns() // 1000, FRAME_ROWS, inputs, outputs))
+            recorder.offer(runs.of(by, requests, _LATENCIES_S, time.time_ns() // 1000, FRAME_ROWS, inputs, outputs))
             offered += FRAME_ROWS
         most_waiting = max(most_waiting, registry.get_sample_value("kingmaker_gateway_events_buffered") or 0.0)
         await asyncio.sleep(_TICK_S)

@@ -66,10 +66,9 @@ class Way:
     def take(self, values: list[str | None], of_an_older_gateway: bool = False) -> None:
         self.seq += 1
         ids = [self.seq.to_bytes(8, "big") + i.to_bytes(8, "big") for i in range(len(values))]
-        requests: list[Any] = [
-            SimpleNamespace(id=id, mark=(1, 0, "weight", 1, 200), key_hash=0, latency_s=0.0005) for id in ids
-        ]
-        run = runs.of(self.by, requests, NOW_MS * 1000, len(values), {"airport": texts(values)}, None)
+        requests: list[Any] = [SimpleNamespace(id=id, mark=(1, 0, "weight", 1, 200), key_hash=0) for id in ids]
+        latencies_s = [0.0005] * len(requests)
+        run = runs.of(self.by, requests, latencies_s, NOW_MS * 1000, len(values), {"airport": texts(values)}, None)
         batch = envelope.build([run], "gw", self.seq, 0, 0)
         if of_an_older_gateway:
             batch.rare = []

@@ -94,7 +94,9 @@ def prediction(
         ],
     }
     arrays |= {name: changes.pop(name) for name in ("inputs", "outputs") if name in changes}
-    return runs.of(by or answerer(), requests or [request(rows, **changes)], answered_us, rows, **arrays)
+    requests = requests or [request(rows, **changes)]
+    latencies_s = [request.latency_s for request in requests]
+    return runs.of(by or answerer(), requests, latencies_s, answered_us, rows, **arrays)
 
 
 def build(*run: Run) -> events.EventBatch:

@@ -34,7 +34,7 @@ FRAME = 256
 
 
 ANSWERED_US = 1_700_000_000_000_000
-ANSWERED: Any = SimpleNamespace(id=bytes(16), mark=(1, 0, "weight", 0, 200), key_hash=0, latency_s=0.001)
+ANSWERED: Any = SimpleNamespace(id=bytes(16), mark=(1, 0, "weight", 0, 200), key_hash=0)
 """One answered request of one row."""
 
 
@@ -63,7 +63,7 @@ def answerer(kit: SimpleNamespace, inputs: list[tuple[str, str]], shape: list[in
 def run_of(by: Answerer, rows: int, width: int) -> Run:
     block = np.random.default_rng(1).random((rows, width)).astype(np.float32)
     outputs = [Tensor("probabilities", "FP32", block[:, :2] if width > 1 else block)]
-    return runs.of(by, [ANSWERED] * rows, ANSWERED_US, rows, {"x": block}, outputs)
+    return runs.of(by, [ANSWERED] * rows, [0.001] * rows, ANSWERED_US, rows, {"x": block}, outputs)
 
 
 @asynccontextmanager

@@ -62,14 +62,12 @@ class World:
             values = np.arange(rows, dtype="<f4").reshape(rows, 1) + 100 * number
             batch = Batch(rows, {name: values + at for at, name in enumerate(inputs)}, frozenset())
             mark = (rows, 0, "weight", 1, 200)
-            one = SimpleNamespace(
-                id=bytes([number]) * 16, mark=mark, key_hash=number, latency_s=0.001, rows=rows, batch=batch
-            )
+            one = SimpleNamespace(id=bytes([number]) * 16, mark=mark, key_hash=number, rows=rows, batch=batch)
             self.offered.append(one)
             requests.append(one)
         frame = self.frame_of(requests, self.champion)
         frame.encoded()
-        run = runs.of(self.by, requests, 1, frame.rows, frame.arrays, None)
+        run = runs.of(self.by, requests, [0.001] * len(requests), 1, frame.rows, frame.arrays, None)
         self.shadow.offer(requests, run, frame, self.shadows, self.by, 256)
 
     def frame_of(self, requests: list[Any], whose: Any) -> Frame:

@@ -28,15 +28,15 @@ class Aftermath:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def settle(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
-        """They have been answered out of this frame. firsts: where the rows of each begin."""
-        state = predictions[0].state
+    def settle(self, predictions: list[Prediction], frame: Frame, firsts: list[int], latencies_s: list[float]) -> None:
+        """They have been answered out of this frame. firsts: where the rows of each begin; latencies_s: of each."""
+        state = predictions[0].shared.state
         rows = predictions[0].rows if len(predictions) == 1 else sum([prediction.rows for prediction in predictions])
         is_theirs = rows == frame.rows
         arrays, outputs = (frame.arrays, frame.outputs) if is_theirs else _picked(frame, predictions, firsts)
         variant = predictions[0].variant
         by, now_us = state.answerers[variant], time_ns() // 1000
-        run = runs.of(by, predictions, now_us, rows, arrays, outputs)
+        run = runs.of(by, predictions, latencies_s, now_us, rows, arrays, outputs)
         self._recorder.offer(run)
         if variant == CHAMPION and state.mirrors:
             self._mirror(frame if is_theirs else None, run, state, predictions)
@@ -57,7 +57,7 @@ class Aftermath:
                 for p in predictions
                 if p.can_answer[index]
                 and p.failed_variant != index
-                and p.reason in _MIRRORED
+                and p.mark.reason in _MIRRORED
                 and (percent == 100 or split.is_mirrored(salt, name, percent, p.text_id))
             ]
             if len(copied) == len(predictions):

@@ -5,7 +5,6 @@ anybody back. Pure: the clock is an argument, and whoever owns this sends the fl
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
@@ -52,7 +51,7 @@ class Ask(msgspec.Struct, eq=False, gc=False):
 class Flight(msgspec.Struct, eq=False):
     """One frame on its way. firsts: of each ask's rows in it; tried: endpoints that failed it; moved: it has had its
     second endpoint; repeated: it has been sent again because its connection had ended before; earliest: the first
-    deadline of those still waiting; latest: the last of all; since: when it was sent."""
+    deadline of those still waiting; latest: the last of all; since: when it was sent; has_late: some wait no more."""
 
     asks: list[Ask]
     frame: Frame
@@ -63,7 +62,50 @@ class Flight(msgspec.Struct, eq=False):
     tried: set[Any] = msgspec.field(default_factory=set)
     moved: bool = False
     repeated: bool = False
+    has_late: bool = False
     carrier: Any = None
+
+
+class _Line(msgspec.Struct, eq=False):
+    """Those of one kind who wait. rows: of all of them; max_rows: the fewest one of them allows a frame; earliest,
+    latest: of their deadlines."""
+
+    asks: list[Ask] = []
+    rows: int = 0
+    max_rows: float = math.inf
+    earliest: float = math.inf
+    latest: float = 0.0
+
+    def add(self, asks: Sequence[Ask]) -> None:
+        """asks: that allow a frame as many rows each."""
+        self.asks += asks
+        self.rows += sum([ask.rows for ask in asks])
+        self.max_rows = min(self.max_rows, asks[0].max_rows)
+        deadlines = [ask.deadline for ask in asks]
+        self.earliest = min(self.earliest, *deadlines)
+        self.latest = max(self.latest, *deadlines)
+
+    def split(self) -> tuple["_Line", "_Line | None"]:
+        """Its head, as much as one frame takes, and the rest."""
+        asks = self.asks
+        if self.rows <= self.max_rows or len(asks) == 1:
+            return self, None
+        rows = count = 0
+        for ask in asks:
+            rows += ask.rows
+            if count and (rows > ask.max_rows or rows > asks[0].max_rows):
+                break
+            count += 1
+        else:
+            return self, None
+        return _line(asks[:count]), _line(asks[count:])
+
+
+def _line(asks: Sequence[Ask]) -> _Line:
+    line = _Line()
+    line.add(asks)
+    line.max_rows = min([ask.max_rows for ask in asks])
+    return line
 
 
 Deliver = Callable[[Frame, list[Ask], list[int]], None]
@@ -81,7 +123,7 @@ class Coalescer:
 
     def __init__(self, deliver: Deliver) -> None:
         self._deliver = deliver
-        self._waiting: dict[Hashable, deque[Ask]] = {}
+        self._waiting: dict[Hashable, _Line] = {}
         self._again: list[Flight] = []
         self._out: set[Flight] = set()
         self._earliest_waiting = math.inf
@@ -110,22 +152,22 @@ class Coalescer:
         return self._out
 
     def add(self, asks: Sequence[Ask]) -> float:
-        """asks: of one signature. Gives their earliest deadline."""
+        """asks: of one signature, with as many rows a frame allowed. Gives the earliest deadline of
+        those they wait with."""
         signature = asks[0].signature
         if signature.is_open:
-            for ask in asks:
-                self._queue(frames.kind(ask.batch, signature)).append(ask)
+            earliest = min([self._join(frames.kind(ask.batch, signature), [ask]) for ask in asks])
         else:
-            self._queue(signature).extend(asks)
-        earliest = min([ask.deadline for ask in asks])
+            earliest = self._join(signature, asks)
         self._earliest_waiting = min(self._earliest_waiting, earliest)
         return earliest
 
-    def _queue(self, kind: Hashable) -> deque[Ask]:
-        queue = self._waiting.get(kind)
-        if queue is None:
-            queue = self._waiting[kind] = deque()
-        return queue
+    def _join(self, kind: Hashable, asks: Sequence[Ask]) -> float:
+        line = self._waiting.get(kind)
+        if line is None:
+            line = self._waiting[kind] = _Line()
+        line.add(asks)
+        return line.earliest
 
     def resume(self, flight: Flight) -> None:
         """One of `again` leaves."""
@@ -135,18 +177,17 @@ class Coalescer:
     def next(self) -> Flight | None:
         """What leaves now for the first time: all of one kind that fit into a frame, oldest first."""
         while self._waiting:
-            kind, queue = next(iter(self._waiting.items()))
-            asks = _board(queue)
-            del self._waiting[kind]
-            if queue:  # what is left goes to the end of the line of kinds
-                self._waiting[kind] = queue
+            kind = next(iter(self._waiting))
+            leaving, staying = self._waiting.pop(kind).split()
+            if staying is not None:  # behind all other kinds
+                self._waiting[kind] = staying
             elif not self._waiting:
                 self._earliest_waiting = math.inf
             try:
-                flight = _joined(asks)
+                flight = _joined(leaving)
                 flight.frame.encoded()
             except (ValueError, TypeError, OverflowError) as error:  # a mistake of ours, but nobody is to wait for ever
-                self._end(asks, UpstreamError(f"rows that make no frame: {error}"))
+                self._end(leaving.asks, UpstreamError(f"rows that make no frame: {error}"))
                 continue
             self._out.add(flight)
             return flight
@@ -158,11 +199,9 @@ class Coalescer:
         frame = flight.frame
         frame.outputs = outputs
         asks, firsts = flight.asks, flight.firsts
-        if True in [ask.is_over for ask in asks]:
+        if flight.has_late:
             waiting = [(ask, first) for ask, first in zip(asks, firsts, strict=True) if not ask.is_over]
             asks, firsts = [ask for ask, _ in waiting], [first for _, first in waiting]
-        for ask in asks:
-            ask.is_over = True
         if asks:
             self._deliver(frame, asks, firsts)
 
@@ -172,7 +211,7 @@ class Coalescer:
         asks = [ask for ask in flight.asks if not ask.is_over]
         if len(flight.asks) > 1 and not isinstance(error, UpstreamTimeout):
             for ask in asks:
-                alone = _joined([ask])
+                alone = _joined(_line([ask]))
                 alone.moved = flight.moved
                 self._again.append(alone)
             return
@@ -194,7 +233,7 @@ class Coalescer:
 
     def fail_waiting(self, error: UpstreamError) -> None:
         """Nobody can be reached: all who wait are told so."""
-        asks = [ask for queue in self._waiting.values() for ask in queue]
+        asks = [ask for line in self._waiting.values() for ask in line.asks]
         asks += [ask for flight in self._again for ask in flight.asks]
         self._waiting.clear()
         self._again.clear()
@@ -210,6 +249,7 @@ class Coalescer:
         for flight in (*self._out, *self._again):
             if flight.earliest <= now:
                 late += [ask for ask in flight.asks if not ask.is_over and ask.deadline <= now]
+                flight.has_late = True
                 rest = [ask.deadline for ask in flight.asks if not ask.is_over and ask.deadline > now]
                 flight.earliest = min(rest, default=math.inf)
                 if not rest and flight in self._out:
@@ -238,38 +278,19 @@ class Coalescer:
 
     def _expire_waiting(self, now: float, late: list[Ask]) -> None:
         self._earliest_waiting = math.inf
-        for kind, queue in tuple(self._waiting.items()):
-            late += [ask for ask in queue if ask.deadline <= now]
-            rest = deque(ask for ask in queue if ask.deadline > now)
+        for kind, line in tuple(self._waiting.items()):
+            late += [ask for ask in line.asks if ask.deadline <= now]
+            rest = [ask for ask in line.asks if ask.deadline > now]
             if rest:
-                self._waiting[kind] = rest
-                self._earliest_waiting = min(self._earliest_waiting, *(ask.deadline for ask in rest))
+                self._waiting[kind] = _line(rest)
+                self._earliest_waiting = min(self._earliest_waiting, self._waiting[kind].earliest)
             else:
                 del self._waiting[kind]
 
 
-def _board(queue: deque[Ask]) -> list[Ask]:
-    """The head of a queue, as much as one frame takes."""
-    asks = list(queue)
-    if len(asks) == 1 or sum([ask.rows for ask in asks]) <= min([ask.max_rows for ask in asks]):
-        queue.clear()
-        return asks
-    rows = 0
-    for count, ask in enumerate(asks):
-        rows += ask.rows
-        if count and (rows > ask.max_rows or rows > asks[0].max_rows):
-            asks = asks[:count]
-            break
-    for _ in asks:
-        queue.popleft()
-    return asks
-
-
-def _joined(asks: list[Ask]) -> Flight:
-    if len(asks) == 1:
-        ask = asks[0]
-        frame = ask.frame or frames.join(asks, ask.signature)
-        return Flight(asks, frame, [0], ask.deadline, ask.deadline)
-    ends = list(accumulate([ask.rows for ask in asks]))
-    deadlines = [ask.deadline for ask in asks]
-    return Flight(asks, frames.join(asks, asks[0].signature), [0, *ends[:-1]], min(deadlines), max(deadlines))
+def _joined(line: _Line) -> Flight:
+    asks, count = line.asks, len(line.asks)
+    frame = asks[0].frame if count == 1 else None
+    frame = frame or frames.join(asks, asks[0].signature)
+    firsts = list(range(count)) if line.rows == count else [0, *accumulate([ask.rows for ask in asks[:-1]])]
+    return Flight(asks, frame, firsts, line.earliest, line.latest)

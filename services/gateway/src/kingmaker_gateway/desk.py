@@ -6,6 +6,7 @@ Requests of one frame are answered in steps that each are taken for all of them 
 import asyncio
 import logging
 from time import perf_counter, time_ns
+from typing import Any, Final
 
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import codec, runs
@@ -20,6 +21,8 @@ from kingmaker_gateway.split import CHAMPION
 
 logger = logging.getLogger(__name__)
 
+_PREDICTIONS: Final = {Prediction}
+
 
 class Desk:
     """recorder: told of all that was answered, or was not."""
@@ -31,12 +34,11 @@ class Desk:
 
     def deliver(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
         """Answer the members of a frame. See coalescer.Deliver."""
-        first = asks[0].asker
-        if first.__class__ is Prediction:
-            state = first.state
-            alike = [one for ask in asks if (one := ask.asker).__class__ is Prediction and one.state is state]
-            if len(alike) == len(asks):
-                self.answered(alike, frame, firsts)
+        askers: list[Any] = [ask.asker for ask in asks]
+        if set(map(type, askers)) == _PREDICTIONS:
+            states = [prediction.shared.state for prediction in askers]
+            if states.count(states[0]) == len(states):
+                self.answered(askers, frame, firsts)
                 return
         self._deliver_apart(frame, asks, firsts)
 
@@ -48,7 +50,7 @@ class Desk:
             if prediction.__class__ is not Prediction:
                 hand_out(frame, [ask], [first])
                 continue
-            predictions, own_firsts = groups.setdefault(id(prediction.state), ([], []))
+            predictions, own_firsts = groups.setdefault(id(prediction.shared.state), ([], []))
             predictions.append(prediction)
             own_firsts.append(first)
         for predictions, own_firsts in groups.values():
@@ -58,12 +60,12 @@ class Desk:
 
     def answered(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
         """A variant has answered these. They share a state; firsts: where the rows of each begin."""
-        state, variant = predictions[0].state, predictions[0].variant
+        state, variant = predictions[0].shared.state, predictions[0].variant
         name, version = state.record.name, state.answerers[variant].version
         if variant != CHAMPION:
             for prediction in predictions:
                 prediction.praise()
-        worded: list[Prediction] = []
+        worded = predictions
         words: list[Encoded] = []
         for prediction, first in zip(predictions, firsts, strict=True):
             try:
@@ -72,26 +74,30 @@ class Desk:
             except Exception:  # one answer that cannot be written must not cost its neighbours theirs
                 logger.exception("an answer could not be encoded", extra={"model": name})
                 self._refuse(prediction, our_mistake())
-            else:
-                worded.append(prediction)
-        if worded:
-            self._send(worded, words)
-        self._aftermath.settle(predictions, frame, firsts)
+                worded = [other for other in worded if other is not prediction]
+        latencies_s = _latencies_s(predictions)
+        if worded is predictions:
+            self._send(worded, words, latencies_s)
+        elif worded:
+            self._send(worded, words, _latencies_s(worded))
+        self._aftermath.settle(predictions, frame, firsts, latencies_s)
 
     def failed(self, prediction: Prediction, problem: Problem) -> None:
         """No model answered."""
         self._refuse(prediction, problem)
-        by = prediction.state.answerers[prediction.variant]
-        run = runs.of(by, [prediction], time_ns() // 1000, prediction.rows, prediction.batch.arrays, None)
-        self._recorder.offer(run)
+        by = prediction.shared.state.answerers[prediction.variant]
+        rows, arrays = prediction.rows, prediction.batch.arrays
+        self._recorder.offer(
+            runs.of(by, [prediction], _latencies_s([prediction]), time_ns() // 1000, rows, arrays, None)
+        )
 
-    def _send(self, predictions: list[Prediction], words: list[Encoded]) -> None:
-        state, variant = predictions[0].state, predictions[0].variant
-        _close(predictions, 200)
+    def _send(self, predictions: list[Prediction], words: list[Encoded], latencies_s: list[float]) -> None:
+        state, variant = predictions[0].shared.state, predictions[0].variant
+        _close(predictions, 200, latencies_s)
         reason = head = None
         for prediction, (body, head_length) in zip(predictions, words, strict=True):
-            if head is None or prediction.reason is not reason:
-                reason = prediction.reason
+            if head is None or prediction.mark.reason is not reason:
+                reason = prediction.mark.reason
                 head = state.head_of(variant, reason)
             headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
             try:
@@ -100,31 +106,31 @@ class Desk:
                 _could_not_be_sent(prediction)
 
     def _refuse(self, prediction: Prediction, problem: Problem) -> None:
-        head = prediction.state.head_of(prediction.variant, prediction.reason)
+        head = prediction.shared.state.head_of(prediction.variant, prediction.mark.reason)
         words = problem_answer(problem, head.routed)
-        _close([prediction], words.status)
+        prediction.mark = prediction.mark._replace(status=words.status)
+        _close([prediction], words.status, _latencies_s([prediction]))
         try:
             prediction.request.answer(words.status, words.headers, words.body, ID_LINE % prediction.text_id)
         except Exception:
             _could_not_be_sent(prediction)
 
 
-def _close(predictions: list[Prediction], status: int) -> None:
-    """Count the answers of one variant, give back their places in flight, and note what is recorded of them."""
-    variants, variant, model = predictions[0].state.variants, predictions[0].variant, predictions[0].model
-    ended = perf_counter()
-    latencies_s = [ended - prediction.request.arrived for prediction in predictions]
-    for prediction, latency_s in zip(predictions, latencies_s, strict=True):
-        prediction.latency_s = latency_s
-        prediction.mark = (prediction.rows, prediction.assigned, prediction.reason, prediction.eligible, status)
-        if prediction.reason == "fallback":
-            variants[prediction.assigned].counts.fallbacks.inc()
-    variants[variant].counts.tally.answered(status, latencies_s)
-    model.in_flight -= len(predictions)
+def _latencies_s(predictions: list[Prediction]) -> list[float]:
+    """Until now."""
+    now = perf_counter()
+    return [now - prediction.request.arrived for prediction in predictions]
+
+
+def _close(predictions: list[Prediction], status: int, latencies_s: list[float]) -> None:
+    """Count the answers of one variant, and give back their places in flight."""
+    shared = predictions[0].shared
+    shared.state.variants[predictions[0].variant].counts.tally.answered(status, latencies_s)
+    shared.model.in_flight -= len(predictions)
 
 
 def _could_not_be_sent(prediction: Prediction) -> None:
-    logger.exception("an answer could not be sent", extra={"model": prediction.model.name})
+    logger.exception("an answer could not be sent", extra={"model": prediction.shared.model.name})
 
 
 def our_mistake() -> Problem:

@@ -1,7 +1,7 @@
 """One routed request on its way: which variant is asked, who stands in for it, and how it ends.
 
 A state object with two callbacks instead of a task: a request costs no future and no turn of the scheduler.
-Afterwards its id, mark, key and latency are what the recorder keeps of it.
+Afterwards its id, mark and key are what the recorder keeps of it.
 """
 
 import logging
@@ -10,7 +10,6 @@ from typing import Protocol
 
 import msgspec
 
-from kingmaker_contracts.labels import Reason
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway.answers import Request
 from kingmaker_gateway.batch import Batch
@@ -20,7 +19,7 @@ from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnr
 from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.models import LiveModel
 from kingmaker_gateway.protocols import Call
-from kingmaker_gateway.runs import UNANSWERED, Mark
+from kingmaker_gateway.runs import Mark
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import State
 from kingmaker_gateway.variants import LiveVariant
@@ -41,47 +40,50 @@ class Desk(Protocol):
     def now(self) -> float: ...
 
 
-class Prediction(msgspec.Struct, eq=False, gc=False):
-    """arrived, deadline: the loop's clock, which uvloop keeps to the millisecond; failed_variant: a challenger that was
-    asked in vain, -1: none; can_answer: by variant, eligible: the same as contracts.events has it; mark, latency_s: set
-    when it ends. A Struct like Ask, for one is made for every request.
-    """
+class Shared(msgspec.Struct, eq=False, frozen=True):
+    """What requests of a round that ask alike have in common. arrived: the loop's clock, which uvloop keeps to the
+    millisecond."""
 
     desk: Desk
     model: LiveModel
     state: State
+    arrived: float
+
+
+class Prediction(msgspec.Struct, eq=False, gc=False):
+    """mark: as it is recorded, with status 200 until it ends in another way; can_answer: by variant; deadline: the
+    loop's clock; failed_variant: a challenger that was asked in vain, -1: none. A Struct like Ask, for one is made for
+    every request.
+    """
+
+    shared: Shared
     call: Call
     request: Request
     rows: int
     id: bytes
     text_id: bytes
-    key_hash: int
     variant: int
-    assigned: int
-    reason: Reason
+    mark: Mark
     can_answer: Sequence[bool]
-    eligible: int
-    arrived: float
     deadline: float
+    key_hash: int = 0
     failed_variant: int = -1
-    mark: Mark = UNANSWERED
-    latency_s: float = 0.0
 
     def first_ask(self) -> Ask | None:
         """What to ask the chosen variant. None: the desk has been told the end."""
         deadline = self.deadline
         if self._has_substitute:
-            now = self.desk.now()
+            now = self.shared.desk.now()
             if self._live.breaker.admits(now):
                 deadline = now + (deadline - now) * _CHALLENGERS_SHARE
             else:  # a neighbour of this round is the probe
-                self.variant, self.reason = CHAMPION, "fallback"
+                self._fall_back()
         return self._ask(deadline)
 
     @property
     def is_hurried(self) -> bool:
         """Whether the client gave less time than the model's own deadline."""
-        return round((self.deadline - self.arrived) * 1000) < self.state.record.limits.deadline_ms
+        return self._allowed_ms < self.shared.state.record.limits.deadline_ms
 
     @property
     def batch(self) -> Batch:
@@ -90,7 +92,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
     # coalescer.Asker
 
     def answered(self, answer: Slice) -> None:
-        self.desk.answered([self], answer.frame, [answer.first])
+        self.shared.desk.answered([self], answer.frame, [answer.first])
 
     def failed(self, error: UpstreamError) -> None:
         live = self._live
@@ -100,17 +102,17 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
             live.counts.upstream_failures.inc()
             logger.debug("attempt failed", extra={"variant": live.routed.name, "reason": str(error)})
         if not self._has_substitute:
-            self.desk.failed(self, self._problem(error))
+            self.shared.desk.failed(self, self._problem(error))
             return
         before = live.breaker.state
         if isinstance(error, UpstreamTimeout) and self.is_hurried:
             live.breaker.abandoned()  # a client's haste says nothing about the challenger's health
         else:
-            live.breaker.failed(self.desk.now())
+            live.breaker.failed(self.shared.desk.now())
         if live.breaker.state is not before:
             _told(live, live.breaker, str(error))
         self.failed_variant = self.variant
-        self.variant, self.reason = CHAMPION, "fallback"
+        self._fall_back()
         ask = self._ask(self.deadline)
         if ask is not None:
             self._live.upstream.ask(ask)
@@ -126,25 +128,33 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
     @property
     def _live(self) -> LiveVariant:
-        return self.state.variants[self.variant]
+        return self.shared.state.variants[self.variant]
 
     @property
     def _has_substitute(self) -> bool:
-        return self.variant != CHAMPION and self.reason != "override"
+        return self.variant != CHAMPION and self.mark.reason != "override"
+
+    @property
+    def _allowed_ms(self) -> int:
+        return round((self.deadline - self.shared.arrived) * 1000)
+
+    def _fall_back(self) -> None:
+        self.variant, self.mark = CHAMPION, self.mark._replace(reason="fallback")
+        self.shared.state.variants[self.mark.assigned].counts.fallbacks.inc()
 
     def _ask(self, deadline: float) -> Ask | None:
         """None: the variant cannot be asked, and that was dealt with."""
-        signature = self.state.signatures[self.variant]
+        state = self.shared.state
+        signature = state.signatures[self.variant]
         if signature is None:
             self.failed(UpstreamError("no signature"))
             return None
-        return Ask(self.call.batch, signature, self.state.record.limits.max_frame_rows, deadline, self, self.rows)
+        return Ask(self.call.batch, signature, state.record.limits.max_frame_rows, deadline, self, self.rows)
 
     def _problem(self, error: UpstreamError) -> Problem:
         if isinstance(error, UpstreamTimeout):
-            allowed = round((self.deadline - self.arrived) * 1000)
-            return Problem(Code.DEADLINE_EXCEEDED, f"no answer within {allowed} ms")
-        name = self.state.table.variants[self.variant]
+            return Problem(Code.DEADLINE_EXCEEDED, f"no answer within {self._allowed_ms} ms")
+        name = self.shared.state.table.variants[self.variant]
         if isinstance(error, UpstreamUnreachable):
             return Problem(Code.NOT_READY, f"variant {name!r} has no model server that can be reached")
         return Problem(Code.UPSTREAM_FAILED, f"variant {name!r} gave no usable answer")

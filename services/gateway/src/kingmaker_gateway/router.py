@@ -7,7 +7,8 @@ log, and a request costs no task and no future: `predict` is for callers that wa
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from time import perf_counter
 
 from kingmaker_contracts import buckets
@@ -20,18 +21,15 @@ from kingmaker_gateway.desk import Desk, our_mistake
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.models import LiveModel, Models
-from kingmaker_gateway.prediction import Prediction
+from kingmaker_gateway.prediction import Prediction, Shared
 from kingmaker_gateway.protocols import Call, offers
-from kingmaker_gateway.runs import UNANSWERED
+from kingmaker_gateway.runs import Mark
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import Fits, State, fits_from
 from kingmaker_gateway.upstream import Upstream
 from kingmaker_gateway.wishes import Wish
 
 logger = logging.getLogger(__name__)
-
-_Read = tuple[Request, Call]
-"""A request, and what its body says."""
 
 
 class _Awaited:
@@ -114,59 +112,65 @@ class Router:
             for request in requests:
                 self._turn_away(model, request, fault)
             return
-        calls: list[_Read] = []
+        calls: list[Call] = []
+        unread: list[Request] = []
         for request in requests:
             try:
-                calls.append((request, read(request.body)))
+                calls.append(read(request.body))
             except Exception as fault:
+                unread.append(request)
                 self._turn_away(model, request, fault)
+        if unread:
+            requests = [request for request in requests if request not in unread]
         if calls:
-            self._begin(state, self._choose(model, state, wish, override, calls))
+            self._begin(state, self._choose(model, state, wish, override, requests, calls))
 
-    def _choose(
-        self, model: LiveModel, state: State, wish: Wish, override: int | None, calls: list[_Read]
+    def _choose(  # noqa: PLR0917 - once a round
+        self,
+        model: LiveModel,
+        state: State,
+        wish: Wish,
+        override: int | None,
+        requests: Sequence[Request],
+        calls: list[Call],
     ) -> list[Prediction]:
-        """Who is to answer each of them."""
-        keys: list[str | None] = [None] * len(calls)
-        if state.is_sticky:
-            calls, keys = self._keyed(model, state, wish, calls)
-        ids = self._ids.take(len(calls))
-        names = [text if key is None else key.encode() for (_, text), key in zip(ids, keys, strict=True)]
-        owners = state.table.assigned(names)
-        table, headers, now, takes_traffic = state.table, wish.headers, self._loop.time(), state.takes_traffic
-        plain = table.by_weight[CHAMPION] if override is None else None
+        """Who is to answer each of them. calls: what the requests' bodies say."""
+        table, headers, whole = state.table, wish.headers, state.fits_whole
+        keys: Iterable[str | None] = repeat(None, len(calls))
+        try:
+            if state.is_sticky:
+                requests, calls, keys = self._keyed(model, state, wish, requests, calls)
+            raws, texts = zip(*self._ids.take(len(calls)), strict=True)
+            owners = table.assigned(_names(keys, texts) if state.is_sticky else texts)
+        except Exception as fault:
+            for request in requests:
+                self._turn_away(model, request, fault)
+            return []
+        now = self._loop.time()
+        shared, until = Shared(self._desk, model, state, now), now + state.deadline_s
+        usual = Mark(1, CHAMPION, "weight", whole.bits, 200)
         predictions = []
-        for (request, call), (id, text_id), key, owner in zip(calls, ids, keys, owners, strict=True):
+        for request, call, key, id, text_id, owner in zip(requests, calls, keys, raws, texts, owners, strict=True):
             try:
-                fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
-                can_answer, eligible, may_be_given = fits
-                if owner == CHAMPION and key is None and plain is not None:  # as most are
-                    variant, assigned, reason = plain
+                batch = call.batch
+                fits = state.fits_of(batch) if call.wanted is None else _fits(state, call, call.wanted)
+                deadline = until
+                if headers or call.timeout_s is not None:
+                    deadline = now + wishes.time_left_s(state, call, headers)
+                rows = batch.rows
+                if owner == CHAMPION and rows == 1 and fits is whole and key is None and override is None:
+                    variant, mark, key_hash = CHAMPION, usual, 0  # as most are; what follows, in fewer steps
                 else:
                     variant, assigned, reason = split.choose(
-                        table, owner, key is not None, override, may_be_given, takes_traffic, now
+                        table, owner, key is not None, override, fits.eligible, state.takes_traffic, now
                     )
-                is_plain = not headers and call.timeout_s is None
-                limit_s = state.deadline_s if is_plain else wishes.time_left_s(state, call, headers)
-                key_hash = 0 if key is None else buckets.key_hash(key)
+                    mark = Mark(rows, assigned, reason, fits.bits, 200)
+                    if reason == "fallback":
+                        state.variants[assigned].counts.fallbacks.inc()
+                    key_hash = 0 if key is None else buckets.key_hash(key)
                 predictions.append(
                     Prediction(
-                        self._desk,
-                        model,
-                        state,
-                        call,
-                        request,
-                        call.batch.rows,
-                        id,
-                        text_id,
-                        key_hash,
-                        variant,
-                        assigned,
-                        reason,
-                        can_answer,
-                        eligible,
-                        now,
-                        now + limit_s,
+                        shared, call, request, rows, id, text_id, variant, mark, fits.by_variant, deadline, key_hash
                     )
                 )
             except Exception as fault:
@@ -174,36 +178,40 @@ class Router:
         return predictions
 
     def _keyed(
-        self, model: LiveModel, state: State, wish: Wish, calls: list[_Read]
-    ) -> tuple[list[_Read], list[str | None]]:
+        self, model: LiveModel, state: State, wish: Wish, requests: Sequence[Request], calls: list[Call]
+    ) -> tuple[list[Request], list[Call], list[str | None]]:
         """Those whose key can be told, and their keys."""
-        kept: list[_Read] = []
+        kept: list[Request] = []
+        kept_calls: list[Call] = []
         keys: list[str | None] = []
-        for request, call in calls:
+        for request, call in zip(requests, calls, strict=True):
             try:
                 keys.append(wishes.sticky_key(state, call, wish.headers))
             except Exception as fault:
                 self._turn_away(model, request, fault)
             else:
-                kept.append((request, call))
-        return kept, keys
+                kept.append(request)
+                kept_calls.append(call)
+        return kept, kept_calls, keys
 
     def _begin(self, state: State, predictions: list[Prediction]) -> None:
         """Turn to those who were chosen, to each with all that is theirs."""
-        champions: list[Ask] = []
-        leaving = {CHAMPION: champions}
         signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
-        for prediction in predictions:
-            if prediction.variant == CHAMPION and signature is not None:  # as most are; first_ask, written out
-                call, deadline = prediction.call, prediction.deadline
-                champions.append(Ask(call.batch, signature, max_rows, deadline, prediction, prediction.rows))
-                continue
+        leaving: dict[int, list[Ask]] = {}
+        others = predictions
+        if signature is not None:  # first_ask, written out for the champion's
+            leaving[CHAMPION] = [
+                Ask(one.call.batch, signature, max_rows, one.deadline, one, one.rows)
+                for one in predictions
+                if one.variant == CHAMPION
+            ]
+            others = [one for one in predictions if one.variant != CHAMPION]
+        for prediction in others:
             try:
                 ask = prediction.first_ask()
             except Exception:  # a mistake with one request must not cost its neighbours their answers
-                logger.exception("a request could not be sent", extra={"model": prediction.model.name})
-                if prediction.mark is UNANSWERED:
-                    self._desk.failed(prediction, our_mistake())
+                logger.exception("a request could not be sent", extra={"model": state.record.name})
+                self._give_up(prediction)
                 continue
             if ask is not None:
                 leaving.setdefault(prediction.variant, []).append(ask)
@@ -213,6 +221,11 @@ class Router:
                 upstream.add(asks)
                 self._leaving[upstream] = None
 
+    def _give_up(self, prediction: Prediction) -> None:
+        """After a mistake of ours, unless it came when its end had been told."""
+        if prediction.mark.status == 200:
+            self._desk.failed(prediction, our_mistake())
+
     def _turn_away(self, model: LiveModel, request: Request, fault: Exception) -> None:
         if isinstance(fault, Problem):
             problem = fault
@@ -221,6 +234,11 @@ class Router:
             problem = our_mistake()
         model.in_flight -= 1
         request.answer(*self.refuse(problem, model))
+
+
+def _names(keys: Iterable[str | None], ids: Sequence[bytes]) -> list[bytes]:
+    """What the split goes by: a caller's key, or else the prediction's id."""
+    return [id if key is None else key.encode() for key, id in zip(keys, ids, strict=True)]
 
 
 def _vocabulary(state: State, override: int | None) -> Vocabulary:

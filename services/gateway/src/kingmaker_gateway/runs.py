@@ -7,7 +7,7 @@ through at a flush is a hundredth of what the requests were. What neighbours nea
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from numpy.typing import NDArray
@@ -16,11 +16,16 @@ from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.labels import Reason
 from kingmaker_gateway.answerers import Answerer
 
-Mark = tuple[int, int, Reason, int, int]
-"""What is recorded of a request and nearly always the same for its neighbours: rows, assigned, reason, eligible (the
-last three as contracts.events has them), status."""
 
-UNANSWERED: Final[Mark] = (0, 0, "weight", 0, 0)
+class Mark(NamedTuple):
+    """What is recorded of a request and nearly always the same for its neighbours. assigned, reason, eligible: as
+    contracts.events has them."""
+
+    rows: int
+    assigned: int
+    reason: Reason
+    eligible: int
+    status: int
 
 
 class Answered(Protocol):
@@ -32,8 +37,6 @@ class Answered(Protocol):
     def mark(self) -> Mark: ...
     @property
     def key_hash(self) -> int: ...
-    @property
-    def latency_s(self) -> float: ...
 
 
 class Run(msgspec.Struct, eq=False):
@@ -58,17 +61,17 @@ class Run(msgspec.Struct, eq=False):
 def of(  # noqa: PLR0917 - once a frame
     by: Answerer,
     requests: Sequence[Answered],
+    latencies_s: Sequence[float],
     answered_us: int,
     rows: int,
     inputs: dict[str, NDArray[Any]],
     outputs: list[Tensor] | None,
 ) -> Run:
-    """Requests that were answered together."""
+    """Requests that were answered together. latencies_s: of each."""
     if len(requests) == 1:  # the same in half the steps, for where little comes together much comes alone
         [one] = requests
         hashes_of_one = array("Q", (one.key_hash,)) if one.key_hash else None
-        latency_s = array("d", (one.latency_s,))
-        return Run(by, one.id, [one.mark], latency_s, hashes_of_one, answered_us, rows, inputs, outputs)
+        return Run(by, one.id, [one.mark], array("d", latencies_s), hashes_of_one, answered_us, rows, inputs, outputs)
     marks = [request.mark for request in requests]
     if marks.count(marks[0]) == len(marks):
         del marks[1:]
@@ -77,7 +80,7 @@ def of(  # noqa: PLR0917 - once a frame
         by,
         b"".join([request.id for request in requests]),
         marks,
-        array("d", [request.latency_s for request in requests]),
+        array("d", latencies_s),
         array("Q", hashes) if any(hashes) else None,
         answered_us,
         rows,
@@ -110,7 +113,7 @@ def of_copies(  # noqa: PLR0917 - the same
     return Run(
         by,
         b"".join([run.ids for run in answered]),
-        [(size, assigned, "shadow", eligible, status) for size, assigned, _, eligible, _ in marks],
+        [Mark(size, assigned, "shadow", eligible, status) for size, assigned, _, eligible, _ in marks],
         array("d", (latency_s,)) * sum(counts),
         None if all(run.key_hashes is None for run in answered) else array("Q", key_hashes(answered)),
         answered_us,

@@ -237,7 +237,7 @@ class _Flight:
 
 def _run_of(requests: Sequence[Copied], by: Answerer) -> Run:
     """What will be recorded of them, packed; when and what the shadow answered comes later."""
-    return runs.of(by, requests, 0, sum([request.rows for request in requests]), {}, None)
+    return runs.of(by, requests, [0.0] * len(requests), 0, sum([request.rows for request in requests]), {}, None)
 
 
 def _takes_the_same(mine: Signature, champions: Signature) -> bool:
