@@ -11,6 +11,8 @@ import pytest
 
 from kingmaker_contracts.routing import Limits, Sticky
 from kingmaker_gateway.hot_path import HotPath
+from kingmaker_gateway.ids import Ids
+from kingmaker_gateway.upstream import Upstream
 from kingmaker_servicekit.fast_call import Call, Head
 from tests.fakes.fake_model_server import Fault
 
@@ -216,3 +218,24 @@ async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_t
             hot_path.route(b"POST", path.encode()).handler(call)
         await asyncio.sleep(0.01)
     assert served == [b"beside", b"next"]
+
+
+@pytest.mark.parametrize("step", [(Ids, "take"), (Upstream, "add")], ids=["choosing", "sending"])
+async def test_requests_that_a_mistake_of_ours_stops_are_told_so_and_give_back_their_places(
+    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str]
+) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, fails)
+        answers = await together(bench, [request(GOOD), request({"instances": ["bad"]}), request(GOOD)])
+    assert [(status, body["code"]) for status, _, body in answers] == [
+        (500, "internal"),
+        (400, "bad_input"),
+        (500, "internal"),
+    ]
+    assert bench.metric("in_flight", model="flights") == 0
+    assert [status for status, _, _ in await together(bench, [request(GOOD)] * 2)] == [200, 200]

@@ -70,20 +70,19 @@ class _Line(msgspec.Struct, eq=False):
     """Those of one kind who wait. rows: of all of them; max_rows: the fewest one of them allows a frame; earliest,
     latest: of their deadlines."""
 
-    asks: list[Ask] = []
-    rows: int = 0
-    max_rows: float = math.inf
-    earliest: float = math.inf
-    latest: float = 0.0
+    asks: list[Ask]
+    rows: int
+    max_rows: int
+    earliest: float
+    latest: float
 
-    def add(self, asks: Sequence[Ask]) -> None:
-        """asks: that allow a frame as many rows each."""
-        self.asks += asks
-        self.rows += sum([ask.rows for ask in asks])
-        self.max_rows = min(self.max_rows, asks[0].max_rows)
-        deadlines = [ask.deadline for ask in asks]
-        self.earliest = min(self.earliest, *deadlines)
-        self.latest = max(self.latest, *deadlines)
+    def add(self, other: "_Line") -> None:
+        """Behind all others."""
+        self.asks += other.asks
+        self.rows += other.rows
+        self.max_rows = min(self.max_rows, other.max_rows)
+        self.earliest = min(self.earliest, other.earliest)
+        self.latest = max(self.latest, other.latest)
 
     def split(self) -> tuple["_Line", "_Line | None"]:
         """Its head, as much as one frame takes, and the rest."""
@@ -102,10 +101,12 @@ class _Line(msgspec.Struct, eq=False):
 
 
 def _line(asks: Sequence[Ask]) -> _Line:
-    line = _Line()
-    line.add(asks)
-    line.max_rows = min([ask.max_rows for ask in asks])
-    return line
+    if len(asks) == 1:
+        [one] = asks
+        return _Line([one], one.rows, one.max_rows, one.deadline, one.deadline)
+    deadlines = [ask.deadline for ask in asks]
+    rows, max_rows = sum([ask.rows for ask in asks]), min([ask.max_rows for ask in asks])
+    return _Line(list(asks), rows, max_rows, min(deadlines), max(deadlines))
 
 
 Deliver = Callable[[Frame, list[Ask], list[int]], None]
@@ -152,21 +153,22 @@ class Coalescer:
         return self._out
 
     def add(self, asks: Sequence[Ask]) -> float:
-        """asks: of one signature, with as many rows a frame allowed. Gives the earliest deadline of
-        those they wait with."""
+        """asks: of one signature. Gives the earliest deadline of those they wait with."""
         signature = asks[0].signature
         if signature.is_open:
-            earliest = min([self._join(frames.kind(ask.batch, signature), [ask]) for ask in asks])
+            kinds = [frames.kind(ask.batch, signature) for ask in asks]
+            earliest = min([self._join(kind, _line([ask])) for kind, ask in zip(kinds, asks, strict=True)])
         else:
-            earliest = self._join(signature, asks)
+            earliest = self._join(signature, _line(asks))
         self._earliest_waiting = min(self._earliest_waiting, earliest)
         return earliest
 
-    def _join(self, kind: Hashable, asks: Sequence[Ask]) -> float:
+    def _join(self, kind: Hashable, coming: _Line) -> float:
         line = self._waiting.get(kind)
         if line is None:
-            line = self._waiting[kind] = _Line()
-        line.add(asks)
+            self._waiting[kind] = coming
+            return coming.earliest
+        line.add(coming)
         return line.earliest
 
     def resume(self, flight: Flight) -> None:
@@ -289,8 +291,10 @@ class Coalescer:
 
 
 def _joined(line: _Line) -> Flight:
-    asks, count = line.asks, len(line.asks)
-    frame = asks[0].frame if count == 1 else None
-    frame = frame or frames.join(asks, asks[0].signature)
-    firsts = list(range(count)) if line.rows == count else [0, *accumulate([ask.rows for ask in asks[:-1]])]
+    asks = line.asks
+    if len(asks) == 1:
+        frame, firsts = asks[0].frame or frames.join(asks, asks[0].signature), [0]
+    else:
+        frame = frames.join(asks, asks[0].signature)
+        firsts = [0, *accumulate([ask.rows for ask in asks[:-1]])] if line.rows > len(asks) else list(range(len(asks)))
     return Flight(asks, frame, firsts, line.earliest, line.latest)

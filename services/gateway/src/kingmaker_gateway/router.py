@@ -197,16 +197,13 @@ class Router:
     def _begin(self, state: State, predictions: list[Prediction]) -> None:
         """Turn to those who were chosen, to each with all that is theirs."""
         signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
-        leaving: dict[int, list[Ask]] = {}
-        others = predictions
-        if signature is not None:  # first_ask, written out for the champion's
-            leaving[CHAMPION] = [
-                Ask(one.call.batch, signature, max_rows, one.deadline, one, one.rows)
-                for one in predictions
-                if one.variant == CHAMPION
-            ]
-            others = [one for one in predictions if one.variant != CHAMPION]
-        for prediction in others:
+        champions: list[Ask] = []
+        leaving = {CHAMPION: champions}
+        for prediction in predictions:
+            if prediction.variant == CHAMPION and signature is not None:  # as most are; first_ask, written out
+                batch, deadline = prediction.call.batch, prediction.deadline
+                champions.append(Ask(batch, signature, max_rows, deadline, prediction, prediction.rows))
+                continue
             try:
                 ask = prediction.first_ask()
             except Exception:  # a mistake with one request must not cost its neighbours their answers
@@ -216,9 +213,17 @@ class Router:
             if ask is not None:
                 leaving.setdefault(prediction.variant, []).append(ask)
         for variant, asks in leaving.items():
-            if asks:
-                upstream = state.variants[variant].upstream
+            if not asks:
+                continue
+            upstream = state.variants[variant].upstream
+            try:
                 upstream.add(asks)
+            except Exception:  # they must neither wait for ever nor keep their places
+                logger.exception("requests could not be sent", extra={"model": state.record.name})
+                for prediction in predictions:
+                    if prediction.variant == variant:
+                        self._give_up(prediction)
+            else:
                 self._leaving[upstream] = None
 
     def _give_up(self, prediction: Prediction) -> None:
