@@ -24,7 +24,7 @@ from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.prediction import Prediction, Shared
 from kingmaker_gateway.protocols import Call, offers
 from kingmaker_gateway.runs import Mark
-from kingmaker_gateway.split import CHAMPION
+from kingmaker_gateway.split import CHAMPION, Choice
 from kingmaker_gateway.state import Fits, State, fits_from
 from kingmaker_gateway.upstream import Upstream
 from kingmaker_gateway.wishes import Wish
@@ -135,46 +135,65 @@ class Router:
         calls: list[Call],
     ) -> list[Prediction]:
         """Who is to answer each of them. calls: what the requests' bodies say."""
-        table, headers, whole = state.table, wish.headers, state.fits_whole
         keys: Iterable[str | None] = repeat(None, len(calls))
         try:
             if state.is_sticky:
                 requests, calls, keys = self._keyed(model, state, wish, requests, calls)
             raws, texts = zip(*self._ids.take(len(calls)), strict=True)
-            owners = table.assigned(_names(keys, texts) if state.is_sticky else texts)
+            owners = state.table.assigned(_names(keys, texts) if state.is_sticky else texts)
         except Exception as fault:
             for request in requests:
                 self._turn_away(model, request, fault)
             return []
         now = self._loop.time()
-        shared, until = Shared(self._desk, model, state, now), now + state.deadline_s
-        usual = Mark(1, CHAMPION, "weight", whole.bits, 200)
+        shared = Shared(self._desk, model, state, now)
+        is_split_alone = len(calls) > 1 and override is None and not state.is_sticky and not wish.headers
+        if is_split_alone and False not in [call.batch.is_usual for call in calls]:
+            return self._choose_usual(shared, requests, calls, raws, texts, owners)
+        headers = wish.headers
         predictions = []
         for request, call, key, id, text_id, owner in zip(requests, calls, keys, raws, texts, owners, strict=True):
             try:
-                batch = call.batch
-                fits = state.fits_of(batch) if call.wanted is None else _fits(state, call, call.wanted)
-                deadline = until
-                if headers or call.timeout_s is not None:
-                    deadline = now + wishes.time_left_s(state, call, headers)
-                rows = batch.rows
-                if owner == CHAMPION and rows == 1 and fits is whole and key is None and override is None:
-                    variant, mark, key_hash = CHAMPION, usual, 0  # as most are; what follows, in fewer steps
-                else:
-                    variant, assigned, reason = split.choose(
-                        table, owner, key is not None, override, fits.eligible, state.takes_traffic, now
-                    )
-                    mark = Mark(rows, assigned, reason, fits.bits, 200)
-                    if reason == "fallback":
-                        state.variants[assigned].counts.fallbacks.inc()
-                    key_hash = 0 if key is None else buckets.key_hash(key)
-                predictions.append(
-                    Prediction(
-                        shared, call, request, rows, id, text_id, variant, mark, fits.by_variant, deadline, key_hash
-                    )
+                rows = call.batch.rows
+                fits = state.fits_of(call.batch) if call.wanted is None else _fits(state, call, call.wanted)
+                choice = split.choose(
+                    state.table, owner, key is not None, override, fits.eligible, state.takes_traffic, now
                 )
+                limit_s = wishes.time_left_s(state, call, headers)
+                key_hash = 0 if key is None else buckets.key_hash(key)
+                mark = _mark(state, rows, choice, fits)
             except Exception as fault:
                 self._turn_away(model, request, fault)
+                continue
+            can_answer, deadline = fits.by_variant, now + limit_s
+            predictions.append(
+                Prediction(
+                    shared, call, request, rows, id, text_id, choice.variant, mark, can_answer, deadline, key_hash
+                )
+            )
+        return predictions
+
+    @staticmethod
+    def _choose_usual(  # noqa: PLR0917 - once a round
+        shared: Shared,
+        requests: Sequence[Request],
+        calls: list[Call],
+        raws: Sequence[bytes],
+        texts: Sequence[bytes],
+        owners: list[int],
+    ) -> list[Prediction]:
+        """The same in half the steps where bodies are usual and nothing but the split decides, as for most."""
+        state, now = shared.state, shared.arrived
+        fits, deadline = state.fits_whole, now + state.deadline_s
+        mark, can_answer = Mark(1, CHAMPION, "weight", fits.bits, 200), fits.by_variant
+        predictions = [
+            Prediction(shared, call, request, 1, id, text_id, CHAMPION, mark, can_answer, deadline)
+            for request, call, id, text_id in zip(requests, calls, raws, texts, strict=True)
+        ]
+        for prediction, owner in zip(predictions, owners, strict=True):
+            if owner != CHAMPION:
+                choice = split.choose(state.table, owner, False, None, fits.eligible, state.takes_traffic, now)
+                prediction.variant, prediction.mark = choice.variant, _mark(state, 1, choice, fits)
         return predictions
 
     def _keyed(
@@ -239,6 +258,13 @@ class Router:
             problem = our_mistake()
         model.in_flight -= 1
         request.answer(*self.refuse(problem, model))
+
+
+def _mark(state: State, rows: int, choice: Choice, fits: Fits) -> Mark:
+    """Of a request that was given to somebody; one that falls back is counted."""
+    if choice.reason == "fallback":
+        state.variants[choice.assigned].counts.fallbacks.inc()
+    return Mark(rows, choice.assigned, choice.reason, fits.bits, 200)
 
 
 def _names(keys: Iterable[str | None], ids: Sequence[bytes]) -> list[bytes]:

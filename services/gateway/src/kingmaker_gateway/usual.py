@@ -91,7 +91,7 @@ def v2_reader(
             tensor = inputs[0]
             data = tensor.data
             if len(data) == width and tensor.shape == one_row and tensor.name == name:
-                return made(Batch(1, {}, _NO_NULLS, None, {name: data}, specs), wire.id)
+                return made(Batch(1, {}, _NO_NULLS, None, {name: data}, specs, True), wire.id)
         batch = _tensors(inputs, decoders, vocabulary)
         return otherwise(body) if batch is None else made(batch, wire.id)
 
