@@ -8,21 +8,35 @@ knowing them. It costs neither a task nor a future.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.server import ServerState
 
 Headers = Sequence[tuple[bytes, bytes]]
 _REMEMBERED_HEADS = 256
 _WITHOUT_BODY = (204, 304)
 _LENGTH = b"content-length: "
+USUAL: Final = b"%b%d\r\n%b\r\n%b"
+"""An answer that leaves the connection open: a head from `Wording.find`, length of the body, own lines, body."""
 
 
 class Connection(Protocol):
-    """What a call needs of the connection it came by."""
+    """What a call needs of the connection it came by.
+
+    doing: what goes on here. None: nothing, the next bytes begin a request. A call: it is in progress and nothing else
+    is, so it wants an answer in the usual words, and then nothing goes on. BUSY: look closer. idle_since:
+    `time.perf_counter()` of the last answer.
+    """
 
     transport: asyncio.Transport
+    server_state: ServerState
+    doing: "Call | None"
+    idle_since: float
+
+    @property
+    def wording(self) -> "Wording": ...
 
     def send_answer(self, call: "Call", status: int, headers: Headers, body: bytes, own: bytes) -> None: ...
 
@@ -106,16 +120,21 @@ class Call(msgspec.Struct, eq=False):
         self.connection.send_answer(self, status, headers, body, own)
 
 
+BUSY: Final = Call(None, NO_HEAD)  # type: ignore[arg-type]
+"""See Connection.doing. No call that came by a connection."""
+
 Handler = Callable[[Call], None]
 """Called in the event loop once the body is whole; must not block; answers now or later."""
 
 
 @dataclass(frozen=True, slots=True)
 class FastRoute:
-    """max_body_bytes: longer bodies are refused with 413."""
+    """max_body_bytes: longer bodies are refused with 413. handler_of: asked once about a head that is remembered; what
+    it gives handles later requests with that head in place of handler."""
 
     handler: Handler
     max_body_bytes: int
+    handler_of: Callable[[Head], Handler] | None = None
 
 
 class Wording:

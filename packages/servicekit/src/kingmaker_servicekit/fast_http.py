@@ -14,7 +14,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Head, Wording
+from kingmaker_servicekit.fast_call import BUSY, Call, FastRoute, Handler, Head, Wording
 from kingmaker_servicekit.fast_heads import END, Heads
 from kingmaker_servicekit.fast_leaving import Leaving
 from kingmaker_servicekit.fast_turns import Refuse
@@ -59,11 +59,12 @@ class _Stop(Exception):
 class _FastHttpProtocol(Waiting):
     _route: Route
     _heads: Heads
-    __slots__ = ("_handler", "_new_head", "_received", "_split", "_version_is_known")
+    __slots__ = ("_claimed", "_known_heads", "_new_head", "_received", "_split", "_version_is_known")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._handler: Handler = _unclaimed
+        self._claimed = _UNCLAIMED  # the route of the fast request being read
+        self._known_heads = self._heads  # the class's, in a slot for speed
         self._version_is_known = False
         self._split = (b"", b"", b"")  # the last URL, its path and its query
         self._new_head: bytes | None = None  # bytes that may be the whole head of the request being read
@@ -72,24 +73,21 @@ class _FastHttpProtocol(Waiting):
     # What uvicorn calls
 
     def data_received(self, data: bytes) -> None:
-        if self._ended:
-            self._throw_away(len(data))
-            return
-        if not self._stage:
-            end = data.find(END) + 4
-            raw = data[:end]
-            known = self._heads.get(raw)
+        if self.doing is None:
+            raw, _, body = data.partition(END)
+            known = self._known_heads.get(raw)
             if known is None:
                 self._new_head, self._received = raw, len(data)
-            elif len(data) - end == known.length:
-                before = self.cycle
-                if (before is None or before.response_complete) and not (self.pipeline or self.flow.write_paused):
-                    self.cycle = call = Call(self, known.head, data[end:], perf_counter())  # type: ignore[assignment]
-                    try:  # _handle, written out
-                        known.handler(call)
-                    except Exception as error:
-                        self._blame_handler(call, error)
-                    return
+            elif len(body) == known.length:
+                self.cycle = self.doing = call = Call(self, known.head, body, perf_counter())  # type: ignore[assignment]
+                try:  # _handle, written out
+                    known.handler(call)
+                except Exception as error:
+                    self._blame_handler(call, error)
+                return
+        elif self._ended:
+            self._throw_away(len(data))
+            return
         if len(data) > MAX_HEAD_BYTES:
             self._head_may_be_long = True
         try:
@@ -109,6 +107,7 @@ class _FastHttpProtocol(Waiting):
         if self._ended:
             raise _Stop
         self._stage = HEAD
+        self.doing = BUSY
         self.url = b""
         self.headers = []
 
@@ -131,7 +130,7 @@ class _FastHttpProtocol(Waiting):
         if parser.should_upgrade():
             self._stage = UPGRADE
             return
-        keep_alive = parser.should_keep_alive()
+        keep_alive = parser.should_keep_alive() and not self._is_leaving
         # Asked once a connection, for it costs as much as a Call: after HTTP/1.1 a connection is known to persist, so
         # a later 1.0 request that wishes to keep it may.
         if not self._version_is_known:
@@ -143,7 +142,7 @@ class _FastHttpProtocol(Waiting):
         self.cycle = call  # type: ignore[assignment]
         self._call = call
         self._stage = FAST_BODY
-        self._handler = route.handler
+        self._claimed = route
         self._limit = route.max_body_bytes
         if before is not None and not before.response_complete:
             self._queue(call, route.handler)
@@ -189,10 +188,12 @@ class _FastHttpProtocol(Waiting):
             return  # waits there already
         if self.flow.write_paused:
             self._blocked_by_writing = True
-            self._queue(call, self._handler)
+            self._queue(call, self._claimed.handler)
             return
+        if call.keep_alive and call.head.method != b"HEAD":
+            self.doing = call
         try:  # _handle, written out
-            self._handler(call)
+            self._claimed.handler(call)
         except Exception as error:
             self._blame_handler(call, error)
 
@@ -201,8 +202,9 @@ class _FastHttpProtocol(Waiting):
     def _meet(self, call: Call, raw: bytes) -> None:
         """Remember the head of a request that came whole and alone."""
         self._new_head = None
-        if call.keep_alive and len(raw) + len(call.body) == self._received and self.limit_concurrency is None:
-            self._heads.met(raw, call, self._handler)
+        is_alone = len(raw) + len(END) + len(call.body) == self._received
+        if is_alone and call.keep_alive and self.limit_concurrency is None:
+            self._heads.met(raw, call, self._claimed)
 
     def _to_asgi(self) -> None:
         """Hands the head to uvicorn as if it had read it itself."""
@@ -243,7 +245,7 @@ class _FastHttpProtocol(Waiting):
             self.pipeline.popleft()
             self._refuse_in_turn(status, None)
         else:
-            self._ended = True
+            self._end()
             if self.cycle.response_started:
                 self.transport.close()
             else:
@@ -268,6 +270,9 @@ class _FastHttpProtocol(Waiting):
 
 def _unclaimed(_: Call) -> None:
     raise AssertionError("no fast request is being read")
+
+
+_UNCLAIMED = FastRoute(_unclaimed, 0)
 
 
 def _split_url(method: bytes, url: bytes) -> tuple[bytes, bytes]:

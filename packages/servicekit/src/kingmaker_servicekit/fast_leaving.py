@@ -2,15 +2,14 @@
 
 A client that keeps its connection may send the next request in the very moment a server closes it; the request is lost,
 and most clients do not repeat a POST. So a server that stops closes idle connections a little later, and tells a client
-that still came (`connection: close`) that this was the last answer. Costs nothing before: an instance's methods are
-replaced when its server stops.
+that still came (`connection: close`) that this was the last answer.
 """
 
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kingmaker_servicekit.fast_call import Call, Headers
+from kingmaker_servicekit.fast_call import BUSY
 
 
 class Leaving(HttpToolsProtocol):
@@ -21,16 +20,13 @@ class Leaving(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         ours: Any = self
+        ours.doing = BUSY
         if ours._is_busy() or not self._last_call_s or self.transport.is_closing():
             super().shutdown()  # what is in progress says that it was the last
             return
-        ours.send_answer = self._send_last_answer
+        ours._is_leaving = True
         ours._to_asgi = self._to_asgi_at_last
         self.loop.call_later(self._last_call_s, self._leave)
-
-    def _send_last_answer(self, call: Call, status: int, headers: Headers, body: bytes, own: bytes) -> None:
-        call.keep_alive = False
-        super().send_answer(call, status, headers, body, own)  # type: ignore[misc]
 
     def _to_asgi_at_last(self) -> None:
         super()._to_asgi()  # type: ignore[misc]

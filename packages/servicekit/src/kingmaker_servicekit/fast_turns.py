@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kingmaker_servicekit.fast_call import NO_HEAD, Call, Handler, Headers, Wording
+from kingmaker_servicekit.fast_call import BUSY, NO_HEAD, USUAL, Call, Handler, Headers, Wording
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 2**20
@@ -26,18 +26,31 @@ class TakingTurns(HttpToolsProtocol):
     """uvicorn's protocol with fast calls in its line. Reading them is the subclass's."""
 
     # slots, for uvicorn's own attributes nearly fill the thirty for which Python keeps an instance compact and fast
-    __slots__ = ("_advancing", "_blocked_by_writing", "_call", "_ended", "_idle_since", "_thrown_away")
+    __slots__ = (
+        "_advancing",
+        "_blocked_by_writing",
+        "_call",
+        "_ended",
+        "_is_leaving",
+        "_thrown_away",
+        "doing",
+        "idle_since",
+        "wording",
+    )
     _refuse: Refuse
     _wording: Wording
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._call: Call | None = None  # the fast request being read
-        self._idle_since = 0.0
+        self.doing: Call | None = None  # see fast_call.Connection
+        self.idle_since = 0.0
+        self.wording = self._wording  # the class's, in a slot for speed
         self._advancing = False
         self._blocked_by_writing = False
         self._ended = False  # the last answer was given or queued; what comes now is thrown away
         self._thrown_away = 0
+        self._is_leaving = False  # the next answer is the last one
 
     def _await_body(self, call: Call) -> None:
         """The turn of a request has come before its body was whole."""
@@ -55,7 +68,7 @@ class TakingTurns(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._idle_since = perf_counter()
+        self.idle_since = perf_counter()
         self._watch_idleness()  # uvicorn would wait for ever for the first request
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,6 +76,10 @@ class TakingTurns(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._stop_reading()
         self.pipeline.clear()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.doing = BUSY
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -73,10 +90,10 @@ class TakingTurns(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Runs less often than requests come: answers only note the time, and this looks at it."""
         self.timeout_keep_alive_task = None
+        left = self.idle_since + self.timeout_keep_alive - perf_counter()
         if self._is_busy() or self._is_reading():
-            return  # the next answer starts it again
-        left = self._idle_since + self.timeout_keep_alive - perf_counter()
-        if left > 0:
+            self._watch_idleness()
+        elif left > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left + 0.001, self.timeout_keep_alive_handler)
         else:
             self._give_up()
@@ -88,7 +105,7 @@ class TakingTurns(HttpToolsProtocol):
             return
         if not self.transport.is_closing():
             self.flow.resume_reading()
-        self._watch_from_now()
+        self.idle_since = perf_counter()
 
     # The line
 
@@ -153,7 +170,7 @@ class TakingTurns(HttpToolsProtocol):
             call.response_complete = True
             return
         state = self.server_state
-        wording = self._wording
+        wording = self.wording
         head: bytes | None = wording.last
         if (
             headers is not wording.last_headers
@@ -161,42 +178,37 @@ class TakingTurns(HttpToolsProtocol):
             or wording.defaults is not state.default_headers
         ):
             head = wording.find(state.default_headers, status, headers)
-        if head is not None and call.keep_alive and call.head.method != b"HEAD":
-            call.response_complete = True
-            transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), own, body))
-        else:
-            data, keep_alive = wording.answer(state.default_headers, call, status, headers, body, own)
-            call.response_complete = True
-            transport.write(data)
-            if not keep_alive:
-                self._ended = True
-                state.total_requests += 1
-                self._watch_from_now()
-                transport.close()
-                return
-        # on_response_complete, written out: a call less for each request
-        state.total_requests += 1
-        if self.pipeline:
-            self._advance()
+        if head is None or self.doing is not call:
+            self._send_unusual(call, status, headers, body, own)
             return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
-        self._idle_since = perf_counter()
-        if self.timeout_keep_alive_task is None:
-            self._watch_idleness()
+        call.response_complete = True
+        self.doing = None
+        transport.write(USUAL % (head, len(body), own, body))
+        state.total_requests += 1
+        self.idle_since = perf_counter()
 
-    def _watch_from_now(self) -> None:
-        """Also of a connection that is closing, which lasts until the client has read what it was sent."""
-        self._idle_since = perf_counter()
-        if self.timeout_keep_alive_task is None:
-            self._watch_idleness()
+    def _send_unusual(self, call: Call, status: int, headers: Headers, body: bytes, own: bytes) -> None:
+        """An answer that is worded for the first time, closes the connection, has no body, or is followed by more."""
+        data, stays_open = self.wording.answer(self.server_state.default_headers, call, status, headers, body, own)
+        call.response_complete = True
+        if not stays_open:
+            self._end()
+        elif self.doing is call:
+            self.doing = None
+        self.transport.write(data)
+        if stays_open:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.idle_since = perf_counter()
+            self.transport.close()
 
     def _watch_idleness(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _refuse_in_turn(self, status: int, call: Call | None) -> None:
         """The last answer of this connection: now, or after those before it. call: the one being read, if any."""
-        self._ended = True
+        self._end()
         self._call = None
         self._stop_reading()
         if call is not None and self._is_queued(call):
@@ -209,7 +221,7 @@ class TakingTurns(HttpToolsProtocol):
             self._refuse_now(status, call)
 
     def _refuse_now(self, status: int, call: Call | None) -> None:
-        self._ended = True
+        self._end()
         if call is not None:
             call.response_complete = True
             call.keep_alive = False
@@ -224,6 +236,11 @@ class TakingTurns(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self._give_up)
+
+    def _end(self) -> None:
+        """What comes from now on is thrown away."""
+        self._ended = True
+        self.doing = BUSY
 
     def _throw_away(self, received: int) -> None:
         self._thrown_away += received

@@ -17,8 +17,9 @@ from kingmaker_gateway.models import LiveModel, Models
 from kingmaker_gateway.protocols import Language
 from kingmaker_gateway.router import Router
 from kingmaker_gateway.wishes import VARIANT_HEADER, Wish
+from kingmaker_servicekit.fast_call import Call, FastRoute, Handler, Head
 from kingmaker_servicekit.fast_heads import Heads
-from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
+from kingmaker_servicekit.fast_http import protocol_class
 from kingmaker_servicekit.rounds import Rounds
 
 logger = logging.getLogger(__name__)
@@ -29,18 +30,25 @@ _OURS: Final = frozenset((BINARY_HEADER.encode(), TIMEOUT_HEADER.encode(), VARIA
 _BINARY: Final = codec.BINARY.encode()
 _MOST_PATHS: Final = 1024
 _MOST_WISHES: Final = 256
-_ALIKE: Final = "alike"
 
 
 class _Alike:
     """Requests of a round that ask the same of a model, but for their rows."""
 
-    __slots__ = ("calls", "name", "wish")
+    __slots__ = ("_add", "calls", "name", "wish")
 
-    def __init__(self, name: str, wish: Wish) -> None:
+    def __init__(self, name: str, wish: Wish, add: Callable[["_Alike"], None]) -> None:
+        """add: to the round."""
         self.name = name
         self.wish = wish
         self.calls: list[Call] = []
+        self._add = add
+
+    def take(self, call: Call) -> None:
+        calls = self.calls
+        if not calls:
+            self._add(self)
+        calls.append(call)
 
 
 class HotPath:
@@ -100,37 +108,35 @@ class HotPath:
         if match is None:
             return None
         groups = match.groupdict()
-        handler = self._handler(groups["model"], groups.get("variant"), language)
-        return FastRoute(handler, _limits(self._models.get(groups["model"])).max_body_bytes)
+        name = groups["model"]
+        alike_of = self._groups(name, groups.get("variant"), language)
+        guarded, limit = self._guarded, _limits(self._models.get(name)).max_body_bytes
+        return FastRoute(
+            guarded(lambda call: alike_of(call.head).take(call)), limit, lambda head: guarded(alike_of(head).take)
+        )
 
-    def _handler(self, name: str, variant: str | None, language: Language) -> Callable[[Call], None]:
-        router, guard, add = self._router, self._guard, self._rounds.add
+    def _groups(self, name: str, variant: str | None, language: Language) -> Callable[[Head], _Alike]:
+        """Tells with whom a request travels, by its head."""
         known: dict[tuple[tuple[str, str], ...], _Alike] = {}
 
-        def met(call: Call) -> _Alike:
+        def alike_of(head: Head) -> _Alike:
             model = self._models.get(name)
-            headers = _headers(call, None if model is None else model.state.sticky_header)
+            headers = _headers(head, None if model is None else model.state.sticky_header)
             key = tuple(headers.items())
             alike = known.get(key)
             if alike is None:
                 if len(known) >= _MOST_WISHES:
                     known.clear()
-                alike = known[key] = _Alike(name, Wish(variant, headers, language))
-            if call.notes is not None:
-                call.notes[_ALIKE] = alike
+                alike = known[key] = _Alike(name, Wish(variant, headers, language), self._rounds.add)
             return alike
 
-        def handle(call: Call) -> None:
-            notes = call.head.notes
-            alike: _Alike | None = None if notes is None else notes.get(_ALIKE)
-            if alike is None:
-                alike = met(call)
-            if not alike.calls:
-                add(alike)
-            alike.calls.append(call)
+        return alike_of
 
+    def _guarded(self, handler: Handler) -> Handler:
+        """A token is looked up for each request, for it may have been taken back since the last."""
+        router, guard = self._router, self._guard
         if guard is None:
-            return handle
+            return handler
 
         def handle_known(call: Call) -> None:
             try:
@@ -139,7 +145,7 @@ class HotPath:
                 answer = router.refuse(problem)
                 call.answer(answer.status, answer.headers, answer.body)
                 return
-            handle(call)
+            handler(call)
 
         return handle_known
 
@@ -167,10 +173,10 @@ def _is_one_request(round: list[_Alike]) -> bool:
     return len(round) == 1 and len(round[0].calls) == 1
 
 
-def _headers(call: Call, sticky: bytes | None) -> dict[str, str]:
+def _headers(head: Head, sticky: bytes | None) -> dict[str, str]:
     """Those a prediction looks at, by lower-case name; of a repeated one the first."""
     found: dict[str, str] = {}
-    for name, value in call.headers:
+    for name, value in head.headers:
         if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY)):
             found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     return found
