@@ -18,10 +18,13 @@ from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.split import CHAMPION
+from kingmaker_servicekit.fast_answers import answer_all
+from kingmaker_servicekit.fast_http import Call
 
 logger = logging.getLogger(__name__)
 
 _PREDICTIONS: Final = {Prediction}
+_CALLS: Final = {Call}
 
 
 class Desk:
@@ -95,18 +98,14 @@ class Desk:
         )
 
     def _send(self, predictions: list[Prediction], words: list[Encoded], latencies_s: list[float]) -> None:
-        state, variant = predictions[0].shared.state, predictions[0].variant
         _close(predictions, 200, latencies_s)
-        reason = head = None
-        for prediction, (body, head_length) in zip(predictions, words, strict=True):
-            if head is None or prediction.mark.reason is not reason:
-                reason = prediction.mark.reason
-                head = state.head_of(variant, reason)
-            headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
-            try:
-                prediction.request.answer(200, headers, body, ID_LINE % prediction.text_id)
-            except Exception:  # nor one that cannot be sent
-                _could_not_be_sent(prediction)
+        reasons = [prediction.mark.reason for prediction in predictions]
+        if reasons.count(reasons[0]) == len(reasons):
+            _send_alike(predictions, words)
+            return
+        for reason in set(reasons):
+            members = [at for at, found in enumerate(reasons) if found == reason]
+            _send_alike([predictions[at] for at in members], [words[at] for at in members])
 
     def _refuse(self, prediction: Prediction, problem: Problem) -> None:
         head = prediction.shared.state.head_of(prediction.variant, prediction.mark.reason)
@@ -115,8 +114,8 @@ class Desk:
         _close([prediction], words.status, _latencies_s([prediction]))
         try:
             prediction.request.answer(words.status, words.headers, words.body, ID_LINE % prediction.text_id)
-        except Exception:
-            _could_not_be_sent(prediction)
+        except Exception as error:
+            _could_not_be_sent(prediction, error)
 
 
 def _latencies_s(predictions: list[Prediction]) -> list[float]:
@@ -132,8 +131,28 @@ def _close(predictions: list[Prediction], status: int, latencies_s: list[float])
     shared.model.in_flight -= len(predictions)
 
 
-def _could_not_be_sent(prediction: Prediction) -> None:
-    logger.exception("an answer could not be sent", extra={"model": prediction.shared.model.name})
+def _send_alike(predictions: list[Prediction], words: list[Encoded]) -> None:
+    """They were answered by one variant for the same reason."""
+    first = predictions[0]
+    head = first.shared.state.head_of(first.variant, first.mark.reason)
+    if len(predictions) > 1:
+        requests: list[Any] = [prediction.request for prediction in predictions]
+        bodies, head_lengths = zip(*words, strict=True)
+        if set(map(type, requests)) == _CALLS and head_lengths.count(None) == len(head_lengths):
+            lines = [ID_LINE % prediction.text_id for prediction in predictions]
+            for _, error in answer_all(requests, 200, head.json, bodies, lines):
+                _could_not_be_sent(first, error)
+            return
+    for prediction, (body, head_length) in zip(predictions, words, strict=True):
+        headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
+        try:
+            prediction.request.answer(200, headers, body, ID_LINE % prediction.text_id)
+        except Exception as error:  # it must not cost its neighbours theirs
+            _could_not_be_sent(prediction, error)
+
+
+def _could_not_be_sent(prediction: Prediction, error: Exception) -> None:
+    logger.error("an answer could not be sent", exc_info=error, extra={"model": prediction.shared.model.name})
 
 
 def our_mistake() -> Problem:
