@@ -9,13 +9,12 @@ from time import perf_counter, time_ns
 from typing import Any, Final
 
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway import codec, runs
+from kingmaker_gateway import codec, protocols, runs
 from kingmaker_gateway.aftermath import Aftermath
-from kingmaker_gateway.answers import ID_LINE, problem_answer
+from kingmaker_gateway.answers import ID_LINE, Headers, problem_answer
 from kingmaker_gateway.coalescer import Ask, hand_out
-from kingmaker_gateway.codec import Encoded
 from kingmaker_gateway.frames import Frame, Slice
-from kingmaker_gateway.prediction import Prediction
+from kingmaker_gateway.prediction import Prediction, Shared
 from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_servicekit.fast_answers import answer_all
@@ -66,93 +65,91 @@ class Desk:
 
     def answered(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
         """A variant has answered these. They share a state; firsts: where the rows of each begin."""
-        state, variant = predictions[0].shared.state, predictions[0].variant
-        name, version = state.record.name, state.answerers[variant].version
-        if variant != CHAMPION:
+        if predictions[0].variant != CHAMPION:
             for prediction in predictions:
                 prediction.praise()
-        worded = predictions
-        words: list[Encoded] = []
-        for prediction, first in zip(predictions, firsts, strict=True):
-            try:
-                answer = Slice(frame, first, prediction.rows)
-                words.append(prediction.call.encode(name, version, prediction.text_id, answer))
-            except Exception:  # one answer that cannot be written must not cost its neighbours theirs
-                logger.exception("an answer could not be encoded", extra={"model": name})
-                self._refuse(prediction, our_mistake())
-                worded = [other for other in worded if other is not prediction]
-        latencies_s = _latencies_s(predictions)
-        if worded is predictions:
-            self._send(worded, words, latencies_s)
-        elif worded:
-            self._send(worded, words, _latencies_s(worded))
+        bodies = _bodies_of_all(predictions, frame) if len(predictions) > 1 else None
+        if bodies is None:
+            latencies_s = [
+                self._answer(prediction, Slice(frame, first, prediction.rows))
+                for prediction, first in zip(predictions, firsts, strict=True)
+            ]
+        else:
+            latencies_s = _answer_all(predictions, bodies)
         self._aftermath.settle(predictions, frame, firsts, latencies_s)
 
     def failed(self, prediction: Prediction, problem: Problem) -> None:
         """No model answered."""
-        self._refuse(prediction, problem)
+        latencies_s = [self._refuse(prediction, problem)]
         by = prediction.shared.state.answerers[prediction.variant]
         rows, arrays = prediction.rows, prediction.batch.arrays
-        self._recorder.offer(
-            runs.of(by, [prediction], _latencies_s([prediction]), time_ns() // 1000, rows, arrays, None)
-        )
+        self._recorder.offer(runs.of(by, [prediction], latencies_s, time_ns() // 1000, rows, arrays, None))
 
-    def _send(self, predictions: list[Prediction], words: list[Encoded], latencies_s: list[float]) -> None:
-        _close(predictions, 200, latencies_s)
-        reasons = [prediction.mark.reason for prediction in predictions]
-        if reasons.count(reasons[0]) == len(reasons):
-            _send_alike(predictions, words)
-            return
-        for reason in set(reasons):
-            members = [at for at, found in enumerate(reasons) if found == reason]
-            _send_alike([predictions[at] for at in members], [words[at] for at in members])
+    def _answer(self, prediction: Prediction, answer: Slice) -> float:
+        """Gives how long it took, as the others do."""
+        state, variant = prediction.shared.state, prediction.variant
+        name, version = state.record.name, state.answerers[variant].version
+        try:
+            body, head_length = prediction.call.encode(name, version, prediction.text_id, answer)
+        except Exception:  # one answer that cannot be written must not cost its neighbours theirs
+            logger.exception("an answer could not be encoded", extra={"model": name})
+            return self._refuse(prediction, our_mistake())
+        head = state.head_of(variant, prediction.mark.reason)
+        headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
+        return _send(prediction, 200, headers, body)
 
-    def _refuse(self, prediction: Prediction, problem: Problem) -> None:
+    @staticmethod
+    def _refuse(prediction: Prediction, problem: Problem) -> float:
         head = prediction.shared.state.head_of(prediction.variant, prediction.mark.reason)
         words = problem_answer(problem, head.routed)
         prediction.mark = prediction.mark._replace(status=words.status)
-        _close([prediction], words.status, _latencies_s([prediction]))
-        try:
-            prediction.request.answer(words.status, words.headers, words.body, ID_LINE % prediction.text_id)
-        except Exception as error:
-            _could_not_be_sent(prediction, error)
+        return _send(prediction, words.status, words.headers, words.body)
 
 
-def _latencies_s(predictions: list[Prediction]) -> list[float]:
-    """Until now."""
+def _bodies_of_all(predictions: list[Prediction], frame: Frame) -> list[bytes] | None:
+    """What to say to each, when their answers differ in that and their ids alone. None: when not."""
+    state, variant, reason = predictions[0].shared.state, predictions[0].variant, predictions[0].mark.reason
+    if [prediction.mark.reason for prediction in predictions].count(reason) < len(predictions):
+        return None
+    if set(map(type, [prediction.request for prediction in predictions])) != _CALLS:
+        return None
+    calls, ids = [prediction.call for prediction in predictions], [prediction.text_id for prediction in predictions]
+    try:
+        return protocols.encode_together(calls, state.record.name, state.answerers[variant].version, ids, frame)
+    except Exception:  # whom it concerns will be told when answered alone
+        return None
+
+
+def _answer_all(predictions: list[Prediction], bodies: list[bytes]) -> list[float]:
+    shared, variant, reason = predictions[0].shared, predictions[0].variant, predictions[0].mark.reason
+    calls: list[Any] = [prediction.request for prediction in predictions]
+    lines = [ID_LINE % prediction.text_id for prediction in predictions]
     now = perf_counter()
-    return [now - prediction.request.arrived for prediction in predictions]
+    latencies_s = [now - call.arrived for call in calls]
+    _close(shared, variant, 200, latencies_s)
+    for _, error in answer_all(calls, 200, shared.state.head_of(variant, reason).json, bodies, lines):
+        _could_not_be_sent(shared, error)
+    return latencies_s
 
 
-def _close(predictions: list[Prediction], status: int, latencies_s: list[float]) -> None:
-    """Count the answers of one variant, and give back their places in flight."""
-    shared = predictions[0].shared
-    shared.state.variants[predictions[0].variant].counts.tally.answered(status, latencies_s)
-    shared.model.in_flight -= len(predictions)
+def _send(prediction: Prediction, status: int, headers: Headers, body: bytes) -> float:
+    latency_s = perf_counter() - prediction.request.arrived
+    _close(prediction.shared, prediction.variant, status, [latency_s])
+    try:
+        prediction.request.answer(status, headers, body, ID_LINE % prediction.text_id)
+    except Exception as error:  # nor one that cannot be sent
+        _could_not_be_sent(prediction.shared, error)
+    return latency_s
 
 
-def _send_alike(predictions: list[Prediction], words: list[Encoded]) -> None:
-    """They were answered by one variant for the same reason."""
-    first = predictions[0]
-    head = first.shared.state.head_of(first.variant, first.mark.reason)
-    if len(predictions) > 1:
-        requests: list[Any] = [prediction.request for prediction in predictions]
-        bodies, head_lengths = zip(*words, strict=True)
-        if set(map(type, requests)) == _CALLS and head_lengths.count(None) == len(head_lengths):
-            lines = [ID_LINE % prediction.text_id for prediction in predictions]
-            for _, error in answer_all(requests, 200, head.json, bodies, lines):
-                _could_not_be_sent(first, error)
-            return
-    for prediction, (body, head_length) in zip(predictions, words, strict=True):
-        headers = head.json if head_length is None else [*head.routed, *codec.binary_headers(head_length)]
-        try:
-            prediction.request.answer(200, headers, body, ID_LINE % prediction.text_id)
-        except Exception as error:  # it must not cost its neighbours theirs
-            _could_not_be_sent(prediction, error)
+def _close(shared: Shared, variant: int, status: int, latencies_s: list[float]) -> None:
+    """Count answers of one variant, and give back their places in flight."""
+    shared.state.variants[variant].counts.tally.answered(status, latencies_s)
+    shared.model.in_flight -= len(latencies_s)
 
 
-def _could_not_be_sent(prediction: Prediction, error: Exception) -> None:
-    logger.error("an answer could not be sent", exc_info=error, extra={"model": prediction.shared.model.name})
+def _could_not_be_sent(shared: Shared, error: Exception) -> None:
+    logger.error("an answer could not be sent", exc_info=error, extra={"model": shared.model.name})
 
 
 def our_mistake() -> Problem:

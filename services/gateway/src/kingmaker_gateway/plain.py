@@ -5,7 +5,7 @@ texts into a form that is made once. What comes out is what `codec.encode` and `
 Pure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -20,10 +20,12 @@ _OTHERS_WORK: Final = frozenset({"FP16", "BYTES"})
 
 
 class Form(msgspec.Struct, eq=False):
-    """one: the body of one row, with a place for every text of `columns`; many: the same for several rows, each output
-    also has a place for their number; columns: by output, the text of each row of the frame; rows: the same by row."""
+    """one: the body of one row, with a place for every text of `columns`; own: the same, for an id in quotes; many: the
+    same for several rows, each output also has a place for their number; columns: by output, the text of each row of
+    the frame; rows: the same by row."""
 
     one: bytes
+    own: bytes
     many: bytes
     columns: list[list[bytes]]
     rows: list[tuple[bytes, ...]]
@@ -31,13 +33,9 @@ class Form(msgspec.Struct, eq=False):
 
 def v2(model: str, version: str, id: bytes, answer: Slice) -> bytes | None:
     """A V2 answer with all outputs. id: as JSON. None: not an answer of this kind."""
-    frame = answer.frame
-    form: Form | None = frame.v2_form
+    form = _v2_form(model, version, answer.frame)
     if form is None:
-        columns = _columns(frame)
-        if columns is None:
-            return None
-        form = frame.v2_form = Form(*_v2_forms(model, version, frame), columns, _by_row(columns, frame.rows))
+        return None
     first, rows = answer.first, answer.rows
     if rows == 1:
         return form.one % (id, *form.rows[first])
@@ -47,21 +45,50 @@ def v2(model: str, version: str, id: bytes, answer: Slice) -> bytes | None:
     return form.many % tuple(values)
 
 
+def v2_by_row(model: str, version: str, ids: Iterable[bytes], frame: Frame) -> list[bytes] | None:
+    """V2 answers of one row each, for a whole frame. ids: in ASCII, without quotes; None: not answers of this kind."""
+    form = _v2_form(model, version, frame)
+    return None if form is None else list(map(form.own.__mod__, zip(ids, *form.columns, strict=True)))
+
+
 def v1(answer: Slice) -> bytes | None:
     """A V1 answer. None: not an answer of this kind."""
-    frame = answer.frame
+    form = _v1_form(answer.frame)
+    if form is None:
+        return None
+    first, rows = answer.first, answer.rows
+    if rows == 1:
+        return form.one % form.rows[first]
+    texts = [form.many % texts for texts in form.rows[first : first + rows]]
+    return b'{"predictions":[' + b",".join(texts) + b"]}"
+
+
+def v1_by_row(frame: Frame) -> list[bytes] | None:
+    """V1 answers of one row each, for a whole frame. None: not answers of this kind."""
+    form = _v1_form(frame)
+    return None if form is None else list(map(form.one.__mod__, form.rows))
+
+
+def _v2_form(model: str, version: str, frame: Frame) -> Form | None:
+    form: Form | None = frame.v2_form
+    if form is None:
+        columns = _columns(frame)
+        if columns is None:
+            return None
+        form = frame.v2_form = Form(*_v2_forms(model, version, frame), columns, _by_row(columns, frame.rows))
+    return form
+
+
+def _v1_form(frame: Frame) -> Form | None:
     form: Form | None = frame.v1_form
     if form is None:
         columns = _columns(frame)
         if columns is None or any(tensor.array.ndim > 2 for tensor in frame.outputs):
             return None
         row = _v1_row(frame.outputs)
-        form = frame.v1_form = Form(b'{"predictions":[' + row + b"]}", row, columns, _by_row(columns, frame.rows))
-    first, rows = answer.first, answer.rows
-    if rows == 1:
-        return form.one % form.rows[first]
-    texts = [form.many % texts for texts in form.rows[first : first + rows]]
-    return b'{"predictions":[' + b",".join(texts) + b"]}"
+        one = b'{"predictions":[' + row + b"]}"
+        form = frame.v1_form = Form(one, one, row, columns, _by_row(columns, frame.rows))
+    return form
 
 
 def _by_row(columns: list[list[bytes]], rows: int) -> list[tuple[bytes, ...]]:
@@ -83,7 +110,7 @@ def _columns(frame: Frame) -> list[list[bytes]] | None:
     return columns
 
 
-def _v2_forms(model: str, version: str, frame: Frame) -> tuple[bytes, bytes]:
+def _v2_forms(model: str, version: str, frame: Frame) -> tuple[bytes, bytes, bytes]:
     known = frame.signature.forms
     key = (model, version, *[tensor.shape[1:] for tensor in frame.outputs])
     forms = known.get(key)
@@ -95,6 +122,7 @@ def _v2_forms(model: str, version: str, frame: Frame) -> tuple[bytes, bytes]:
         many = b",".join([_v2_output(tensor, b"%d") for tensor in frame.outputs])
         forms = known[key] = (
             b'%b%%b,"outputs":[%b]}' % (head, one),
+            b'%b"%%b","outputs":[%b]}' % (head, one),
             b'%b%%b,"outputs":[%b]}' % (head, many),
         )
     return forms

@@ -5,7 +5,7 @@ to the general readers, which alone word refusals.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -13,7 +13,7 @@ from kingmaker_contracts.inference import BINARY_HEADER, InferRequest, TensorSpe
 from kingmaker_gateway import batch, codec, plain, rows, usual
 from kingmaker_gateway.batch import Batch, Vocabulary
 from kingmaker_gateway.codec import Encoded
-from kingmaker_gateway.frames import Slice
+from kingmaker_gateway.frames import Frame, Slice
 
 _write: Final = msgspec.json.Encoder().encode
 
@@ -80,6 +80,18 @@ class V1Call(msgspec.Struct, eq=False, gc=False):
 
     def encode(self, model: str, version: str, prediction_id: bytes, answer: Slice) -> Encoded:  # noqa: ARG002
         return plain.v1(answer) or rows.encode(answer), None
+
+
+def encode_together(calls: list[Call], model: str, version: str, ids: list[bytes], frame: Frame) -> list[bytes] | None:
+    """The answers to usual calls of one row each, who share a whole frame in this order: what `encode` gives each of
+    them. None: they are not all so."""
+    kinds = set(map(type, calls))
+    if frame.rows != len(calls) or len(kinds) != 1:
+        return None
+    if PlainV2Call in kinds:
+        has_ids = [call.id for call in cast(list[PlainV2Call], calls)].count(None) < len(calls)
+        return None if has_ids else plain.v2_by_row(model, version, ids, frame)
+    return plain.v1_by_row(frame) if V1Call in kinds else None
 
 
 def v2(headers: Mapping[str, str], vocabulary: Vocabulary) -> Reader:
