@@ -97,16 +97,15 @@ class _Line(msgspec.Struct, eq=False):
             count += 1
         else:
             return self, None
-        return _line(asks[:count]), _line(asks[count:])
+        return _line(asks[:count], self.max_rows), _line(asks[count:], self.max_rows)
 
 
-def _line(asks: Sequence[Ask]) -> _Line:
+def _line(asks: Sequence[Ask], max_rows: int) -> _Line:
     if len(asks) == 1:
         [one] = asks
-        return _Line([one], one.rows, one.max_rows, one.deadline, one.deadline)
+        return _Line([one], one.rows, max_rows, one.deadline, one.deadline)
     deadlines = [ask.deadline for ask in asks]
-    rows, max_rows = sum([ask.rows for ask in asks]), min([ask.max_rows for ask in asks])
-    return _Line(list(asks), rows, max_rows, min(deadlines), max(deadlines))
+    return _Line(list(asks), sum([ask.rows for ask in asks]), max_rows, min(deadlines), max(deadlines))
 
 
 Deliver = Callable[[Frame, list[Ask], list[int]], None]
@@ -153,13 +152,14 @@ class Coalescer:
         return self._out
 
     def add(self, asks: Sequence[Ask]) -> float:
-        """asks: of one signature. Gives the earliest deadline of those they wait with."""
-        signature = asks[0].signature
+        """asks: of one signature, allowing frames of the same size. Gives the earliest deadline of those they wait
+        with."""
+        signature, max_rows = asks[0].signature, asks[0].max_rows
         if signature.is_open:
             kinds = [frames.kind(ask.batch, signature) for ask in asks]
-            earliest = min([self._join(kind, _line([ask])) for kind, ask in zip(kinds, asks, strict=True)])
+            earliest = min([self._join(kind, _line([ask], max_rows)) for kind, ask in zip(kinds, asks, strict=True)])
         else:
-            earliest = self._join(signature, _line(asks))
+            earliest = self._join(signature, _line(asks, max_rows))
         self._earliest_waiting = min(self._earliest_waiting, earliest)
         return earliest
 
@@ -213,7 +213,7 @@ class Coalescer:
         asks = [ask for ask in flight.asks if not ask.is_over]
         if len(flight.asks) > 1 and not isinstance(error, UpstreamTimeout):
             for ask in asks:
-                alone = _joined(_line([ask]))
+                alone = _joined(_line([ask], ask.max_rows))
                 alone.moved = flight.moved
                 self._again.append(alone)
             return
@@ -284,7 +284,7 @@ class Coalescer:
             late += [ask for ask in line.asks if ask.deadline <= now]
             rest = [ask for ask in line.asks if ask.deadline > now]
             if rest:
-                self._waiting[kind] = _line(rest)
+                self._waiting[kind] = _line(rest, line.max_rows)
                 self._earliest_waiting = min(self._earliest_waiting, self._waiting[kind].earliest)
             else:
                 del self._waiting[kind]

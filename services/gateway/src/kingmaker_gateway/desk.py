@@ -68,14 +68,15 @@ class Desk:
         if predictions[0].variant != CHAMPION:
             for prediction in predictions:
                 prediction.praise()
-        bodies = _bodies_of_all(predictions, frame) if len(predictions) > 1 else None
+        requests: list[Any] = [prediction.request for prediction in predictions]
+        bodies = _bodies_of_all(predictions, requests, frame) if len(predictions) > 1 else None
         if bodies is None:
             latencies_s = [
                 self._answer(prediction, Slice(frame, first, prediction.rows))
                 for prediction, first in zip(predictions, firsts, strict=True)
             ]
         else:
-            latencies_s = _answer_all(predictions, bodies)
+            latencies_s = _answer_all(predictions, requests, bodies)
         self._aftermath.settle(predictions, frame, firsts, latencies_s)
 
     def failed(self, prediction: Prediction, problem: Problem) -> None:
@@ -106,12 +107,12 @@ class Desk:
         return _send(prediction, words.status, words.headers, words.body)
 
 
-def _bodies_of_all(predictions: list[Prediction], frame: Frame) -> list[bytes] | None:
+def _bodies_of_all(predictions: list[Prediction], requests: list[Any], frame: Frame) -> list[bytes] | None:
     """What to say to each, when their answers differ in that and their ids alone. None: when not."""
     state, variant, reason = predictions[0].shared.state, predictions[0].variant, predictions[0].mark.reason
     if [prediction.mark.reason for prediction in predictions].count(reason) < len(predictions):
         return None
-    if set(map(type, [prediction.request for prediction in predictions])) != _CALLS:
+    if set(map(type, requests)) != _CALLS:
         return None
     calls, ids = [prediction.call for prediction in predictions], [prediction.text_id for prediction in predictions]
     try:
@@ -120,9 +121,8 @@ def _bodies_of_all(predictions: list[Prediction], frame: Frame) -> list[bytes] |
         return None
 
 
-def _answer_all(predictions: list[Prediction], bodies: list[bytes]) -> list[float]:
+def _answer_all(predictions: list[Prediction], calls: list[Call], bodies: list[bytes]) -> list[float]:
     shared, variant, reason = predictions[0].shared, predictions[0].variant, predictions[0].mark.reason
-    calls: list[Any] = [prediction.request for prediction in predictions]
     lines = [ID_LINE % prediction.text_id for prediction in predictions]
     now = perf_counter()
     latencies_s = [now - call.arrived for call in calls]
