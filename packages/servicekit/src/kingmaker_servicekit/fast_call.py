@@ -18,8 +18,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 _REMEMBERED_HEADS = 256
 _WITHOUT_BODY = (204, 304)
 _LENGTH = b"content-length: "
-USUAL: Final = b"%b%d\r\n%b\r\n%b"
-"""An answer that leaves the connection open: a head from `Wording.find`, length of the body, own lines, body."""
+_REMEMBERED_LENGTHS = 1024
 
 
 class Connection(Protocol):
@@ -137,6 +136,23 @@ class FastRoute:
     handler_of: Callable[[Head], Handler] | None = None
 
 
+class Leads(dict[int, bytes]):
+    """Answers up to the value of a header of their own, by the length of the body: writing the number again and again
+    costs as much as sending it."""
+
+    def __init__(self, head: bytes, name: bytes) -> None:
+        """head: see Wording; name: of the header."""
+        super().__init__()
+        self._head = head
+        self._name = name
+
+    def __missing__(self, length: int) -> bytes:
+        if len(self) >= _REMEMBERED_LENGTHS:
+            self.clear()
+        lead = self[length] = b"%b%d\r\n%b: " % (self._head, length, self._name)
+        return lead
+
+
 class Wording:
     """Writes answers, remembering the heads that are alike until uvicorn's default headers (the date) change.
 
@@ -144,11 +160,12 @@ class Wording:
     last, last_status, last_headers: the one sent last, told by identity: a service mostly sends one kind.
     """
 
-    __slots__ = ("defaults", "heads", "last", "last_headers", "last_status")
+    __slots__ = ("_leads", "defaults", "heads", "last", "last_headers", "last_status")
 
     def __init__(self) -> None:
         self.defaults: Headers = []
         self.heads: dict[tuple[int, Headers], bytes] = {}
+        self._leads: dict[tuple[bytes, bytes], Leads] = {}  # by head and name
         self._forget_last()
 
     def find(self, defaults: Headers, status: int, headers: Headers) -> bytes | None:
@@ -158,6 +175,16 @@ class Wording:
         if head is not None:
             self.last, self.last_status, self.last_headers = head, status, headers
         return head
+
+    def leads(self, defaults: Headers, status: int, headers: Headers, name: bytes) -> Leads | None:
+        """Of answers that differ in the value of one header and in their bodies. None: `answer` has to word them."""
+        head = self.find(defaults, status, headers)
+        if head is None:
+            return None
+        leads = self._leads.get((head, name))
+        if leads is None:
+            leads = self._leads[head, name] = Leads(head, name)
+        return leads
 
     def answer(  # noqa: PLR0917
         self, defaults: Headers, call: Call | None, status: int, headers: Headers, body: bytes, own: bytes = b""
@@ -180,6 +207,7 @@ class Wording:
         if defaults is not self.defaults or len(self.heads) >= _REMEMBERED_HEADS:
             self.defaults = defaults
             self.heads.clear()
+            self._leads.clear()
             self._forget_last()
         self.heads[key] = head
 

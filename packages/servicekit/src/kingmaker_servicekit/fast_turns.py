@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kingmaker_servicekit.fast_call import BUSY, NO_HEAD, USUAL, Call, Handler, Headers, Wording
+from kingmaker_servicekit.fast_call import BUSY, NO_HEAD, Call, Handler, Headers, Wording
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 2**20
@@ -183,7 +183,7 @@ class TakingTurns(HttpToolsProtocol):
             return
         call.response_complete = True
         self.doing = None
-        transport.write(USUAL % (head, len(body), own, body))
+        transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), own, body))
         state.total_requests += 1
         self.idle_since = perf_counter()
 
