@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kingmaker_contracts import buckets, feedback, keys, prediction_ids
+from kingmaker_contracts.prediction_ids import SPAN_MS
 
 
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=9, max_size=9), st.integers(0, 255))
@@ -18,12 +19,21 @@ def test_a_prediction_id_is_a_uuid_of_version_7_that_names_its_partition(ms: int
     assert prediction_ids.parse(prediction_ids.text(raw)) == (raw, None)
 
 
-@given(st.integers(0, 2**48 - 1), st.lists(st.binary(min_size=9, max_size=9), max_size=4), st.integers(0, 255))
-def test_ids_made_ahead_are_the_same_ids(ms: int, noises: list[bytes], k: int) -> None:
-    head, head_text = prediction_ids.head(ms)
-    made = [(head + raw, (head_text + text).decode()) for raw, text in prediction_ids.tails(b"".join(noises), k)]
-    alone = [prediction_ids.new(ms, noise, k) for noise in noises]
-    assert made == [(raw, prediction_ids.text(raw)) for raw in alone]
+@given(
+    st.integers(0, 2**48 - 1),
+    st.integers(0, SPAN_MS - 1),
+    st.lists(st.binary(min_size=9, max_size=9), max_size=7),
+    st.integers(0, 255),
+)
+def test_ids_made_ahead_are_the_same_ids(made_ms: int, later: int, noises: list[bytes], k: int) -> None:
+    taken_ms = made_ms // SPAN_MS * SPAN_MS + later
+    blanks = prediction_ids.blanks(made_ms, b"".join(noises), k)
+    assert len(blanks) == len(noises) * prediction_ids.BLANK
+    raws, texts = prediction_ids.stamped(blanks, taken_ms)
+    alone = [prediction_ids.new(taken_ms, noise, k) for noise in noises]
+    assert [*raws] == alone
+    assert [text.decode() for text in texts] == [prediction_ids.text(raw) for raw in alone]
+    assert {type(found) for found in (*raws, *texts)} <= {bytes}
 
 
 @pytest.mark.parametrize("text", ["", "7", "c56a4180-65aa-42ec-a945-5fd21dec0538", "x" * 36, "0190-.1"])
