@@ -64,6 +64,14 @@ def test_buckets_are_even() -> None:
     assert all(abs(n - 2000) < 5 * 2000**0.5 for n in hits)
 
 
+@given(st.text(max_size=5), st.lists(st.text(max_size=200), max_size=12))
+def test_keys_taken_together_fall_into_the_same_buckets(salt: str, names: list[str]) -> None:
+    for place in (0, 6, 12):  # a table holds bytes, so three of them say which bucket it is
+        owner = bytes(bucket >> place & 63 for bucket in range(buckets.COUNT))
+        expected = [owner[buckets.bucket_of(salt, name)] for name in names]
+        assert buckets.owners(salt, owner)([name.encode() for name in names]) == expected
+
+
 def test_ranges_are_read_and_written_in_one_form() -> None:
     ranges = buckets.parse("nn:500-999,gbm:0-499,gbm:2000-2000")
     assert ranges == {"nn": [(500, 999)], "gbm": [(0, 499), (2000, 2000)]}

@@ -63,7 +63,7 @@ def blanks(unix_ms: int, noise: bytes, partition: int) -> bytes:
     raw[:, 0] = 0x70 | raw[:, 0] & 0x0F
     raw[:, 2] = 0x80 | raw[:, 2] & 0x3F
     raw[:, 9] = partition
-    digits = np.frombuffer(hexlify(raw), np.uint8).reshape(count, 20)
+    digits = np.frombuffer(hexlify(raw.tobytes()), np.uint8).reshape(count, 20)
     first, words = head(unix_ms)
     made = np.empty((count, BLANK), np.uint8)
     made[:] = np.frombuffer(first + bytes(10) + words + b"-" * 23, np.uint8)
