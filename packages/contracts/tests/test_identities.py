@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kingmaker_contracts import buckets, feedback, keys, prediction_ids
+from kingmaker_contracts.prediction_ids import SPAN_MS
 
 
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=9, max_size=9), st.integers(0, 255))
@@ -18,12 +19,21 @@ def test_a_prediction_id_is_a_uuid_of_version_7_that_names_its_partition(ms: int
     assert prediction_ids.parse(prediction_ids.text(raw)) == (raw, None)
 
 
-@given(st.integers(0, 2**48 - 1), st.lists(st.binary(min_size=9, max_size=9), max_size=4), st.integers(0, 255))
-def test_ids_made_ahead_are_the_same_ids(ms: int, noises: list[bytes], k: int) -> None:
-    head, head_text = prediction_ids.head(ms)
-    made = [(head + raw, (head_text + text).decode()) for raw, text in prediction_ids.tails(b"".join(noises), k)]
-    alone = [prediction_ids.new(ms, noise, k) for noise in noises]
-    assert made == [(raw, prediction_ids.text(raw)) for raw in alone]
+@given(
+    st.integers(0, 2**48 - 1),
+    st.integers(0, SPAN_MS - 1),
+    st.lists(st.binary(min_size=9, max_size=9), max_size=7),
+    st.integers(0, 255),
+)
+def test_ids_made_ahead_are_the_same_ids(made_ms: int, later: int, noises: list[bytes], k: int) -> None:
+    taken_ms = made_ms // SPAN_MS * SPAN_MS + later
+    blanks = prediction_ids.blanks(made_ms, b"".join(noises), k)
+    assert len(blanks) == len(noises) * prediction_ids.BLANK
+    raws, texts = prediction_ids.stamped(blanks, taken_ms)
+    alone = [prediction_ids.new(taken_ms, noise, k) for noise in noises]
+    assert [*raws] == alone
+    assert [text.decode() for text in texts] == [prediction_ids.text(raw) for raw in alone]
+    assert {type(found) for found in (*raws, *texts)} <= {bytes}
 
 
 @pytest.mark.parametrize("text", ["", "7", "c56a4180-65aa-42ec-a945-5fd21dec0538", "x" * 36, "0190-.1"])
@@ -52,6 +62,14 @@ def test_buckets_are_even() -> None:
     for i in range(20_000):
         hits[buckets.bucket_of("s", str(i)) // 1000] += 1
     assert all(abs(n - 2000) < 5 * 2000**0.5 for n in hits)
+
+
+@given(st.text(max_size=5), st.lists(st.text(max_size=200), max_size=12))
+def test_keys_taken_together_fall_into_the_same_buckets(salt: str, names: list[str]) -> None:
+    for place in (0, 6, 12):  # a table holds bytes, so three of them say which bucket it is
+        owner = bytes(bucket >> place & 63 for bucket in range(buckets.COUNT))
+        expected = [owner[buckets.bucket_of(salt, name)] for name in names]
+        assert buckets.owners(salt, owner)([name.encode() for name in names]) == expected
 
 
 def test_ranges_are_read_and_written_in_one_form() -> None:

@@ -69,6 +69,17 @@ def test_ten_thousand_ids_fall_exactly_as_the_rule_says() -> None:
     assert 0.18 < chosen.count("gbm") / 10_000 < 0.22  # the hash spreads: 5 standard errors are 0.02
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 500])
+def test_names_taken_together_fall_as_each_alone(count: int) -> None:
+    table = split.build(record("gbm:0-3999,nn:4000-6999"))
+    names = [str(uuid.UUID(int=i * 104729)).encode() for i in range(count)]
+    together = table.assigned(names)
+    assert together == [table.assigned([name])[0] for name in names]
+    assert [table.variants[i] for i in together] == [
+        owner_by_reading("gbm:0-3999,nn:4000-6999", "default/flights", name.decode()) for name in names
+    ]
+
+
 part = st.tuples(st.integers(0, 99), st.integers(0, 99), st.sampled_from(["gbm", "nn"]))
 
 

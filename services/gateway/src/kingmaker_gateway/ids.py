@@ -2,33 +2,39 @@
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from kingmaker_contracts import prediction_ids
+from kingmaker_contracts.prediction_ids import BLANK, SPAN_MS
 
 _AHEAD: Final = 512
 
 
 class Ids:
-    """partition: goes into every id."""
+    """partition: goes into every id; clock_ns: since 1970."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._clock_ns = clock_ns
         self._partition = partition
-        self._tails: list[tuple[bytes, bytes]] = []
-        self._unix_ms = -1
-        self._head = b""
-        self._head_text = b""
+        self._blanks = b""
+        self._at = 0
+        self._span = -1
 
     def take(self, count: int) -> list[tuple[bytes, bytes]]:
         """Ids nobody else has: the 16 bytes of each, and its text in ASCII."""
-        unix_ms = time.time_ns() // 1_000_000
-        if unix_ms != self._unix_ms:
-            self._unix_ms = unix_ms
-            self._head, self._head_text = prediction_ids.head(unix_ms)
-        if len(self._tails) < count:
-            self._tails += prediction_ids.tails(os.urandom(9 * max(count, _AHEAD)), self._partition)
-        head, head_text = self._head, self._head_text
-        rest = len(self._tails) - count
-        taken = [(head + tail, head_text + text) for tail, text in self._tails[rest:]]
-        del self._tails[rest:]
-        return taken
+        return list(zip(*self.take_many(count), strict=True))
+
+    def take_many(self, count: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """The same: the 16 bytes of all, and the texts of all."""
+        unix_ms, size = self._clock_ns() // 1_000_000, count * BLANK
+        if unix_ms // SPAN_MS != self._span or len(self._blanks) - self._at < size:
+            self._restock(unix_ms, count)
+        start = self._at
+        self._at = start + size
+        return prediction_ids.stamped(self._blanks[start : self._at], unix_ms)
+
+    def _restock(self, unix_ms: int, count: int) -> None:
+        self._span = unix_ms // SPAN_MS
+        self._blanks = prediction_ids.blanks(unix_ms, os.urandom(9 * max(count, _AHEAD)), self._partition)
+        self._at = 0

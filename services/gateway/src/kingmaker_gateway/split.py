@@ -36,20 +36,19 @@ class Table:
     is_split: bool
     by_weight: tuple[Choice, ...] = field(init=False)
     by_key: tuple[Choice, ...] = field(init=False)
-    bucket: Callable[[bytes], int] = field(init=False)
+    owners: Callable[[Sequence[bytes]], list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         indexes = range(len(self.variants))
         object.__setattr__(self, "by_weight", tuple(Choice(i, i, "weight") for i in indexes))
         object.__setattr__(self, "by_key", tuple(Choice(i, i, "sticky") for i in indexes))
-        object.__setattr__(self, "bucket", buckets.salted(self.salt))
+        object.__setattr__(self, "owners", buckets.owners(self.salt, self.owner))
 
     def assigned(self, names: Sequence[bytes]) -> list[int]:
         """Who the split means to answer, for each name: a caller's key, or a prediction id's text."""
         if not self.is_split:
             return [CHAMPION] * len(names)
-        owner, bucket = self.owner, self.bucket
-        return [owner[bucket(name)] for name in names]
+        return self.owners(names)
 
 
 def build(record: RoutingRecord) -> Table:
