@@ -33,7 +33,7 @@ def test_an_id_says_when_it_was_taken_wherever_the_clock_goes(count: int) -> Non
     seen: set[bytes] = set()
     for step_ms in (0, 1, 255, 256, SPAN_MS - 1, SPAN_MS, -1, -SPAN_MS, 10 * SPAN_MS, 0):
         now_ms += step_ms
-        raws, texts = ids.take_many(count)
+        raws, texts = ids.take(count)
         assert [prediction_ids.unix_ms_of(raw) for raw in raws] == [now_ms] * count
         assert [text.decode() for text in texts] == [prediction_ids.text(raw) for raw in raws]
         assert seen.isdisjoint(raws)

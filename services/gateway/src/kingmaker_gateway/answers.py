@@ -10,7 +10,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 JSON: Final = (b"content-type", b"application/json")
-ID_LINE: Final = b"x-prediction-id: %b\r\n"
+ID: Final = b"x-prediction-id"
+ID_LINE: Final = ID + b": %b\r\n"
 
 
 class Answer(NamedTuple):

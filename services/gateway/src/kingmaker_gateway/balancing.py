@@ -18,8 +18,9 @@ def pick(
     tried: endpoints to be avoided. When nobody is well, the sick are asked: refusing everybody is no better.
     """
     if len(endpoints) == 1:
-        connection = endpoints[0].take()
-        return None if connection is None else (endpoints[0], connection)
+        [only] = endpoints
+        connection = only.take()
+        return None if connection is None else (only, connection)
     candidates = [endpoint for endpoint in endpoints if endpoint not in tried] or endpoints
     well = (
         [endpoint for endpoint in candidates if endpoint.is_up and endpoint.breaker.would_admit(now)]

@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
     on_reply(connection, reply): the exchange is over, and the connection free again if it is still open;
     on_lost(connection, error): it is closed, error tells what became of the exchange, None when it was idle;
     known: heads met before, by this connection or others to the same server;
+    is_closing(): the transport's own answer, for every exchange asks twice;
     cargo: whatever its user is busy with; kept: it has been idle, so the server may have closed it meanwhile.
     """
 
@@ -69,15 +70,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._busy = False
-        self._complete = False
         self._excess = False
         self._keep_alive = False
-        self._body: list[bytes] = []
-        self._head_length: int | None = None
-        self._size = 0
-        self._bare = 0
-        self._touched = False
         self._error: UpstreamError | None = None
+        self._await_reply()
+        self.is_closing: Callable[[], bool] = _yes
         self.kept = False
         self.cargo: Any = None
 
@@ -86,12 +83,6 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise ConnectionLost("the connection ended before it was used", untouched=True)
         self._busy = True
-        self._complete = False
-        self._touched = False
-        self._body = []
-        self._size = 0
-        self._bare = 0
-        self._head_length = None
         self._transport.write(request)
 
     def abort(self) -> None:
@@ -101,7 +92,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        return not self.is_closing()
 
     @property
     def is_to_itself(self) -> bool:
@@ -113,21 +104,43 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self.is_closing = transport.is_closing
 
     def data_received(self, data: bytes) -> None:
         if not self._busy or self._error is not None:
             self.abort()  # bytes nobody asked for: what follows cannot be trusted
             return
-        raw = b""
-        if not self._touched:
-            end = data.find(_END) + len(_END)
-            raw = data[:end]
-            known = self._known.get(raw)
-            if known is not None and len(data) - end == known.length:
-                self._busy = False
-                self.kept = True
-                self._on_reply(self, Reply(known.status, data[end:], known.head_length))
-                return
+        if self._touched:
+            self._read(data, None)
+            return
+        head, end, body = data.partition(_END)
+        known = self._known.get(head)
+        if known is not None and end and len(body) == known.length:
+            self._busy = False
+            self.kept = True
+            self._on_reply(self, Reply(known.status, body, known.head_length))
+        else:
+            self._read(data, head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport, self.is_closing = None, _yes
+        error = self._error
+        if self._busy and error is None:
+            error = ConnectionLost(f"the connection ended before the answer did: {exc}", untouched=not self._touched)
+        self._busy = False
+        self._on_lost(self, error)
+
+    def _await_reply(self) -> None:
+        """Nothing of the next reply has been read."""
+        self._complete = False
+        self._body: list[bytes] = []
+        self._head_length: int | None = None
+        self._size = 0
+        self._bare = 0
+        self._touched = False
+
+    def _read(self, data: bytes, head: bytes | None) -> None:
+        """What httptools makes of it. head: of a reply that begins here, None in the middle of one."""
         self._touched = True
         before = self._size
         try:
@@ -137,26 +150,27 @@ class Connection(asyncio.Protocol):
             return
         if self._complete and self._error is None:
             # only now, when the parser has returned: the answer may at once be followed by another exchange
-            self._busy = False
-            body = b"".join(self._body)
-            if self._excess or not self._keep_alive:
-                self.abort()
-            elif len(raw) + len(body) == len(data) and self._known.is_worth_it(raw):
-                self._known.keep(raw, Head(self._parser.get_status_code(), self._head_length, len(body)))
-            self.kept = True
-            self._on_reply(self, Reply(self._parser.get_status_code(), body, self._head_length))
+            self._replied(data, head)
         elif not self._complete:
             self._bare = self._bare + len(data) if self._size == before else 0
             if self._bare > _MOST_BARE_BYTES:
                 self._fail(UpstreamGarbage("a head, interim answers or trailers without end"))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        error = self._error
-        if self._busy and error is None:
-            error = ConnectionLost(f"the connection ended before the answer did: {exc}", untouched=not self._touched)
+    def _replied(self, data: bytes, head: bytes | None) -> None:
+        """The reply has come whole. data, head: what came last, see _read."""
         self._busy = False
-        self._on_lost(self, error)
+        reply = Reply(self._parser.get_status_code(), b"".join(self._body), self._head_length)
+        self._await_reply()
+        if self._excess or not self._keep_alive:
+            self.abort()
+        elif head is not None and len(head) + len(_END) + len(reply.body) == len(data):
+            self._remember(head, reply)
+        self.kept = True
+        self._on_reply(self, reply)
+
+    def _remember(self, head: bytes, reply: Reply) -> None:
+        if self._known.is_worth_it(head):
+            self._known.keep(head, Head(reply.status, reply.head_length, len(reply.body)))
 
     # httptools callbacks
 
@@ -186,3 +200,7 @@ class Connection(asyncio.Protocol):
         if self._error is None:
             self._error = error
         self.abort()
+
+
+def _yes() -> bool:
+    return True

@@ -11,7 +11,7 @@ from typing import Any, Final
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import codec, protocols, runs
 from kingmaker_gateway.aftermath import Aftermath
-from kingmaker_gateway.answers import ID_LINE, Headers, problem_answer
+from kingmaker_gateway.answers import ID, ID_LINE, Headers, problem_answer
 from kingmaker_gateway.coalescer import Ask, hand_out
 from kingmaker_gateway.frames import Frame, Slice
 from kingmaker_gateway.prediction import Prediction, Shared
@@ -123,11 +123,12 @@ def _bodies_of_all(predictions: list[Prediction], requests: list[Any], frame: Fr
 
 def _answer_all(predictions: list[Prediction], calls: list[Call], bodies: list[bytes]) -> list[float]:
     shared, variant, reason = predictions[0].shared, predictions[0].variant, predictions[0].mark.reason
-    lines = [ID_LINE % prediction.text_id for prediction in predictions]
+    ids = [prediction.text_id for prediction in predictions]
     now = perf_counter()
     latencies_s = [now - call.arrived for call in calls]
     _close(shared, variant, 200, latencies_s)
-    for _, error in answer_all(calls, 200, shared.state.head_of(variant, reason).json, bodies, lines):
+    headers = shared.state.head_of(variant, reason).json
+    for _, error in answer_all(calls, 200, headers, bodies, name=ID, values=ids):
         _could_not_be_sent(shared, error)
     return latencies_s
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from kingmaker_gateway.breaker import Breaker
+from kingmaker_gateway.breaker import Breaker, State
 from kingmaker_gateway.connection import Connection, Heads, Reply
 from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.settings import BreakerSettings, UpstreamSettings
@@ -76,7 +76,7 @@ class Endpoint:
         """An idle connection. None: there is none; if there is room, one is being opened."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_open:
+            if not connection.is_closing():
                 return connection
         if not self.is_up and self.is_opening:
             return None  # one attempt at a time, so that there is a moment when it is known to have failed
@@ -94,7 +94,8 @@ class Endpoint:
         """An exchange begins on a connection that was taken."""
         connection.cargo = cargo
         self.outstanding += 1
-        self.breaker.admits(now)
+        if self.breaker.state is not State.CLOSED:
+            self.breaker.admits(now)
 
     def drop_idle(self) -> None:
         """The server closed one that was idle; the others are no better."""
@@ -209,7 +210,7 @@ class Endpoint:
         self.outstanding -= 1
         if self._retired:
             connection.abort()
-        elif connection.is_open:
+        elif not connection.is_closing():
             self._idle.append(connection)
         self._owner.replied(self, connection, reply)
 

@@ -44,17 +44,28 @@ class Part(msgspec.Struct, eq=False):
 
 
 class Body(msgspec.Struct, eq=False):
-    """The bytes of one upstream call. head_length: of its JSON part."""
+    """The bytes of one upstream call. head: the JSON part; raw: the values; recurs: all frames of so many rows have the
+    very same head."""
 
-    data: bytes
-    head_length: int
+    head: bytes
+    raw: bytes
+    recurs: bool = False
+
+    @property
+    def data(self) -> bytes:
+        return self.head + self.raw
+
+    @property
+    def head_length(self) -> int:
+        return len(self.head)
 
 
 class Frame(msgspec.Struct, eq=False):
     """Rows of one or more requests for one signature, and the outputs once they are there.
 
     arrays: by input, in the signature's order and shape, first dimension rows; outputs: in the signature's order;
-    v1_form, v2_form: its answers in words, see `plain`.
+    values: of all outputs, one after another, when there is one row of a few plain numbers; v1_form, v2_form: its
+    answers in words, see `plain`; forms: what `plain` remembers of replies with such values.
     """
 
     signature: Signature
@@ -62,6 +73,8 @@ class Frame(msgspec.Struct, eq=False):
     arrays: dict[str, NDArray[Any]]
     outputs: list[Tensor] = []
     body: Body | None = None
+    values: tuple[Any, ...] | None = None
+    forms: Any = None
     v1_form: Any = None
     v2_form: Any = None
 
@@ -99,14 +112,17 @@ def join(members: Sequence[Rows], signature: Signature) -> Frame:
     arrays: dict[str, NDArray[Any]] = {}
     if len(members) == 1:
         rows, batch = members[0].rows, members[0].batch
-        lists = [batch.columns] if batch.columns is not None and batch.rows == rows else None
+        if batch.columns is not None and batch.rows == rows:
+            for name, spec in signature.inputs.items():
+                arrays[name] = spec.array(batch.columns[name], rows)
+            return Frame(signature, rows, arrays)
+        lists = None
     else:
         rows = sum([member.rows for member in members])
         lists = _lists(members)
     for name, spec in signature.inputs.items():
         if lists is not None:
-            values = lists[0][name] if len(lists) == 1 else list(chain.from_iterable([part[name] for part in lists]))
-            arrays[name] = spec.array(values, rows)
+            arrays[name] = spec.array(list(chain.from_iterable([part[name] for part in lists])), rows)
             continue
         parts = [member.batch.arrays[name][member.first : member.first + member.rows] for member in members]
         array = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -135,22 +151,23 @@ def encode(frame: Frame) -> Body:
     signature = frame.signature
     head = signature.frame_heads.get(frame.rows)
     if head is not None:
-        return Body(b"".join((head, *[array.tobytes() for array in frame.arrays.values()])), len(head))
+        return Body(head, b"".join(map(np.ndarray.tobytes, frame.arrays.values())), True)
     if signature.is_open:
         body, head_length = tensors.encode_request(
             [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()], id=CALL_ID
         )
-        return Body(body, head_length)
-    parts = [b""]
+        return Body(body[:head_length], body[head_length:])
+    parts: list[bytes] = []
     numbers: list[int] = []
     for name, array in frame.arrays.items():
         raw = array.tobytes() if array.dtype != object else raw_tensors.to_raw(Tensor(name, "BYTES", array))
         parts.append(raw)
         numbers += (frame.rows, len(raw))
-    parts[0] = _template(signature) % tuple(numbers)
-    if all(spec.datatype != "BYTES" for spec in signature.inputs.values()) and frame.rows <= _MOST_HEADS:
-        signature.frame_heads[frame.rows] = parts[0]  # the size of texts alone is not known from their number
-    return Body(b"".join(parts), len(parts[0]))
+    head = _template(signature) % tuple(numbers)
+    recurs = all(spec.datatype != "BYTES" for spec in signature.inputs.values()) and frame.rows <= _MOST_HEADS
+    if recurs:
+        signature.frame_heads[frame.rows] = head  # the size of texts alone is not known from their number
+    return Body(head, b"".join(parts), recurs)
 
 
 def _template(signature: Signature) -> bytes:

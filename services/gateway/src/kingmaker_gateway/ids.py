@@ -21,12 +21,8 @@ class Ids:
         self._at = 0
         self._span = -1
 
-    def take(self, count: int) -> list[tuple[bytes, bytes]]:
-        """Ids nobody else has: the 16 bytes of each, and its text in ASCII."""
-        return list(zip(*self.take_many(count), strict=True))
-
-    def take_many(self, count: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        """The same: the 16 bytes of all, and the texts of all."""
+    def take(self, count: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Ids nobody else has: the 16 bytes of each, and their texts in ASCII."""
         unix_ms, size = self._clock_ns() // 1_000_000, count * BLANK
         if unix_ms // SPAN_MS != self._span or len(self._blanks) - self._at < size:
             self._restock(unix_ms, count)

@@ -1,8 +1,8 @@
 """Answers in plain JSON, worded for a whole frame at once and cut into each request's own.
 
 The values of an output are written in one call for all rows of a frame; a request then only fills its id and its rows'
-texts into a form that is made once. What comes out is what `codec.encode` and `rows.encode` write, byte for byte.
-Pure.
+texts into a form that is made once. A lone row's few values are written in one call for all outputs, each into a place
+of its own. What comes out is what `codec.encode` and `rows.encode` write, byte for byte. Pure.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,6 +19,10 @@ _OTHERS_WORK: Final = frozenset({"FP16", "BYTES"})
 """Datatypes whose JSON is more than the values as they are."""
 
 
+_V1: Final = "v1"
+"""Where the only form of V1 is kept; those of V2 are kept by model and version."""
+
+
 class Form(msgspec.Struct, eq=False):
     """one: the body of one row, with a place for every text of `columns`; own: the same, for an id in quotes; many: the
     same for several rows, each output also has a place for their number; columns: by output, the text of each row of
@@ -33,7 +37,14 @@ class Form(msgspec.Struct, eq=False):
 
 def v2(model: str, version: str, id: bytes, answer: Slice) -> bytes | None:
     """A V2 answer with all outputs. id: as JSON. None: not an answer of this kind."""
-    form = _v2_form(model, version, answer.frame)
+    frame = answer.frame
+    if frame.values is not None:
+        lone: bytes | None = frame.forms.get((model, version))
+        if lone is None:
+            lone = _v2_body(model, version, frame.outputs, b"1", _places_of_values(frame.outputs))
+            _keep(frame.forms, (model, version), lone)
+        return lone % (id, *_texts(frame.values))
+    form = _v2_form(model, version, frame)
     if form is None:
         return None
     first, rows = answer.first, answer.rows
@@ -53,7 +64,12 @@ def v2_by_row(model: str, version: str, ids: Iterable[bytes], frame: Frame) -> l
 
 def v1(answer: Slice) -> bytes | None:
     """A V1 answer. None: not an answer of this kind."""
-    form = _v1_form(answer.frame)
+    frame = answer.frame
+    if frame.values is not None:
+        lone: bytes | None = frame.forms.get(_V1)
+        if lone is not None:
+            return lone % _texts(frame.values)
+    form = _v1_form(frame)
     if form is None:
         return None
     first, rows = answer.first, answer.rows
@@ -85,10 +101,18 @@ def _v1_form(frame: Frame) -> Form | None:
         columns = _columns(frame)
         if columns is None or any(tensor.array.ndim > 2 for tensor in frame.outputs):
             return None
-        row = _v1_row(frame.outputs)
+        if frame.values is not None:
+            alone = _v1_row(frame.outputs, _places_of_values(frame.outputs))
+            _keep(frame.forms, _V1, b'{"predictions":[' + alone + b"]}")
+        row = _v1_row(frame.outputs, [b"%b"] * len(columns))
         one = b'{"predictions":[' + row + b"]}"
         form = frame.v1_form = Form(one, one, row, columns, _by_row(columns, frame.rows))
     return form
+
+
+def _texts(values: tuple[Any, ...]) -> tuple[bytes, ...]:
+    """Of each number by itself."""
+    return tuple(_write(values)[1:-1].split(b","))
 
 
 def _by_row(columns: list[list[bytes]], rows: int) -> list[tuple[bytes, ...]]:
@@ -115,34 +139,54 @@ def _v2_forms(model: str, version: str, frame: Frame) -> tuple[bytes, bytes, byt
     key = (model, version, *[tensor.shape[1:] for tensor in frame.outputs])
     forms = known.get(key)
     if forms is None:
-        if len(known) >= _MOST_FORMS:
-            known.clear()
-        head = b'{"model_name":%b,"model_version":%b,"id":' % (_quoted(model), _quoted(version))
-        one = b",".join([_v2_output(tensor, b"1") for tensor in frame.outputs])
-        many = b",".join([_v2_output(tensor, b"%d") for tensor in frame.outputs])
-        forms = known[key] = (
-            b'%b%%b,"outputs":[%b]}' % (head, one),
-            b'%b"%%b","outputs":[%b]}' % (head, one),
-            b'%b%%b,"outputs":[%b]}' % (head, many),
-        )
+        places = [b"%b"] * len(frame.outputs)
+        one = _v2_body(model, version, frame.outputs, b"1", places)
+        own = _v2_body(model, version, frame.outputs, b"1", places, b'"%b"')
+        forms = (one, own, _v2_body(model, version, frame.outputs, b"%d", places))
+        _keep(known, key, forms)
     return forms
 
 
 _MOST_FORMS: Final = 64
-"""Of one signature; more than one a version needs shapes that differ from answer to answer."""
+"""Of one signature, or of replies laid out alike; more than one a version needs shapes that differ from answer to
+answer."""
 
 
-def _v2_output(tensor: Tensor, rows: bytes) -> bytes:
+def _keep(known: dict[Any, Any], key: Any, form: Any) -> None:
+    if len(known) >= _MOST_FORMS:
+        known.clear()
+    known[key] = form
+
+
+def _places_of_values(outputs: list[Tensor]) -> list[bytes]:
+    """For each output, a place for every value of a row."""
+    return [b",".join([b"%b"] * tensor.array.size) for tensor in outputs]
+
+
+def _v2_body(  # noqa: PLR0917 - once a model
+    model: str, version: str, outputs: list[Tensor], rows: bytes, places: list[bytes], id: bytes = b"%b"
+) -> bytes:
+    """rows: their number, or a place for it; places: for the values of each output; id: its place."""
+    words = b",".join([_v2_output(tensor, rows, place) for tensor, place in zip(outputs, places, strict=True)])
+    named = b'{"model_name":%b,"model_version":%b,"id":%b,' % (_quoted(model), _quoted(version), id)
+    return b'%b"outputs":[%b]}' % (named, words)
+
+
+def _v2_output(tensor: Tensor, rows: bytes, place: bytes) -> bytes:
     shape = b",".join([rows, *[b"%d" % size for size in tensor.shape[1:]]])
-    return b'{"name":%b,"shape":[%b],"datatype":"%b","data":[%%b]}' % (
+    return b'{"name":%b,"shape":[%b],"datatype":"%b","data":[%b]}' % (
         _quoted(tensor.name),
         shape,
         tensor.datatype.encode(),
+        place,
     )
 
 
-def _v1_row(outputs: list[Tensor]) -> bytes:
-    values = [b"%b" if tensor.array.ndim == 1 else b"[%b]" for tensor in outputs]
+def _v1_row(outputs: list[Tensor], places: list[bytes]) -> bytes:
+    """places: for the values of each output."""
+    values = [
+        place if tensor.array.ndim == 1 else b"[%b]" % place for tensor, place in zip(outputs, places, strict=True)
+    ]
     if len(outputs) == 1:
         return values[0]
     names = [_quoted(tensor.name) for tensor in outputs]

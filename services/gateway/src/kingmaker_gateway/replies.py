@@ -5,8 +5,11 @@ once for a text and remembered; only the values differ, and they are looked at e
 """
 
 import math
+import struct
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,21 +24,33 @@ _MOST_LAYOUTS: Final = 1024
 """Remembered for one signature. A server that writes something unique into every answer gains nothing by it."""
 _FEW: Final = 64
 _VALUES_NEED_A_LOOK: Final = frozenset({"BYTES", "BOOL"})
+_LETTERS: Final = {
+    **{"UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "FP32": "f", "FP64": "d"},
+    **{"INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q"},
+}
+"""Of the struct module, which reads a few numbers in a fifth of the time."""
 
 
 class _Place(NamedTuple):
-    """Where an output lies in a body. start: bytes; size: values."""
+    """Where an output lies in a body. start: bytes."""
 
     name: str
     datatype: str
-    is_float: bool
     dtype: np.dtype[Any]
     start: int
-    size: int
     shape: tuple[int, ...]
+    is_float: bool
 
 
-Layout = tuple[_Place, ...]
+class Layout(msgspec.Struct, eq=False):
+    """places: in the signature's order; rows, end: of replies so laid out; values_of(body, start): the values of all of
+    them, where there is one row of a few, else None; forms: see Frame."""
+
+    places: list[_Place]
+    rows: int
+    end: int
+    values_of: Callable[[bytes, int], tuple[Any, ...]] | None
+    forms: dict[Any, Any] = {}
 
 
 def read(reply: Reply, frame: Frame) -> list[Tensor]:
@@ -44,35 +59,50 @@ def read(reply: Reply, frame: Frame) -> list[Tensor]:
         raise UpstreamRefused(reply.status)
     if reply.head_length is None:
         return _decoded(reply, frame)[1]
-    layouts: dict[Any, Layout] = frame.signature.layouts
-    key = (reply.body[: reply.head_length], len(reply.body), frame.rows)
-    layout = layouts.get(key)
-    if layout is not None:
-        return [_at(place, reply.body) for place in layout]
-    found, outputs = _decoded(reply, frame)
-    layout = _layout(found, outputs, reply.head_length, len(reply.body))
-    if layout is not None:
-        if len(layouts) >= _MOST_LAYOUTS:
-            layouts.clear()
-        layouts[key] = layout
+    body = reply.body
+    layout: Layout | None = frame.signature.layouts.get(body[: reply.head_length])
+    if layout is None or layout.rows != frame.rows or layout.end != len(body):
+        return _met(reply, frame, reply.head_length)
+    outputs = []
+    for name, datatype, dtype, start, shape, _ in layout.places:
+        outputs.append(Tensor(name, datatype, np.ndarray(shape, dtype, body, start)))
+    if layout.values_of is None:
+        _refuse_infinities(layout, outputs)
+    else:
+        values = layout.values_of(body, reply.head_length)
+        if math.inf in values or -math.inf in values:
+            _refuse_infinities(layout, outputs)
+        frame.values, frame.forms = values, layout.forms
     return outputs
 
 
-def _at(place: _Place, body: bytes) -> Tensor:
-    array = np.frombuffer(body, place.dtype, place.size, place.start)
-    if place.is_float and _holds_infinity(array):
-        raise UpstreamGarbage(f"{place.name!r} holds an infinity")
-    return Tensor(place.name, place.datatype, array.reshape(place.shape))
+def _met(reply: Reply, frame: Frame, head_length: int) -> list[Tensor]:
+    """The outputs of a reply whose like has not been read before; it is remembered."""
+    frame.values = None
+    found, outputs = _decoded(reply, frame)
+    layout = _layout(found, outputs, frame.rows, head_length, len(reply.body))
+    if layout is not None:
+        layouts = frame.signature.layouts
+        if len(layouts) >= _MOST_LAYOUTS:
+            layouts.clear()
+        layouts[reply.body[:head_length]] = layout
+    return outputs
+
+
+def _refuse_infinities(layout: Layout, outputs: list[Tensor]) -> None:
+    for place, tensor in zip(layout.places, outputs, strict=True):
+        if place.is_float and _holds_infinity(tensor.array):
+            raise UpstreamGarbage(f"{place.name!r} holds an infinity")
 
 
 def _holds_infinity(array: NDArray[Any]) -> bool:
     if array.size > _FEW:
         return bool(np.isinf(array).any())
-    values = array.tolist()  # numpy's own way begins to pay with many values
+    values = array.ravel().tolist()  # numpy's own way begins to pay with many values
     return math.inf in values or -math.inf in values
 
 
-def _layout(found: list[Tensor], outputs: list[Tensor], start: int, end: int) -> Layout | None:
+def _layout(found: list[Tensor], outputs: list[Tensor], rows: int, start: int, end: int) -> Layout | None:
     """None where some output is not simply raw numbers."""
     starts: dict[str, int] = {}
     for tensor in found:
@@ -82,12 +112,22 @@ def _layout(found: list[Tensor], outputs: list[Tensor], start: int, end: int) ->
         start += tensor.array.nbytes
     if start != end:  # some output was JSON
         return None
-    return tuple(_place(tensor, starts[tensor.name]) for tensor in outputs)
+    places = [_place(tensor, starts[tensor.name]) for tensor in outputs]
+    return Layout(places, rows, end, _values_of(outputs) if rows == 1 and outputs == found else None)
 
 
 def _place(tensor: Tensor, start: int) -> _Place:
-    datatype, shape = tensor.datatype, tensor.shape
-    return _Place(tensor.name, datatype, datatype in FLOATS, DTYPES[datatype], start, math.prod(shape), shape)
+    datatype = tensor.datatype
+    return _Place(tensor.name, datatype, DTYPES[datatype], start, tensor.shape, datatype in FLOATS)
+
+
+def _values_of(outputs: list[Tensor]) -> Callable[[bytes, int], tuple[Any, ...]] | None:
+    """For outputs that lie one after another."""
+    sizes = [tensor.array.size for tensor in outputs]
+    if 0 in sizes or sum(sizes) > _FEW or any(tensor.datatype not in _LETTERS for tensor in outputs):
+        return None
+    letters = [_LETTERS[tensor.datatype] for tensor in outputs]
+    return struct.Struct("<" + "".join(map("{}{}".format, sizes, letters))).unpack_from
 
 
 def _decoded(reply: Reply, frame: Frame) -> tuple[list[Tensor], list[Tensor]]:

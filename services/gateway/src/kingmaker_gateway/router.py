@@ -139,7 +139,7 @@ class Router:
         try:
             if state.is_sticky:
                 requests, calls, keys = self._keyed(model, state, wish, requests, calls)
-            raws, texts = zip(*self._ids.take(len(calls)), strict=True)
+            raws, texts = self._ids.take(len(calls))
             owners = state.table.assigned(_names(keys, texts) if state.is_sticky else texts)
         except Exception as fault:
             for request in requests:

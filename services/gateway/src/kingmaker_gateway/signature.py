@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +19,9 @@ _LETTERS: Final = {"FP32": "f", "FP64": "d", "INT64": "q", "INT32": "i"}
 @dataclass(slots=True, frozen=True)
 class InputSpec:
     """One input. tail: the shape behind the rows, () for a vector, -1 for a dimension of any length; is_open: a row's
-    size is not known beforehand; width: values in a row; is_single: one value a row; one_row: the shape of one."""
+    size is not known beforehand; width: values in a row; is_single: one value a row; one_row: the shape of one; letter:
+    of the struct module, None where it has none for the datatype or nobody knows how many; pack_row: the bytes of one
+    row's values."""
 
     name: str
     datatype: str
@@ -28,24 +31,31 @@ class InputSpec:
     width: int = field(init=False, compare=False)
     is_single: bool = field(init=False, compare=False)
     one_row: list[int] = field(init=False, compare=False)
+    letter: str | None = field(init=False, compare=False)
+    pack_row: Callable[..., bytes] | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_open", any(size < 0 for size in self.tail))
         object.__setattr__(self, "width", math.prod(self.tail))
         object.__setattr__(self, "is_single", not self.is_open and self.width == 1)
         object.__setattr__(self, "one_row", [1, *self.tail])
+        letter = None if self.is_open else _LETTERS.get(self.datatype)
+        object.__setattr__(self, "letter", letter)
+        object.__setattr__(self, "pack_row", letter and struct.Struct(f"<{self.width}{letter}").pack)
 
     def array(self, values: list[Any], rows: int) -> NDArray[Any]:
         """The array of values that lie row after row. None is a missing one where the datatype has such."""
-        letter = _LETTERS.get(self.datatype)
-        if letter is not None and values:
+        if self.pack_row is not None:
             try:  # numpy looks at every value of a list twice; this takes half the time
-                raw = struct.pack(f"<{len(values)}{letter}", *values)
+                raw = self.pack_row(*values) if rows == 1 else self._pack(values, rows)
             except (struct.error, OverflowError):  # a missing value, or one that does not fit
                 pass
             else:
-                return np.frombuffer(raw, DTYPES[self.datatype]).reshape((rows, *self.tail))
+                return np.ndarray((rows, *self.tail), DTYPES[self.datatype], raw)
         return np.array(values, DTYPES[self.datatype]).reshape((rows, *self.tail))
+
+    def _pack(self, values: list[Any], rows: int) -> bytes:
+        return struct.pack(f"<{rows * self.width}{self.letter}", *values)
 
     def shape_text(self) -> str:
         return str([-1, *self.tail])

@@ -16,6 +16,7 @@ from kingmaker_contracts.inference import ModelMetadata
 from kingmaker_gateway import replies
 from kingmaker_gateway.addresses import Addresses
 from kingmaker_gateway.balancing import pick
+from kingmaker_gateway.calls import Calls
 from kingmaker_gateway.coalescer import Ask, Coalescer, Deliver, Flight
 from kingmaker_gateway.connection import Connection, Reply
 from kingmaker_gateway.endpoint import Endpoint
@@ -29,14 +30,6 @@ from kingmaker_gateway.errors import (
 from kingmaker_gateway.parts import Parts
 from kingmaker_gateway.settings import UpstreamSettings
 
-_HEAD = (
-    b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/octet-stream\r\n"
-    b"x-kingmaker-timeout-ms: %b\r\ncontent-length: %d\r\ninference-header-content-length: %d\r\n\r\n%b"
-)
-_LEFT_MS = [b"%d" % 2**n for n in range(24)]
-"""What a server is told of the time left: powers of two, so that nearly all heads are alike and need not be parsed
-again. Rounded up, for a server is to stop late rather than early."""
-_MOST_S = 2**23 / 1000
 _SERVERS_FAULT = frozenset({502, 503, 504})
 """Statuses that say nothing about the rows: another server may well answer them."""
 
@@ -53,11 +46,11 @@ class Upstream:
         deliver: Deliver,
     ) -> None:
         self._path = f"/v2/models/{model_name}".encode()
-        self._infer_path = self._path + b"/infer"
         self._settings = settings
         self._dice = dice
         self._loop = asyncio.get_running_loop()
         self._deliver = deliver
+        self._calls = Calls(self._path + b"/infer")
         self._coalescer = Coalescer(deliver)
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -102,13 +95,12 @@ class Upstream:
 
     def add(self, asks: list[Ask]) -> None:
         """The same for several, all of one signature, which leave when `flush` is called."""
-        if max([ask.rows for ask in asks]) > asks[0].max_rows:
-            for ask in asks:
-                if ask.rows > ask.max_rows:
-                    Parts(ask, self.ask, self._deliver).begin()
-            asks = [ask for ask in asks if ask.rows <= ask.max_rows]
-            if not asks:
-                return
+        for ask in asks:
+            if ask.rows > ask.max_rows:
+                asks = self._part_large(asks)
+                break
+        if not asks:
+            return
         earliest = self._coalescer.add(asks)
         if earliest < self._wakes_at:
             self._wake_at(earliest)
@@ -135,6 +127,13 @@ class Upstream:
             except (msgspec.DecodeError, UnicodeDecodeError) as fault:
                 error = UpstreamGarbage(f"not model metadata: {fault}")
         raise error
+
+    def _part_large(self, asks: list[Ask]) -> list[Ask]:
+        """Those that fit into a frame; the others go in parts."""
+        for ask in asks:
+            if ask.rows > ask.max_rows:
+                Parts(ask, self.ask, self._deliver).begin()
+        return [ask for ask in asks if ask.rows <= ask.max_rows]
 
     # endpoint.Owner
 
@@ -205,16 +204,18 @@ class Upstream:
         """Send as long as there is something to send and a free connection."""
         self._scheduled = False
         now = self._loop.time()
-        while self._coalescer.has_work:
+        coalescer = self._coalescer
+        while coalescer.has_work:
             if not self._list:
-                self._coalescer.fail_waiting(UpstreamUnreachable("the variant has no endpoint"))
+                coalescer.fail_waiting(UpstreamUnreachable("the variant has no endpoint"))
                 return
-            if not (self._send_again(now) or self._send_new(now)):
+            again = coalescer.again
+            if not ((again and self._send_again(again, now)) or (coalescer.has_new and self._send_new(now))):
                 return
 
-    def _send_again(self, now: float) -> bool:
+    def _send_again(self, again: Sequence[Flight], now: float) -> bool:
         """Send the first of those that left before and need not wait for a server that is busy."""
-        for flight in self._coalescer.again:
+        for flight in again:
             found = pick(self._list, flight.tried, now, self._dice)
             if found is not None:
                 self._coalescer.resume(flight)
@@ -223,7 +224,7 @@ class Upstream:
         return False
 
     def _send_new(self, now: float) -> bool:
-        found = pick(self._list, (), now, self._dice) if self._coalescer.has_new else None
+        found = pick(self._list, (), now, self._dice)
         if found is None:
             return False
         endpoint, connection = found
@@ -238,9 +239,7 @@ class Upstream:
         body = flight.frame.encoded()
         flight.since, flight.carrier = now, (endpoint, connection)
         endpoint.carry(connection, flight, now)
-        left_s = flight.latest - now
-        left = _LEFT_MS[int(left_s * 1000).bit_length()] if 0 < left_s < _MOST_S else b"%d" % max(1, left_s * 1000)
-        connection.send(_HEAD % (self._infer_path, endpoint.host, left, len(body.data), body.head_length, body.data))
+        connection.send(self._calls.infer(endpoint.host, flight.latest - now, body))
         if len(self._list) > 1 and not flight.moved:
             self._wake_at(_patience(flight))
 
