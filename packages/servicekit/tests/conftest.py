@@ -19,6 +19,7 @@ from kingmaker_servicekit.fast_heads import Heads
 from kingmaker_servicekit.fast_http import Call, FastRoute, protocol_class
 
 BODY_LIMIT = 1000
+FAST = ((b"POST", b"/fast"), (b"HEAD", b"/held"))
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 WORDS = {400: b"Invalid HTTP request received.", 500: b"Internal Server Error"}
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -48,7 +49,7 @@ class FastServer:
         self.route = FastRoute(self._handle, BODY_LIMIT)
         self.heads = Heads()
         self.protocol = protocol_class(
-            lambda method, path: self.route if (method, path) == (b"POST", b"/fast") else None,
+            lambda method, path: self.route if (method, path) in FAST else None,
             refuse,
             body_read_s,
             heads=self.heads,

@@ -100,3 +100,57 @@ def test_a_limit_that_shrank_holds_once_known_heads_are_forgotten(server: Any) -
     with server.connect() as client:
         client.send(post(b"hello"))
         assert client.read()[0] == 413
+
+
+def test_heads_of_one_size_are_told_apart(server: Any) -> None:
+    with server.connect() as client:
+        for _ in range(3):
+            for seen in (b"a", b"b"):
+                client.send(post(b"hello", head=b"x-seen: %b\r\n" % seen))
+                assert client.read() == ok(b"|%b|hello" % seen)
+    assert len(server.heads) == 3
+    with server.connect() as client:
+        client.send(post(b"hello", head=b"x-seen: c\r\n"))
+        assert client.read() == ok(b"|c|hello"), "a head that never came, of the size of one that did"
+
+
+def test_a_request_of_a_known_size_may_be_cut_anywhere_else(server: Any) -> None:
+    request = post(b"hello")
+    with server.connect() as client:
+        for end in range(1, len(request)):
+            client.send(request[:end])
+            server.in_loop(lambda: None)
+            client.send(request[end:] + request[:end])
+            server.in_loop(lambda: None)
+            client.send(request[end:])
+            assert [client.read(), client.read()] == [ok(b"||hello")] * 2
+
+
+def test_a_head_without_a_body_is_not_taken_for_whole_before_its_empty_line(start_fast_server: Any) -> None:
+    server = start_fast_server()
+    with server.connect() as client:
+        for _ in range(3):
+            client.send(post(b""))
+            assert client.read() == ok(b"||")
+        client.send(post(b"")[:-4])
+        server.in_loop(lambda: None)
+        client.send(b"\r\nx-seen: late\r\n\r\n")
+        assert client.read() == ok(b"|late|")
+
+
+def test_a_route_gives_a_remembered_head_a_handler_of_its_own(start_fast_server: Any) -> None:
+    server = start_fast_server()
+    heads: list[Any] = []
+
+    def handler_of(head: Any) -> Any:
+        heads.append(head)
+        return lambda call: call.answer(200, ((b"content-type", b"x"),), b"known: " + call.body)
+
+    server.route = FastRoute(server.route.handler, 100, handler_of)
+    with server.connect() as client:
+        answers = []
+        for body in (b"1", b"2", b"3", b"4"):
+            client.send(post(body))
+            answers.append(client.read()[2])
+    assert answers == [b"||1", b"||2", b"known: 3", b"known: 4"]
+    assert [head.headers for head in heads] == [[(b"host", b"x"), (b"content-length", b"1")]]
