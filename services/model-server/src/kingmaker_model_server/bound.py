@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts.inference import DTYPES, FLOATS, TensorSpec
-from kingmaker_model_server.answers import Output, Outputs
+from kingmaker_model_server.answers import Answer, Letter, Output, Outputs, Writer
 from kingmaker_model_server.columns import Column, Values
 from kingmaker_model_server.session import CHUNK, OnnxModel
 
@@ -29,6 +29,7 @@ _MOST_TENSORS: Final = 128
 """Each has a place of its own for each number of rows, of about 1 KiB."""
 _FEW: Final = 512
 """Floats whose top bytes Python has looked through sooner than numpy at all of them."""
+_MOST_LETTERS: Final = 64
 _MARK: Final = b"\xa5" * 8
 _SHORTEST: Final = 4
 """Bytes of one row's output, at least: shorter values would often pass for the mark."""
@@ -123,14 +124,16 @@ class _Place:
 
 
 class BoundRun:
-    """Runs of one number of rows. outputs: by name; they hold until the next run of any number of rows."""
+    """Runs of one number of rows. Their outputs hold until the next run of any number of rows."""
 
     def __init__(self, model: OnnxModel, rows: int, inputs: _Memory, outputs: _Memory) -> None:
         self.arrays = inputs.of(rows)
         self._model = model
         self._places = [_Place(spec, values) for spec, values in zip(model.inputs, self.arrays, strict=True)]
         results = outputs.of(rows)
-        self.outputs = Outputs([Output(spec, a, True) for spec, a in zip(model.outputs, results, strict=True)])
+        self._outputs = Outputs([Output(spec, a, True) for spec, a in zip(model.outputs, results, strict=True)])
+        self._rows = rows
+        self._letters: dict[Writer, Letter] = {}
         self._binding = model.bind(self.arrays, results)
         memories = [array.reshape(-1).view(np.uint8).data for array in results]
         self._marks = [(memory[: len(_MARK)], _MARK[: len(memory)]) for memory in memories]
@@ -157,15 +160,28 @@ class BoundRun:
         return True
 
     def run(self) -> bool:
-        """Whether `outputs` hold the answer. Raises ModelFailed."""
+        """Whether the outputs hold the answer. Raises ModelFailed."""
         for memory, mark in self._marks:
             memory[:] = mark
         self._model.run_bound(self._binding)
-        self.outputs.forget()
         for memory, mark in self._marks:  # noqa: SIM110 - a call less
             if memory == mark:
                 return False
         return True
+
+    def outputs(self) -> Outputs:
+        """By name."""
+        self._outputs.forget()
+        return self._outputs
+
+    def answer(self, writer: Writer, request_id: bytes) -> Answer:
+        """To a request whose rows are all that were run."""
+        letter = self._letters.get(writer)
+        if letter is None:
+            if len(self._letters) >= _MOST_LETTERS:
+                self._letters.clear()
+            letter = self._letters[writer] = writer.letter(self._outputs, self._rows)
+        return letter(request_id)
 
 
 class BoundRuns(dict[int, BoundRun]):
