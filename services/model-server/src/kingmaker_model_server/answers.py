@@ -7,7 +7,7 @@ two together); here the parts that never change are bytes already, and numbers l
 import itertools
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -108,6 +108,10 @@ class Outputs(dict[str, Output]):
             output.flat = output.listed = None
 
 
+Letter = Callable[[bytes], Answer]
+"""An answer by the request's id, worded beforehand but for the id and the values."""
+
+
 class Writer(Protocol):
     """Writes a kind of answer. outputs: those it needs, by name, in the order asked for."""
 
@@ -116,8 +120,17 @@ class Writer(Protocol):
     def write(self, request_id: bytes, outputs: Outputs, start: int, stop: int, /) -> Answer:
         """The answer for rows start to stop of a run."""
 
+    def letter(self, outputs: Outputs, rows: int) -> Letter:
+        """What `write` gives for all of a run of that many rows; outputs: their arrays stay, their values change."""
 
-class InferWriter:
+        def fill(request_id: bytes) -> Answer:
+            outputs.forget()
+            return self.write(request_id, outputs, 0, rows)
+
+        return fill
+
+
+class InferWriter(Writer):
     """V2 answers with a given choice of outputs, some of them raw."""
 
     def __init__(self, model: str, version: str, wanted: list[TensorSpec], binary: frozenset[str]) -> None:
@@ -156,16 +169,55 @@ class InferWriter:
     def _write_raw(self, request_id: bytes, outputs: Outputs, start: int, stop: int, form: "_Form") -> Answer:
         """All outputs are raw and as long as their shapes say, so the text is the same for as many rows of one form."""
         raws = [outputs[name].raw(start, stop) for name in self.outputs]
-        text = self._texts.get(form)
-        if text is None:
-            heads = [head for _, _, head in self._headed(form, outputs)]
-            pieces = [b"%b%d" % (head, len(raw)) for head, raw in zip(heads, raws, strict=True)]
-            text = b"".join((*pieces, self._end))
-            if len(self._texts) >= _MOST_TEXTS:
-                self._texts.clear()
-            self._texts[form] = text
+        text = self._texts.get(form) or self._text(form, outputs)
         length = len(self._begin) + len(request_id) + len(text)
         return Answer(200, self._raw_headers(length), b"".join((self._begin, request_id, text, *raws)))
+
+    def _text(self, form: "_Form", outputs: Outputs) -> bytes:
+        """What stands between the id and the raw values."""
+        pieces = []
+        for name, _, head in self._headed(form, outputs):
+            output = outputs[name]
+            pieces.append(b"%b%d" % (head, output.size * form[0] if output.row_wise else output.size))
+        text = b"".join((*pieces, self._end))
+        if len(self._texts) >= _MOST_TEXTS:
+            self._texts.clear()
+        self._texts[form] = text
+        return text
+
+    def letter(self, outputs: Outputs, rows: int) -> Letter:
+        form = (rows, outputs.tails)
+        if self._is_fixed:
+            return self._raw_letter(self._text(form, outputs), [outputs[name].raw(0, rows) for name in self.outputs])
+        if self._has_raw:
+            return super().letter(outputs, rows)
+        return self._json_letter(self._headed(form, outputs), outputs)
+
+    def _raw_letter(self, text: bytes, raws: list[bytes | memoryview]) -> Letter:
+        pieces = [self._begin, b"", text, *raws]
+        known_length = len(self._begin) + len(text)
+
+        def fill(request_id: bytes) -> Answer:
+            pieces[1] = request_id
+            return Answer(200, self._raw_headers(known_length + len(request_id)), b"".join(pieces))
+
+        return fill
+
+    def _json_letter(self, heads: list[tuple[str, bool, bytes]], outputs: Outputs) -> Letter:
+        pieces = [self._begin, b""]
+        places: list[tuple[int, NDArray[Any]]] = []
+        for name, _, head in heads:
+            pieces += (head, b"")
+            places.append((len(pieces) - 1, outputs[name].array.reshape(-1)))
+        pieces.append(self._end)
+
+        def fill(request_id: bytes) -> Answer:
+            pieces[1] = request_id
+            for place, values in places:
+                pieces[place] = _encode(values.tolist())
+            return Answer(200, _JSON_HEADERS, b"".join(pieces))
+
+        return fill
 
     def _headed(self, form: "_Form", outputs: Outputs) -> list[tuple[str, bool, bytes]]:
         """Name, whether it is raw, and what stands before its values, or their size: for each output."""
@@ -191,7 +243,7 @@ class InferWriter:
         return headers
 
 
-class PredictWriter:
+class PredictWriter(Writer):
     """V1 answers: plain values for one output, an object a row for several. NaN goes out as null."""
 
     def __init__(self, outputs: list[TensorSpec]) -> None:

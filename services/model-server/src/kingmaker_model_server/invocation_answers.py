@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from kingmaker_contracts.inference import TensorSpec
-from kingmaker_model_server.answers import JSON, Answer, Outputs, PredictWriter
+from kingmaker_model_server.answers import JSON, Answer, Outputs, PredictWriter, Writer
 from kingmaker_model_server.media import Media
 
 _CSV: Final = ((b"content-type", b"text/csv; charset=utf-8"),)
@@ -16,7 +16,7 @@ _JSON_LINES: Final = ((b"content-type", Media.JSON_LINES.encode()),)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class ByOutputWriter:
+class ByOutputWriter(Writer):
     """Every output by its name with a value a row: what MLflow's server answers for a model of its ONNX flavour."""
 
     def __init__(self, outputs: list[TensorSpec]) -> None:
@@ -27,7 +27,7 @@ class ByOutputWriter:
         return Answer(200, (JSON,), _encode({"predictions": predictions}))
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """A line a row, without names: the outputs in the model's order, each with all its values. Empty is missing."""
 
     def __init__(self, outputs: list[TensorSpec]) -> None:
@@ -44,7 +44,7 @@ class CsvWriter:
         return Answer(200, _CSV, text.getvalue().encode())
 
 
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """A line a row, each what `predictions` would hold for it."""
 
     def __init__(self, outputs: list[TensorSpec]) -> None:

@@ -52,15 +52,16 @@ class Runner:
 
     def run_one(self, job: Job) -> Answer:
         """The answer. Raises ModelFailed, and Unsound unless the job is sound."""
-        outputs = None
-        if self._bound is not None and job.rows <= CHUNK and len(job.writer.outputs) == self._count:
-            run = self._bound[job.rows]
+        rows, writer = job.rows, job.writer
+        if self._bound is not None and rows <= CHUNK and len(writer.outputs) == self._count:
+            run = self._bound[rows]
             run.put(job.values)
-            outputs = self._run_bound(run)
-        if outputs is None:
-            outputs = self._run([job], job.rows)
-        self._metrics.rows.inc(job.rows)
-        return job.writer.write(job.request_id, outputs, 0, job.rows)
+            if self._has_run(run):
+                self._metrics.rows.inc(rows)
+                return run.answer(writer, job.request_id)
+        outputs = self._run([job], rows)
+        self._metrics.rows.inc(rows)
+        return writer.write(job.request_id, outputs, 0, rows)
 
     def run(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers, in order. Raises ModelFailed, and Unsound unless every job is sound."""
@@ -69,7 +70,8 @@ class Runner:
         if self._bound is not None and rows <= CHUNK and len(jobs[0].writer.outputs) == self._count:
             run = self._bound[rows]
             run.put_all([job.values for job in jobs])
-            outputs = self._run_bound(run)
+            if self._has_run(run):
+                outputs = run.outputs()
         if outputs is None:
             outputs = self._run(jobs, rows)
         self._metrics.rows.inc(rows)
@@ -81,19 +83,19 @@ class Runner:
             start = stop
         return answers
 
-    def _run_bound(self, run: BoundRun) -> Outputs | None:
-        """All outputs; None when the model is to be asked in the other way. Raises Unsound."""
+    def _has_run(self, run: BoundRun) -> bool:
+        """Whether it has all outputs; if not, the model is to be asked in the other way. Raises Unsound."""
         if not (run.is_finite() or self._is_sound(run.arrays)):
             raise Unsound
         started = self._clock()
         try:
             if not run.run():
                 self._bound = None  # this model does not answer with the memory it is given
-                return None
+                return False
         except ModelFailed:
-            return None  # the other way finds the words
+            return False  # the other way finds the words
         self._observe(self._clock() - started)
-        return run.outputs
+        return True
 
     def _run(self, jobs: Sequence[Job], rows: int) -> Outputs:
         """The outputs that are asked for. Raises ModelFailed, Unsound."""
