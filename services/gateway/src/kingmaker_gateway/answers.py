@@ -32,6 +32,10 @@ class Request(Protocol):
     @property
     def arrived(self) -> float: ...
 
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name."""
+        ...
+
     def answer(self, status: int, headers: Headers, body: bytes, own: bytes = b"") -> None:
         """Send the fields of an Answer, once."""
         ...

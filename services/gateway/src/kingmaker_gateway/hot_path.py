@@ -120,8 +120,7 @@ class HotPath:
         known: dict[tuple[tuple[str, str], ...], _Alike] = {}
 
         def alike_of(head: Head) -> _Alike:
-            model = self._models.get(name)
-            headers = _headers(head, None if model is None else model.state.sticky_header)
+            headers = _headers(head)
             key = tuple(headers.items())
             alike = known.get(key)
             if alike is None:
@@ -173,11 +172,11 @@ def _is_one_request(round: list[_Alike]) -> bool:
     return len(round) == 1 and len(round[0].calls) == 1
 
 
-def _headers(head: Head, sticky: bytes | None) -> dict[str, str]:
-    """Those a prediction looks at, by lower-case name; of a repeated one the first."""
+def _headers(head: Head) -> dict[str, str]:
+    """Those that say how a request is to be served, by lower-case name; of a repeated one the first."""
     found: dict[str, str] = {}
     for name, value in head.headers:
-        if name in _OURS or name == sticky or (name == b"content-type" and value.startswith(_BINARY)):
+        if name in _OURS or (name == b"content-type" and value.startswith(_BINARY)):
             found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     return found
 

@@ -7,7 +7,7 @@ log, and a request costs no task and no future: `predict` is for callers that wa
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from time import perf_counter
 
@@ -35,12 +35,18 @@ logger = logging.getLogger(__name__)
 class _Awaited:
     """A request whose answer a coroutine waits for. See answers.Request."""
 
-    __slots__ = ("answered", "arrived", "body")
+    __slots__ = ("_headers", "answered", "arrived", "body")
 
-    def __init__(self, body: bytes, answered: "asyncio.Future[Answer]") -> None:
+    def __init__(self, headers: Mapping[str, str], body: bytes, answered: "asyncio.Future[Answer]") -> None:
+        """headers: names in lower case."""
+        self._headers = headers
         self.body = body
         self.arrived = perf_counter()
         self.answered = answered
+
+    def header(self, name: bytes) -> bytes | None:
+        value = self._headers.get(name.decode("latin-1"))
+        return None if value is None else value.encode("latin-1")
 
     def answer(self, status: int, headers: Headers, body: bytes, own: bytes = b"") -> None:
         if not self.answered.done():  # cancelled: the client has gone
@@ -73,7 +79,7 @@ class Router:
     async def predict(self, model: LiveModel, wish: Wish, body: bytes) -> Answer:
         """Answer one request that was admitted, for a caller that is a coroutine."""
         answered: asyncio.Future[Answer] = self._loop.create_future()
-        self._serve(model, wish, [_Awaited(body, answered)])
+        self._serve(model, wish, [_Awaited(wish.headers, body, answered)])
         self.flush()
         return await answered
 
@@ -138,7 +144,7 @@ class Router:
         keys: Iterable[str | None] = repeat(None, len(calls))
         try:
             if state.is_sticky:
-                requests, calls, keys = self._keyed(model, state, wish, requests, calls)
+                requests, calls, keys = self._keyed(model, state, requests, calls)
             raws, texts = self._ids.take(len(calls))
             owners = state.table.assigned(_names(keys, texts) if state.is_sticky else texts)
         except Exception as fault:
@@ -197,7 +203,7 @@ class Router:
         return predictions
 
     def _keyed(
-        self, model: LiveModel, state: State, wish: Wish, requests: Sequence[Request], calls: list[Call]
+        self, model: LiveModel, state: State, requests: Sequence[Request], calls: list[Call]
     ) -> tuple[list[Request], list[Call], list[str | None]]:
         """Those whose key can be told, and their keys."""
         kept: list[Request] = []
@@ -205,7 +211,7 @@ class Router:
         keys: list[str | None] = []
         for request, call in zip(requests, calls, strict=True):
             try:
-                keys.append(wishes.sticky_key(state, call, wish.headers))
+                keys.append(wishes.sticky_key(state, call, request))
             except Exception as fault:
                 self._turn_away(model, request, fault)
             else:

@@ -6,7 +6,7 @@ from typing import Final
 from kingmaker_contracts import deadlines
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import batch as batches
-from kingmaker_gateway.answers import unknown_variant
+from kingmaker_gateway.answers import Request, unknown_variant
 from kingmaker_gateway.batch import Vocabulary
 from kingmaker_gateway.protocols import Call, Language, Reader
 from kingmaker_gateway.state import State
@@ -15,8 +15,8 @@ VARIANT_HEADER: Final = "x-kingmaker-variant"
 
 
 class Wish:
-    """What requests to one path with the same headers ask alike. variant: from the path; headers: names in lower case;
-    language: how their bodies are read."""
+    """What requests to one path with the same headers ask alike, but for whom they keep with one variant. variant: from
+    the path; headers: names in lower case; language: how their bodies are read."""
 
     __slots__ = ("_reader", "_vocabulary", "headers", "language", "variant")
 
@@ -70,11 +70,12 @@ def timeout_s(headers: Mapping[str, str]) -> float | None:
     return None if text is None else deadlines.timeout_s(text)
 
 
-def sticky_key(state: State, call: Call, headers: Mapping[str, str]) -> str | None:
+def sticky_key(state: State, call: Call, request: Request) -> str | None:
     """What keeps this caller with one variant; None when it has no key. Raises Problem."""
     sticky = state.record.sticky
-    if sticky.source == "Header":
-        return headers.get((sticky.name or "").lower()) or None
+    if state.sticky_header is not None:
+        value = request.header(state.sticky_header)
+        return value.decode("latin-1") if value else None
     if sticky.source == "Feature":
         return batches.sticky_value(call.batch, sticky.name or "")
     return None
