@@ -44,7 +44,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
 
     columns: values by input, as plain lists, row after row; None when they came as arrays. Lists of many requests
     make one array for less than each makes its own, so a usual request never has arrays unless somebody asks.
-    specs: at least of every column.
+    specs: at least of every column; is_whole: it has columns of every input some variant knows, and no missing value.
     """
 
     rows: int
@@ -53,6 +53,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     extra: NDArray[Any] | None = None
     columns: dict[str, list[Any]] | None = None
     specs: dict[str, InputSpec] = {}
+    is_whole: bool = False
 
     @property
     def names(self) -> Collection[str]:
@@ -73,8 +74,8 @@ class Batch(msgspec.Struct, eq=False, gc=False):
 
 
 def of_lists(rows: int, columns: dict[str, list[Any]], specs: dict[str, InputSpec], nulls: frozenset[str]) -> Batch:
-    """A batch of plain lists."""
-    return Batch(rows, {}, nulls, None, columns, specs)
+    """A batch of plain lists. specs: of every input some variant knows."""
+    return Batch(rows, {}, nulls, None, columns, specs, not nulls and len(columns) == len(specs))
 
 
 def vocabulary(target: Signature, champion: Signature, others: Sequence[Signature], sticky: str | None) -> Vocabulary:
