@@ -28,6 +28,7 @@ CHALLENGER = Signature({**CHAMPION.inputs, "extra": InputSpec("extra", "FP32", (
 WORDS = batch.vocabulary(CHAMPION, CHAMPION, [CHALLENGER], None)
 BLOCK = Signature({"b": InputSpec("b", "FP32", (3,), False)}, OUTPUTS)
 BLOCK_WORDS = batch.vocabulary(BLOCK, BLOCK, [BLOCK], None)
+ODD_NAME = 'a "b" \\ \n'
 
 NUMBERS = st.one_of(
     st.integers(-(2**65), 2**65),
@@ -122,6 +123,119 @@ def test_v2_tensors(inputs: list[dict[str, Any]]) -> None:
         general = general_v2(body, WORDS)
         assert general is not None
         same(fast[0], general)
+
+
+PLAIN = st.one_of(st.floats(-1e30, 1e30), st.integers(-(2**30), 2**30))
+ROW_DATA = st.one_of(*[st.lists(PLAIN, min_size=3, max_size=3)] * 3, st.lists(VALUES, min_size=2, max_size=6))
+ODD_SHAPES = st.sampled_from([[2, 3], [3], [1, 3, 1], [1], [], [-1, -3], [True, 3], [1.0, 3.0], None])
+OFTEN = [True] * 9 + [False]
+
+
+@st.composite
+def one_input(draw: Any) -> dict[str, Any]:
+    def often(usual: Any, odd: Any) -> Any:
+        return usual if draw(st.sampled_from(OFTEN)) else draw(odd)
+
+    tensor = {
+        "name": often("b", st.sampled_from(["B", "", None, 1])),
+        "shape": often([1, 3], ODD_SHAPES),
+        "datatype": often("FP32", st.sampled_from(["FP64", "INT64", "fp32", None])),
+        "data": draw(ROW_DATA),
+    }
+    if draw(st.integers(0, 4)) == 0:
+        tensor |= {"shape": [2, 3], "data": draw(st.lists(PLAIN, min_size=6, max_size=6))}
+    for key, odd in (("parameters", [None, None, {}, {"binary_data_size": 12}]), ("unknown", [1, None])):
+        if not draw(st.sampled_from(OFTEN)):
+            tensor[key] = draw(st.sampled_from(odd))
+    return tensor
+
+
+@st.composite
+def bodies_v2(draw: Any) -> bytes:
+    tensors = draw(
+        st.lists(one_input(), min_size=1, max_size=1)
+        if draw(st.sampled_from(OFTEN))
+        else st.lists(one_input(), max_size=2)
+    )
+    whole: dict[str, Any] = {"inputs": tensors}
+    if draw(st.booleans()):
+        whole["id"] = draw(st.sampled_from([None, "mine", "é", "", 7]))
+    for key in ("parameters", "outputs", "strange"):
+        if draw(st.integers(0, 9)) == 0:
+            whole[key] = draw(st.sampled_from([None, {}, []]))
+    for tensor in tensors:
+        for key in draw(st.permutations(list(tensor)))[: draw(st.integers(0, 5))]:
+            tensor[key] = tensor.pop(key)  # in another order
+    text = json.dumps(whole)
+    if draw(st.integers(0, 9)) == 0:  # a key said twice: the last counts
+        text = text.replace('"name":', '"name": "other", "name":').replace('"shape":', '"shape": [9], "shape":')
+    return text.encode()
+
+
+@given(bodies_v2())
+@settings(max_examples=500)
+def test_a_body_is_taken_or_left_alike_whatever_is_expected(body: bytes) -> None:
+    as_row = read_one(body, expecting_row=True)
+    as_any = read_one(body, expecting_row=False)
+    assert (as_row is None) == (as_any is None)
+    if as_row is None or as_any is None:
+        return
+    assert as_row[1] == as_any[1] == json.loads(body).get("id")
+    assert as_row[0].is_whole and as_any[0].is_whole
+    said = json.loads(body)
+    for part in (said, *said["inputs"]):
+        if part.get("parameters", ...) is None:  # taken for none at all here, and refused by the general reader
+            del part["parameters"]
+    general = general_v2(json.dumps(said).encode(), BLOCK_WORDS)
+    assert general is not None
+    same(as_row[0], general)
+    same(as_any[0], general)
+
+
+def read_one(body: bytes, *, expecting_row: bool) -> tuple[Batch, str | None] | None:
+    words = batch.vocabulary(BLOCK, BLOCK, [BLOCK], None)
+    read_v2(b"", words)
+    words.usual.row.is_expected = expecting_row
+    return read_v2(body, words)
+
+
+def row_of(rows: int, name: str = "b") -> bytes:
+    return json.dumps(
+        {"inputs": [{"name": name, "shape": [rows, 3], "datatype": "FP32", "data": [0.5] * 3 * rows}]}
+    ).encode()
+
+
+def test_the_next_body_is_read_first_as_what_the_last_one_was() -> None:
+    words = batch.vocabulary(BLOCK, BLOCK, [BLOCK], None)
+    expected = []
+    for body in (row_of(1), row_of(2), row_of(2), row_of(1), row_of(1), b"{", row_of(1)):
+        assert (read_v2(body, words) is None) == (body == b"{")
+        expected.append(words.usual.row.is_expected)
+    assert expected == [True, False, False, True, True, False, True]
+
+
+def test_values_of_the_one_row_are_held_to_fp32() -> None:
+    for value, fits in [("3.4028234e38", True), ("-3.4028234e38", True), ("3.5e38", False), ("1e999", False)]:
+        body = row_of(1).replace(b"0.5]", value.encode() + b"]")
+        assert (read_one(body, expecting_row=True) is not None) == fits
+
+
+def test_shapes_of_no_size_are_left_to_the_general_reader() -> None:
+    open_ended = Signature({"b": InputSpec("b", "FP32", (-1, -1), False)}, OUTPUTS)
+    words = batch.vocabulary(open_ended, open_ended, [open_ended], None)
+    body = b'{"inputs": [{"name": "b", "shape": [1, -1, -1], "datatype": "FP32", "data": [1]}]}'
+    assert read_v2(body, words) is None
+    assert general_v2(body, words) is None
+
+
+def test_names_no_struct_can_have_are_read_by_the_general_reader() -> None:
+    odd = Signature({ODD_NAME: InputSpec(ODD_NAME, "FP32", (1,), False)}, OUTPUTS)
+    words = batch.vocabulary(odd, odd, [odd], None)
+    assert usual.decode_v1(json.dumps({"instances": [{ODD_NAME: 1}]}).encode(), words) is None
+    body = json.dumps({"inputs": [{"name": ODD_NAME, "shape": [1, 1], "datatype": "FP32", "data": [1]}]}).encode()
+    found, general = read_v2(body, words), general_v2(body, words)
+    assert found is not None and general is not None
+    same(found[0], general)
 
 
 def test_the_usual_bodies_are_taken() -> None:

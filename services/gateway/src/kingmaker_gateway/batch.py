@@ -45,7 +45,8 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     columns: values by input, as plain lists, row after row; None when they came as arrays. Lists of many requests
     make one array for less than each makes its own, so a usual request never has arrays unless somebody asks.
     specs: at least of every column.
-    is_usual: one row, with every input some variant takes and nothing missing, out of a body that says nothing else.
+    is_whole: it has columns of every input some variant knows and no missing value, out of a body that says nothing
+    else.
     """
 
     rows: int
@@ -54,7 +55,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     extra: NDArray[Any] | None = None
     columns: dict[str, list[Any]] | None = None
     specs: dict[str, InputSpec] = {}
-    is_usual: bool = False
+    is_whole: bool = False
 
     @property
     def names(self) -> Collection[str]:
@@ -75,9 +76,8 @@ class Batch(msgspec.Struct, eq=False, gc=False):
 
 
 def of_lists(rows: int, columns: dict[str, list[Any]], specs: dict[str, InputSpec], nulls: frozenset[str]) -> Batch:
-    """A batch of plain lists, that were all a body said. specs: of every input some variant takes."""
-    is_usual = rows == 1 and len(columns) == len(specs) and not nulls
-    return Batch(rows, {}, nulls, None, columns, specs, is_usual)
+    """A batch of plain lists. specs: of every input some variant knows."""
+    return Batch(rows, {}, nulls, None, columns, specs, not nulls and len(columns) == len(specs))
 
 
 def vocabulary(target: Signature, champion: Signature, others: Sequence[Signature], sticky: str | None) -> Vocabulary:

@@ -154,7 +154,7 @@ class Router:
         now = self._loop.time()
         shared = Shared(self._desk, model, state, now)
         is_split_alone = len(calls) > 1 and override is None and not state.is_sticky and not wish.headers
-        if is_split_alone and False not in [call.batch.is_usual for call in calls]:
+        if is_split_alone and False not in [call.batch.is_whole for call in calls]:
             return self._choose_usual(shared, requests, calls, raws, texts, owners)
         headers = wish.headers
         predictions = []
@@ -191,15 +191,15 @@ class Router:
         """The same in half the steps where bodies are usual and nothing but the split decides, as for most."""
         state, now = shared.state, shared.arrived
         fits, deadline = state.fits_whole, now + state.deadline_s
-        mark, can_answer = Mark(1, CHAMPION, "weight", fits.bits, 200), fits.by_variant
+        one_row, can_answer = Mark(1, CHAMPION, "weight", fits.bits, 200), fits.by_variant
         predictions = [
-            Prediction(shared, call, request, 1, id, text_id, CHAMPION, mark, can_answer, deadline)
+            Prediction(shared, call, request, call.batch.rows, id, text_id, CHAMPION, one_row, can_answer, deadline)
             for request, call, id, text_id in zip(requests, calls, raws, texts, strict=True)
         ]
         for prediction, owner in zip(predictions, owners, strict=True):
-            if owner != CHAMPION:
+            if owner != CHAMPION or prediction.rows > 1:
                 choice = split.choose(state.table, owner, False, None, fits.eligible, state.takes_traffic, now)
-                prediction.variant, prediction.mark = choice.variant, _mark(state, 1, choice, fits)
+                prediction.variant, prediction.mark = choice.variant, _mark(state, prediction.rows, choice, fits)
         return predictions
 
     def _keyed(

@@ -46,9 +46,9 @@ class State:
 
     signatures: None where nothing is known yet, or where it contradicts an earlier one's; vocabularies: what a request
     to that target may say; mirrors: (index, percent) of the shadows; sticky_header: in lower case; deadline_s: the
-    model's own; is_sticky: callers may have a key; known_inputs: how many inputs some variant takes; fits_whole: of a
-    request that has them all and no missing value; fits, heads: what was worked out for one request and holds for those
-    like it, see `fits_of`, `head_of`.
+    model's own; is_sticky: callers may have a key; fits_whole: of a request that has every input some variant takes,
+    and no missing value; fits, heads: what was worked out for one request and holds for those like it, see `fits_of`,
+    `head_of`.
     """
 
     record: RoutingRecord
@@ -61,7 +61,6 @@ class State:
     sticky_header: bytes | None
     deadline_s: float
     is_sticky: bool
-    known_inputs: int
     fits_whole: Fits
     fits: dict[tuple[str, ...], Fits] = field(default_factory=dict)
     heads: dict[tuple[int, str], Head] = field(default_factory=dict)
@@ -73,11 +72,11 @@ class State:
 
     def fits_of(self, batch: Batch) -> Fits:
         """Which variants have all their inputs in a batch, and may have its missing values."""
+        if batch.is_whole:  # as most are
+            return self.fits_whole
         if batch.nulls:
             return _fits(self.signatures, batch)
-        if batch.columns is not None and len(batch.columns) == self.known_inputs:
-            return self.fits_whole
-        names = tuple(batch.columns or batch.names)
+        names = tuple(batch.names)
         known = self.fits.get(names)
         if known is None:
             known = _fits(self.signatures, batch)
@@ -131,7 +130,6 @@ def state_of(record: RoutingRecord, live_variants: Iterable[LiveVariant]) -> Sta
         if record.sticky.source == "Header"
         else None,
         deadline_s=record.limits.deadline_ms / 1000,
-        known_inputs=len({name for signature in known for name in signature.inputs}),
         fits_whole=fits_from([signature is not None for signature in signatures], signatures),
         is_sticky=record.sticky.source in ("Header", "Feature"),
     )

@@ -19,6 +19,8 @@ Read = TypeVar("Read")
 
 _FP32_MAX: Final = 3.4028234e38
 _EXACT: Final = 2**53
+_WIDEST_ROW: Final = 1024
+"""Making a decoder of rows of a fixed length takes 2 us a value."""
 _Float32 = Annotated[float, Meta(ge=-_FP32_MAX, le=_FP32_MAX)]
 _Whole = Annotated[int, Meta(ge=-_EXACT, le=_EXACT)]
 _VALUE_TYPES: Final[dict[str, Any]] = {
@@ -30,6 +32,9 @@ _VALUE_TYPES: Final[dict[str, Any]] = {
     "BOOL": bool,
 }
 """Datatypes with a column form here; None in a column means missing."""
+_LITERAL: Final[Any] = Literal
+_FIXED: Final[Any] = tuple
+"""To make types of what a model says; a type checker would follow them."""
 _NULLABLE: Final = frozenset({"FP32", "FP64", "BYTES"})
 
 
@@ -65,10 +70,13 @@ class _FloatRequest(msgspec.Struct, gc=False):
     parameters: None = None
 
 
+_NOT_READ: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _read_v2: Final = msgspec.json.Decoder(_Request).decode
 _read_floats: Final = msgspec.json.Decoder(_FloatRequest).decode
 _NUMBERS: Final = frozenset({int, float})
 _KINDS: Final = {"FP64": _NUMBERS, "INT64": frozenset({int}), "BYTES": frozenset({str})}
+_NO_FIELD: Final = frozenset({'"', "\\", *map(chr, range(32))})
+"""Characters no field of a msgspec.Struct may have in its name."""
 _NO_KINDS: Final[frozenset[type]] = frozenset()
 _NO_NULLS: Final[frozenset[str]] = frozenset()
 
@@ -78,24 +86,35 @@ def v2_reader(
 ) -> Callable[[bytes], Read]:
     """Reads V2 bodies. made: of rows and the request's own id; otherwise: reads what is not usual."""
     decoders: Decoders = vocabulary.usual or _remember(vocabulary)
-    decode, only, specs = decoders.tensors, decoders.only_input, vocabulary.specs
-    name, one_row, width = ("", [1], 0) if only is None else (only.name, only.one_row, only.width)
+    decode, row, specs = decoders.tensors, decoders.row, vocabulary.specs
 
     def read(body: bytes) -> Read:
         try:
             wire = decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _NOT_READ:
             return otherwise(body)
-        inputs = wire.inputs
-        if width and len(inputs) == 1:  # what _tensors says of it, in half as many steps
-            tensor = inputs[0]
-            data = tensor.data
-            if len(data) == width and tensor.shape == one_row and tensor.name == name:
-                return made(Batch(1, {}, _NO_NULLS, None, {name: data}, specs, True), wire.id)
-        batch = _tensors(inputs, decoders, vocabulary)
-        return otherwise(body) if batch is None else made(batch, wire.id)
+        batch = _tensors(wire.inputs, decoders, vocabulary)
+        if batch is None:
+            return otherwise(body)
+        if row is not None:
+            row.is_expected = wire.inputs[0].shape == row.shape
+        return made(batch, wire.id)
 
-    return read
+    if row is None:
+        return read
+    decode_row, name = row.decode, row.name
+
+    def read_row(body: bytes) -> Read:
+        if not row.is_expected:
+            return read(body)
+        try:
+            wire = decode_row(body)
+        except _NOT_READ:
+            row.is_expected = False
+            return read(body)
+        return made(Batch(1, {}, _NO_NULLS, None, {name: wire.inputs[0].data}, specs, True), wire.id)
+
+    return read_row
 
 
 def _tensors(inputs: list[Any], decoders: "Decoders", vocabulary: Vocabulary) -> Batch | None:
@@ -108,7 +127,7 @@ def _tensors(inputs: list[Any], decoders: "Decoders", vocabulary: Vocabulary) ->
     for tensor in inputs:
         name, shape = tensor.name, tensor.shape
         spec = specs.get(name)
-        if spec is None or name in columns or len(tensor.data) != rows * spec.width:
+        if spec is None or spec.is_open or name in columns or len(tensor.data) != rows * spec.width:
             return None
         if shape != (spec.one_row if rows == 1 else [rows, *spec.tail]) and not (
             spec.is_single and shape in ([rows], [rows, 1])
@@ -132,11 +151,44 @@ def _is_of(tensor: _Tensor, datatype: str) -> bool:
     return kinds <= _KINDS.get(datatype, _NO_KINDS)
 
 
-class Decoders:
-    """Of one vocabulary. tensors: V2 bodies; named, arrays: V1 rows with features by name, or as arrays; None: its
-    features have no such form. only_floats: every input is FP32; only_input: the one there is, of FP32."""
+class Row:
+    """V2 bodies that hold one row of the only input there is, of FP32: name, shape and length are told by the decoder,
+    so nothing is left to check of what it takes. is_expected: the last body was one, and so the next is read as one
+    first; a body that is none is read twice."""
 
-    __slots__ = ("arrays", "columns", "named", "only_floats", "only_input", "order", "required", "tensors", "width")
+    __slots__ = ("decode", "is_expected", "name", "shape")
+
+    def __init__(self, spec: InputSpec) -> None:
+        self.name, self.shape, self.is_expected = spec.name, spec.one_row, True
+        tensor = msgspec.defstruct(
+            "RowTensor",
+            [
+                ("name", _LITERAL[spec.name]),
+                ("shape", _FIXED[tuple([_LITERAL[size] for size in spec.one_row])]),
+                ("datatype", Literal["FP32", "FP64"]),
+                ("data", _FIXED[(_Float32,) * spec.width]),  # a tuple: a list grows, and its length is looked at after
+                ("parameters", None, None),
+            ],
+            gc=False,
+        )
+        request = msgspec.defstruct(
+            "RowRequest",
+            [
+                ("inputs", _FIXED[(tensor,)]),
+                ("id", str | None, None),
+                ("outputs", None, None),
+                ("parameters", None, None),
+            ],
+            gc=False,
+        )
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(request).decode
+
+
+class Decoders:
+    """Of one vocabulary. tensors: V2 bodies; row: those with one row of a model with one input; named, arrays: V1 rows
+    with features by name, or as arrays; None: its features have no such form. only_floats: every input is FP32."""
+
+    __slots__ = ("arrays", "columns", "named", "only_floats", "order", "required", "row", "tensors", "width")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.named: Any = None
@@ -144,12 +196,15 @@ class Decoders:
         self.width = 0
         specs = vocabulary.specs
         self.only_floats = all(spec.datatype == "FP32" for spec in specs.values())
-        self.only_input = next(iter(specs.values())) if self.only_floats and len(specs) == 1 else None
+        only = next(iter(specs.values())) if self.only_floats and len(specs) == 1 else None
+        self.row = None if only is None or only.is_open or not 0 < only.width <= _WIDEST_ROW else Row(only)
         self.tensors: Callable[[bytes], Any] = _read_floats if self.only_floats else _read_v2
         self.columns = [(f"f{at}", spec) for at, spec in enumerate(specs.values())]
         self.required = frozenset(vocabulary.required.inputs)
         self.order = [(f"f{at}", spec) for at, spec in enumerate(vocabulary.order)]
-        if vocabulary.extra is None and all(_has_column_form(spec) for spec in specs.values()):
+        if vocabulary.extra is None and all(
+            _has_column_form(s) and _NO_FIELD.isdisjoint(s.name) for s in specs.values()
+        ):
             row = msgspec.defstruct(
                 "Row",
                 [(field, _value_type(spec) | msgspec.UnsetType, msgspec.UNSET) for field, spec in self.columns],
@@ -184,7 +239,7 @@ def decode_v1(body: bytes, vocabulary: Vocabulary) -> Batch | None:
         return None
     try:
         rows = read(body).instances
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _NOT_READ:
         return None
     if not 0 < len(rows) <= MAX_ROWS:
         return None
