@@ -103,7 +103,7 @@ class _Place:
 
     def put(self, part: Values) -> None:
         """What fills the place."""
-        if isinstance(part, memoryview):
+        if isinstance(part, bytes):
             self._memory[:] = part
         elif not isinstance(part, list):
             self._array[:] = part

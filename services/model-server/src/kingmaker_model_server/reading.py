@@ -19,10 +19,11 @@ from kingmaker_model_server import invocations, media, rows, typed, typed_rows
 from kingmaker_model_server.answers import Ids, InferWriter, PredictWriter, Writer, id_text
 from kingmaker_model_server.invocation_answers import ByOutputWriter, CsvWriter, JsonLinesWriter
 from kingmaker_model_server.job import Job, Kind
+from kingmaker_model_server.layouts import Layout, Layouts
 from kingmaker_model_server.media import Content, Media
 from kingmaker_model_server.session import Feed
 from kingmaker_model_server.signature import Signature, refuse
-from kingmaker_model_server.typed import Asked
+from kingmaker_model_server.typed import Asked, Read
 
 HeaderOf = Callable[[bytes], bytes | None]
 """The first value of a request header; the name in lower case."""
@@ -51,15 +52,40 @@ class Reader:
             Media.JSON_LINES: JsonLinesWriter(metadata.outputs),
         }
         self._writers: dict[Asked, InferWriter] = {}
+        self._layouts = Layouts()
 
     def infer(self, length: int | None, body: bytes) -> Job:
         """A V2 request. length: of the JSON part, see `header_length`."""
+        if length is not None:
+            layout = self._layouts.get(body[:length])
+            if layout is not None and len(body) == layout.size:
+                places = layout.places
+                # one tensor, as mostly: a call less
+                values: list[Any] = [body[places[0]]] if len(places) == 1 else [body[place] for place in places]
+                request_id = layout.request_id or self._ids.next()
+                strictly = partial(self._infer_strictly, length, body)
+                return Job(values, layout.rows, (), layout.writer, request_id, strictly)
+        return self._infer_anew(length, body)
+
+    def _infer_anew(self, length: int | None, body: bytes) -> Job:
+        """One whose JSON part is not remembered."""
         read = None if self._typed is None else self._typed.read(body, length)
-        writer = None if read is None else self._writers.get(read.asked)
-        if read is None or writer is None:
+        if read is None:
             return self._infer_strictly(length, body)
+        is_wanted = length is not None and self._layouts.is_wanted(body[:length], body)
+        writer = self._writers.get(read.asked)
+        if writer is None:
+            return self._infer_strictly(length, body)
+        if length is not None and is_wanted:
+            self._remember(length, body, read, writer)
         request_id = self._ids.next() if read.request_id is None else id_text(read.request_id)
         return Job(read.values, read.rows, (), writer, request_id, partial(self._infer_strictly, length, body))
+
+    def _remember(self, length: int, body: bytes, read: Read, writer: Writer) -> None:
+        places = None if self._typed is None else self._typed.places(read, length)
+        if places is not None:
+            request_id = None if read.request_id is None else id_text(read.request_id)
+            self._layouts.keep(body[:length], Layout(places, len(body), read.rows, writer, request_id))
 
     def predict(self, body: bytes) -> Job:
         """A V1 request."""
