@@ -140,7 +140,7 @@ class Predictor:
             try:
                 answer = runner.run_one(job)
             except Unsound:
-                answer = runner.run_one(job.strictly() if job.strictly is not None else job)
+                answer = runner.run_one(job.strictly())
         except Exception as fault:  # the outermost handler, whoever reads HTTP
             answer = _refusal(fault)
         return self._count(answer, job.started)

@@ -1,7 +1,6 @@
 """From bytes to a job: the quick reader when the request is as usual, else the strict one with its words."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from kingmaker_contracts import tensors
@@ -63,8 +62,7 @@ class Reader:
                 # one tensor, as mostly: a call less
                 values: list[Any] = [body[places[0]]] if len(places) == 1 else [body[place] for place in places]
                 request_id = layout.request_id or self._ids.next()
-                strictly = partial(self._infer_strictly, length, body)
-                return Job(values, layout.rows, (), layout.writer, request_id, strictly)
+                return Job(values, layout.rows, (), layout.writer, request_id, (self._infer_strictly, length, body))
         return self._infer_anew(length, body)
 
     def _infer_anew(self, length: int | None, body: bytes) -> Job:
@@ -79,7 +77,7 @@ class Reader:
         if length is not None and is_wanted:
             self._remember(length, body, read, writer)
         request_id = self._ids.next() if read.request_id is None else id_text(read.request_id)
-        return Job(read.values, read.rows, (), writer, request_id, partial(self._infer_strictly, length, body))
+        return Job(read.values, read.rows, (), writer, request_id, (self._infer_strictly, length, body))
 
     def _remember(self, length: int, body: bytes, read: Read, writer: Writer) -> None:
         places = None if self._typed is None else self._typed.places(read, length)
@@ -93,7 +91,7 @@ class Reader:
         if read is None:
             return self._predict_strictly(body)
         values, count = read
-        return Job(values, count, (), self._predict_writer, b"", partial(self._predict_strictly, body))
+        return Job(values, count, (), self._predict_writer, b"", (self._predict_strictly, body))
 
     def invoke(self, header: HeaderOf, body: bytes) -> Job:
         """A request of another platform: `/invocations`, or the predict route of Vertex AI."""
@@ -106,7 +104,7 @@ class Reader:
             return self._invoke_strictly(content, answer, body)
         values, count = read
         writer = self._invocation_writers[answer]
-        return Job(values, count, (), writer, b"", partial(self._invoke_strictly, content, answer, body))
+        return Job(values, count, (), writer, b"", (self._invoke_strictly, content, answer, body))
 
     def _invoke_strictly(self, content: Content, answer: Media, body: bytes) -> Job:
         self._check_row_wise("rows are not supported yet")
