@@ -7,6 +7,7 @@ two together); here the parts that never change are bytes already, and numbers l
 import itertools
 import math
 import uuid
+from binascii import hexlify
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ _MOST_TEXTS: Final = 256
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole HTTP answer but for content-length; header names are in lower case."""
 
     status: int
@@ -196,10 +197,12 @@ class InferWriter(Writer):
     def _raw_letter(self, text: bytes, raws: list[bytes | memoryview]) -> Letter:
         pieces = [self._begin, b"", text, *raws]
         known_length = len(self._begin) + len(text)
+        known_headers = self._headers
 
         def fill(request_id: bytes) -> Answer:
             pieces[1] = request_id
-            return Answer(200, self._raw_headers(known_length + len(request_id)), b"".join(pieces))
+            length = known_length + len(request_id)
+            return Answer(200, known_headers.get(length) or self._raw_headers(length), b"".join(pieces))
 
         return fill
 
@@ -269,7 +272,7 @@ class Ids:
 
     def next(self) -> bytes:
         """As JSON."""
-        return b'%b%012x"' % (self._prefix, next(self._next))
+        return self._prefix + hexlify(next(self._next).to_bytes(6)) + b'"'
 
 
 def id_text(request_id: str) -> bytes:

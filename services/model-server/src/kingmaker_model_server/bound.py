@@ -103,7 +103,7 @@ class _Place:
 
     def put(self, part: Values) -> None:
         """What fills the place."""
-        if isinstance(part, memoryview):
+        if isinstance(part, bytes):
             self._memory[:] = part
         elif not isinstance(part, list):
             self._array[:] = part
@@ -128,13 +128,12 @@ class BoundRun:
 
     def __init__(self, model: OnnxModel, rows: int, inputs: _Memory, outputs: _Memory) -> None:
         self.arrays = inputs.of(rows)
-        self._model = model
         self._places = [_Place(spec, values) for spec, values in zip(model.inputs, self.arrays, strict=True)]
         results = outputs.of(rows)
         self._outputs = Outputs([Output(spec, a, True) for spec, a in zip(model.outputs, results, strict=True)])
         self._rows = rows
         self._letters: dict[Writer, Letter] = {}
-        self._binding = model.bind(self.arrays, results)
+        self._run = model.bind(self.arrays, results)
         memories = [array.reshape(-1).view(np.uint8).data for array in results]
         self._marks = [(memory[: len(_MARK)], _MARK[: len(memory)]) for memory in memories]
         self._floats = inputs.floats(rows)
@@ -163,7 +162,7 @@ class BoundRun:
         """Whether the outputs hold the answer. Raises ModelFailed."""
         for memory, mark in self._marks:
             memory[:] = mark
-        self._model.run_bound(self._binding)
+        self._run()
         for memory, mark in self._marks:  # noqa: SIM110 - a call less
             if memory == mark:
                 return False

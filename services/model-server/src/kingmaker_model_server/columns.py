@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kingmaker_contracts.inference import DTYPES, TensorSpec
 
-Values = NDArray[Any] | list[Any] | memoryview
+Values = NDArray[Any] | list[Any] | bytes
 """One input of one request, row-major: an array of the model's datatype, as many JSON values, or the numbers' bytes."""
 
 LISTED: Final = frozenset({"FP32", "FP64", "BYTES", "BOOL"})
@@ -44,7 +44,7 @@ class Column:
 
     def array_of(self, part: Values) -> NDArray[Any]:
         """What a request brought, as an array."""
-        if isinstance(part, memoryview):
+        if isinstance(part, bytes):
             return np.frombuffer(part, self._dtype).reshape(self._shape)
         return self.array(part) if isinstance(part, list) else part
 

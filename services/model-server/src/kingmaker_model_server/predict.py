@@ -68,6 +68,8 @@ class Predictor:
         self.max_body_bytes = max_body_bytes
         self._serving: _Serving | None = None
         self._metrics = metrics
+        self._requests = metrics.requests
+        self._observe = metrics.request_duration.observe
         self.clock = clock
 
     @property
@@ -140,10 +142,13 @@ class Predictor:
             try:
                 answer = runner.run_one(job)
             except Unsound:
-                answer = runner.run_one(job.strictly() if job.strictly is not None else job)
+                answer = runner.run_one(job.strictly())
         except Exception as fault:  # the outermost handler, whoever reads HTTP
             answer = _refusal(fault)
-        return self._count(answer, job.started)
+        # _count, written out
+        self._requests[answer.status].inc()
+        self._observe(self.clock() - job.started)
+        return answer
 
     def too_large(self) -> Answer:
         """For a body that was not read to its end."""
@@ -204,13 +209,13 @@ class Predictor:
         return [answers[job] if job in answers else self.alone(job) for job in jobs]
 
     def _counted(self, jobs: Sequence[Job], answers: list[Answer]) -> list[Answer]:
-        self._metrics.request_duration.observe(self.clock() - jobs[0].started, len(jobs))
-        self._metrics.requests[200].inc(len(jobs))
+        self._observe(self.clock() - jobs[0].started, len(jobs))
+        self._requests[200].inc(len(jobs))
         return answers
 
     def _count(self, answer: Answer, started: float) -> Answer:
-        self._metrics.requests[answer.status].inc()
-        self._metrics.request_duration.observe(self.clock() - started)
+        self._requests[answer.status].inc()
+        self._observe(self.clock() - started)
         return answer
 
 

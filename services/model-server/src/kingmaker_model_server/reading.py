@@ -1,7 +1,6 @@
 """From bytes to a job: the quick reader when the request is as usual, else the strict one with its words."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from kingmaker_contracts import tensors
@@ -19,10 +18,11 @@ from kingmaker_model_server import invocations, media, rows, typed, typed_rows
 from kingmaker_model_server.answers import Ids, InferWriter, PredictWriter, Writer, id_text
 from kingmaker_model_server.invocation_answers import ByOutputWriter, CsvWriter, JsonLinesWriter
 from kingmaker_model_server.job import Job, Kind
+from kingmaker_model_server.layouts import Layout, Layouts
 from kingmaker_model_server.media import Content, Media
 from kingmaker_model_server.session import Feed
 from kingmaker_model_server.signature import Signature, refuse
-from kingmaker_model_server.typed import Asked
+from kingmaker_model_server.typed import Asked, Read
 
 HeaderOf = Callable[[bytes], bytes | None]
 """The first value of a request header; the name in lower case."""
@@ -51,15 +51,39 @@ class Reader:
             Media.JSON_LINES: JsonLinesWriter(metadata.outputs),
         }
         self._writers: dict[Asked, InferWriter] = {}
+        self._layouts = Layouts()
 
     def infer(self, length: int | None, body: bytes) -> Job:
         """A V2 request. length: of the JSON part, see `header_length`."""
+        if length is not None:
+            layout = self._layouts.get(body[:length])
+            if layout is not None and len(body) == layout.size:
+                places = layout.places
+                # one tensor, as mostly: a call less
+                values: list[Any] = [body[places[0]]] if len(places) == 1 else [body[place] for place in places]
+                request_id = layout.request_id or self._ids.next()
+                return Job(values, layout.rows, (), layout.writer, request_id, (self._infer_strictly, length, body))
+        return self._infer_anew(length, body)
+
+    def _infer_anew(self, length: int | None, body: bytes) -> Job:
+        """One whose JSON part is not remembered."""
         read = None if self._typed is None else self._typed.read(body, length)
-        writer = None if read is None else self._writers.get(read.asked)
-        if read is None or writer is None:
+        if read is None:
             return self._infer_strictly(length, body)
+        is_wanted = length is not None and self._layouts.is_wanted(body[:length], body)
+        writer = self._writers.get(read.asked)
+        if writer is None:
+            return self._infer_strictly(length, body)
+        if length is not None and is_wanted:
+            self._remember(length, body, read, writer)
         request_id = self._ids.next() if read.request_id is None else id_text(read.request_id)
-        return Job(read.values, read.rows, (), writer, request_id, partial(self._infer_strictly, length, body))
+        return Job(read.values, read.rows, (), writer, request_id, (self._infer_strictly, length, body))
+
+    def _remember(self, length: int, body: bytes, read: Read, writer: Writer) -> None:
+        places = None if self._typed is None else self._typed.places(read, length)
+        if places is not None:
+            request_id = None if read.request_id is None else id_text(read.request_id)
+            self._layouts.keep(body[:length], Layout(places, len(body), read.rows, writer, request_id))
 
     def predict(self, body: bytes) -> Job:
         """A V1 request."""
@@ -67,7 +91,7 @@ class Reader:
         if read is None:
             return self._predict_strictly(body)
         values, count = read
-        return Job(values, count, (), self._predict_writer, b"", partial(self._predict_strictly, body))
+        return Job(values, count, (), self._predict_writer, b"", (self._predict_strictly, body))
 
     def invoke(self, header: HeaderOf, body: bytes) -> Job:
         """A request of another platform: `/invocations`, or the predict route of Vertex AI."""
@@ -80,7 +104,7 @@ class Reader:
             return self._invoke_strictly(content, answer, body)
         values, count = read
         writer = self._invocation_writers[answer]
-        return Job(values, count, (), writer, b"", partial(self._invoke_strictly, content, answer, body))
+        return Job(values, count, (), writer, b"", (self._invoke_strictly, content, answer, body))
 
     def _invoke_strictly(self, content: Content, answer: Media, body: bytes) -> Job:
         self._check_row_wise("rows are not supported yet")

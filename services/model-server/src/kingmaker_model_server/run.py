@@ -35,8 +35,8 @@ class Runner:
         self._count = len(model.outputs)
         self._bound = bound.runs_of(model)
         self._observe = metrics.inference_duration.observe
+        self._count_rows = metrics.rows.inc
         self._floats = typed.may_hold_bad_floats(signature)
-        self._metrics = metrics
         self._clock = clock
 
     def joined(self, jobs: Sequence[Job]) -> list[NDArray[Any]]:
@@ -57,10 +57,10 @@ class Runner:
             run = self._bound[rows]
             run.put(job.values)
             if self._has_run(run):
-                self._metrics.rows.inc(rows)
+                self._count_rows(rows)
                 return run.answer(writer, job.request_id)
         outputs = self._run([job], rows)
-        self._metrics.rows.inc(rows)
+        self._count_rows(rows)
         return writer.write(job.request_id, outputs, 0, rows)
 
     def run(self, jobs: Sequence[Job]) -> list[Answer]:
@@ -74,7 +74,7 @@ class Runner:
                 outputs = run.outputs()
         if outputs is None:
             outputs = self._run(jobs, rows)
-        self._metrics.rows.inc(rows)
+        self._count_rows(rows)
         answers: list[Answer] = []
         start = 0
         for job in jobs:

@@ -6,7 +6,7 @@ and a spinning thread takes its quota from the event loop beside it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -58,10 +58,6 @@ class OnnxModel:
             self._session = ort.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
         except _RUNTIME_ERRORS as error:
             raise BadModel(f"{where}: not a model ONNX Runtime can load: {_text(error)}") from None
-        # what ONNX Runtime's own method for a bound run calls, when it has asked for graphs kept on a GPU; and options
-        # that stay, for making the usual ones anew takes a tenth of a run of one row
-        self._run_bound = self._session._sess.run_with_iobinding
-        self._as_usual = ort.RunOptions()
         self.inputs = [_spec(arg, "input", where) for arg in self._session.get_inputs()]
         self.outputs = [_spec(arg, "output", where) for arg in self._session.get_outputs()]
         if not self.inputs:
@@ -93,21 +89,25 @@ class OnnxModel:
             raise ModelFailed(_text(error)) from None
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    def bind(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> Any:
-        """For `run_bound`: the arrays it reads and those it writes, all of them; whoever binds them keeps them."""
+    def bind(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> Callable[[], None]:
+        """A run from and into these arrays, one for each input and output, which whoever binds them keeps. It raises
+        ModelFailed."""
         binding = self._session.io_binding()
         for spec, array in zip(self.inputs, inputs, strict=True):
             binding.bind_input(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         for spec, array in zip(self.outputs, outputs, strict=True):
             binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        return binding._iobinding
+        # what ONNX Runtime's own method calls, when it has asked for graphs kept on a GPU; and options that stay, for
+        # to make the usual ones anew takes a tenth of a run of one row
+        start, bound, options = self._session._sess.run_with_iobinding, binding._iobinding, ort.RunOptions()
 
-    def run_bound(self, binding: Any) -> None:
-        """All outputs for what the bound arrays hold. Raises ModelFailed."""
-        try:
-            self._run_bound(binding, self._as_usual)
-        except _RUNTIME_ERRORS as error:
-            raise ModelFailed(_text(error)) from None
+        def run() -> None:
+            try:
+                start(bound, options)
+            except _RUNTIME_ERRORS as error:
+                raise ModelFailed(_text(error)) from None
+
+        return run
 
     def _run(self, outputs: list[str], feed: Feed) -> list[NDArray[Any]]:
         answer: list[NDArray[Any]] = self._session.run(outputs, feed)

@@ -6,7 +6,7 @@ None, and the strict reader decides and finds the words. Nothing is accepted her
 but for infinities and missing values in floats: `run` looks for those, once for all the requests it joins.
 """
 
-from typing import Any, Final, Literal, NamedTuple, Union
+from typing import Any, Final, Literal, Union
 
 import msgspec
 import numpy as np
@@ -17,12 +17,8 @@ from kingmaker_contracts import raw_tensors
 from kingmaker_contracts.inference import DTYPES, FLOATS, JSON_FORBIDDEN, BadTensor, TensorSpec
 from kingmaker_model_server.columns import LISTED, Column, Values
 from kingmaker_model_server.signature import Signature
-from kingmaker_servicekit.recurring import Recurring
 
 _JSON_TYPES: Final[dict[str, Any]] = {"BOOL": bool, "BYTES": str, "FP32": float, "FP64": float}
-
-_MOST_LAYOUTS: Final = 512
-_LONGEST_TEXT: Final = 4096
 
 Asked = tuple[bool, tuple[tuple[str, bool | None], ...]]
 """Which outputs: the request's default for raw, and each one asked for with its own setting. None asked for: all."""
@@ -47,23 +43,13 @@ class _Output(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """A request read the quick way."""
+    """A request read the quick way. inputs: as they were written."""
 
     values: list[Values]
     rows: int
     request_id: str | None
     asked: Asked
-
-
-class _Layout(NamedTuple):
-    """What the JSON part of a raw body says. places: where the bytes of each input lie, in the model's order; size: of
-    the whole body."""
-
-    places: list[slice]
-    size: int
-    rows: int
-    request_id: str | None
-    asked: Asked
+    inputs: list[Any]
 
 
 class _Input:
@@ -117,17 +103,12 @@ class TypedReader:
             forbid_unknown_fields=True,
         )
         self._decode: Any = msgspec.json.Decoder(request).decode
-        self._layouts: Recurring[_Layout] = Recurring(_MOST_LAYOUTS, _LONGEST_TEXT)
 
     def read(self, body: bytes, header_length: int | None) -> Read | None:
         """The request, or None when the strict reader is to judge. header_length: of the JSON part of a binary body."""
         text, offset = body, len(body)  # offset: where the raw tensors begin
         if header_length is not None:
             text, offset = body[:header_length], header_length
-            layout = self._layouts.get(text)
-            if layout is not None and len(body) == layout.size:
-                memory = memoryview(body)
-                return Read([memory[place] for place in layout.places], layout.rows, layout.request_id, layout.asked)
         try:
             wire = self._decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -140,23 +121,20 @@ class TypedReader:
             asked = (bool(wire.parameters.binary_data_output), ())
         if wire.outputs:
             asked = (asked[0], tuple((output.name, _binary(output)) for output in wire.outputs))
-        read = Read(values, wire.inputs[0].shape[0], wire.id, asked)
-        if offset < len(body) and self._layouts.is_worth_it(text):
-            self._remember(text, offset, wire.inputs, read)
-        return read
+        return Read(values, wire.inputs[0].shape[0], wire.id, asked, wire.inputs)
 
-    def _remember(self, text: bytes, offset: int, inputs: list[Any], read: Read) -> None:
-        """Where the values of a raw body lie. Not where values need a look: texts, truth values, a part in JSON."""
+    def places(self, read: Read, offset: int) -> list[slice] | None:
+        """Where the values of each input lie in a raw body, in the model's order. None where they need a look: texts,
+        truth values, a part in JSON. offset: where the raw tensors begin."""
         places: list[slice | None] = [None] * self._count
-        for item in inputs:
+        for item in read.inputs:
             column: _Input = item.column
             size = None if item.parameters is UNSET else item.parameters.binary_data_size
             if size is None or not column.is_plain:
-                return
+                return None
             places[column.at] = slice(offset, offset + size)
             offset += size
-        found = [place for place in places if place is not None]
-        self._layouts.keep(text, _Layout(found, offset, read.rows, read.request_id, read.asked))
+        return [place for place in places if place is not None]
 
     def _values(self, inputs: list[Any], body: bytes, offset: int) -> list[Values] | None:
         """Values one an input, in the model's order. offset: where the raw tensors begin."""
