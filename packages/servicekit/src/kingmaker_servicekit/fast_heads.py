@@ -18,29 +18,18 @@ END: Final = b"\r\n\r\n"
 
 
 class Known(msgspec.Struct, eq=False, frozen=True):
-    """A head that came before. raw: END included; length: of its body; handler: of the route it took, or what that
-    route has for it."""
+    """A head that came before. length: of its body; handler: of the route it took, or what that route has for it."""
 
-    raw: bytes
     head: Head
     length: int
     handler: Handler
 
 
 class Heads(Recurring[Known]):
-    """By the bytes of the head before END. To be cleared when routes change.
-
-    by_size: the one met last in a whole request of so many bytes. To compare with it is cheaper than to look for the
-    end of a head and to hash it, and it mostly fits: what differs between the heads of one client is the length.
-    """
+    """By the bytes of the head before END. To be cleared when routes change."""
 
     def __init__(self) -> None:
         super().__init__(_MOST, _LONGEST)
-        self.by_size: dict[int, Known] = {}
-
-    def clear(self) -> None:
-        super().clear()
-        self.by_size.clear()
 
     def met(self, raw: bytes, call: Call, route: FastRoute) -> None:
         """httptools has read a whole request out of `raw` and its body: nothing before, nothing behind; its connection
@@ -48,8 +37,7 @@ class Heads(Recurring[Known]):
         head, length = call.head, len(call.body)
         if length and self.is_worth_it(raw) and head.method != b"HEAD" and _is_plain(raw, head.headers, length):
             kept = Head(head.method, head.path, head.query, head.headers, {})
-            handler = route.handler if route.handler_of is None else route.handler_of(kept)
-            self.keep(raw, Known(raw + END, kept, length, handler))
+            self.keep(raw, Known(kept, length, route.handler if route.handler_of is None else route.handler_of(kept)))
 
 
 def _is_plain(raw: bytes, headers: list[tuple[bytes, bytes]], length: int) -> bool:

@@ -59,12 +59,12 @@ class _Stop(Exception):
 class _FastHttpProtocol(Waiting):
     _route: Route
     _heads: Heads
-    __slots__ = ("_claimed", "_heads_by_size", "_new_head", "_received", "_split", "_version_is_known")
+    __slots__ = ("_claimed", "_known_heads", "_new_head", "_received", "_split", "_version_is_known")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._claimed = _UNCLAIMED  # the route of the fast request being read
-        self._heads_by_size = self._heads.by_size  # the class's, in a slot for speed
+        self._known_heads = self._heads  # the class's, in a slot for speed
         self._version_is_known = False
         self._split = (b"", b"", b"")  # the last URL, its path and its query
         self._new_head: bytes | None = None  # bytes that may be the whole head of the request being read
@@ -74,19 +74,16 @@ class _FastHttpProtocol(Waiting):
 
     def data_received(self, data: bytes) -> None:
         if self.doing is None:
-            known = self._heads_by_size.get(len(data))
-            if known is not None:
-                body = data.removeprefix(known.raw)
-                if len(body) == known.length:
-                    call = Call(self, known.head, body, perf_counter())
-                    self.cycle = self.doing = call  # type: ignore[assignment]
-                    try:  # _handle, written out
-                        known.handler(call)
-                    except Exception as error:
-                        self._blame_handler(call, error)
-                    return
-            if self._recalls(data):
-                self.data_received(data)
+            raw, _, body = data.partition(END)
+            known = self._known_heads.get(raw)
+            if known is None:
+                self._new_head, self._received = raw, len(data)
+            elif len(body) == known.length:
+                self.cycle = self.doing = call = Call(self, known.head, body, perf_counter())  # type: ignore[assignment]
+                try:  # _handle, written out
+                    known.handler(call)
+                except Exception as error:
+                    self._blame_handler(call, error)
                 return
         elif self._ended:
             self._throw_away(len(data))
@@ -201,18 +198,6 @@ class _FastHttpProtocol(Waiting):
             self._blame_handler(call, error)
 
     # Reading
-
-    def _recalls(self, data: bytes) -> bool:
-        """Whether this is a whole request whose head came before, though not as the last of this size. It is now."""
-        raw, _, body = data.partition(END)
-        known = self._heads.get(raw)
-        if known is None:
-            self._new_head, self._received = raw, len(data)
-            return False
-        if len(body) != known.length:
-            return False
-        self._heads.by_size[len(data)] = known
-        return True
 
     def _meet(self, call: Call, raw: bytes) -> None:
         """Remember the head of a request that came whole and alone."""
