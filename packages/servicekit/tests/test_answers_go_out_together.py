@@ -1,13 +1,16 @@
 """A call that is answered in a group is told what it is told alone, and costs its neighbours nothing."""
 
 import socket
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from kingmaker_servicekit.fast_answers import answer_all
-from kingmaker_servicekit.fast_call import Call
+from kingmaker_servicekit.fast_call import NO_HEAD, Call, Leads, Wording
+from kingmaker_servicekit.fast_http import FastRoute
 
 HEADERS = ((b"content-type", b"x"),)
 QUICK = b"POST /fast?quick HTTP/1.1\r\ncontent-length: 1\r\n\r\nq"
@@ -96,7 +99,8 @@ def test_each_is_told_what_it_is_told_alone(server: Any, odd: str) -> None:
             if odd == "half of another behind it":
                 between.send(ask(line=b"POST /fast?next HTTP/1.1")[30:])
             if odd == "HEAD":
-                return [before.read(), between.read(has_body=False), after.read()]
+                between.send(QUICK)
+                return [before.read(), between.read(has_body=False), between.read(), after.read()]
             return [everything(client) for client in (before, between, after)]
 
     together = answers(answered_together)
@@ -145,6 +149,21 @@ def test_one_that_was_answered_already_is_told_and_costs_its_neighbours_nothing(
         assert everything(before) == [told(0, b"one"), quick(b"quick||q")]
         assert everything(between) == [told(0, b"early"), quick(b"quick||q")]
         assert everything(after) == [told(2, b"three"), quick(b"quick||q")]
+
+
+def test_one_whose_handler_raised_after_all_is_not_answered_again(server: Any) -> None:
+    def raises(call: Call) -> None:
+        server.held.put(call)
+        raise ValueError("a handler's mistake")
+
+    server.route = FastRoute(raises, 100)
+    with server.connect() as client:
+        call = sent(server, client, ask(head=b"x-new: 1\r\n"))
+        assert client.read()[0] == 500
+        [(_, error)] = server.in_loop(answered_together, [call], [b"one"])
+        with pytest.raises(RuntimeError, match="was answered already"):
+            raise error
+        assert client.is_closed()
 
 
 def test_nobody_is_answered_twice_whoever_asks_next(server: Any) -> None:
@@ -209,14 +228,36 @@ def test_bodies_of_more_lengths_than_are_remembered_are_sent_right(server: Any) 
 def test_a_new_date_is_said_by_the_first_group_after_it(server: Any) -> None:
     with server.connect() as client, server.connect() as other:
         for date in (b"today", b"tomorrow"):
-            calls = [sent(server, client, ask()), sent(server, other, ask())]
+            default_headers = [(b"x-day", date)]
+            for headers in HEADERS, ((b"content-type", b"y"),):
+                calls = [sent(server, client, ask()), sent(server, other, ask())]
 
-            def answer(calls: list[Call] = calls, date: bytes = date) -> None:
-                server.uvicorn.server_state.default_headers = [(b"x-day", date)]
-                answered_together(calls, [b"one", b"two"])
+                def answer(calls: Any = calls, defaults: Any = default_headers, headers: Any = headers) -> None:
+                    server.uvicorn.server_state.default_headers = defaults
+                    answered_together(calls, [b"one", b"two"], headers)
 
-            server.in_loop(answer)
-            assert [dict(one.read()[1])["x-day"] for one in (client, other)] == [date.decode()] * 2
+                server.in_loop(answer)
+                assert [dict(one.read()[1])["x-day"] for one in (client, other)] == [date.decode()] * 2
+
+
+def test_what_was_worded_for_an_earlier_date_is_not_kept() -> None:
+    wording = Wording()
+    kept: list[Any] = []
+    for date in (b"today", b"tomorrow"):
+        defaults = [(b"x-day", date)]
+        wording.answer(defaults, None, 200, HEADERS, b"")  # not to a call: the connection closes
+        wording.answer(defaults, Call(None, NO_HEAD), 200, HEADERS, b"")  # type: ignore[arg-type]
+        leads = wording.leads(defaults, 200, HEADERS, b"x-at")
+        assert leads is not None and date in leads[5]
+        kept.append(weakref.ref(leads))
+        del leads
+    assert [one() is None for one in kept] == [True, False]
+
+
+def test_lengths_are_remembered_up_to_a_number_of_them() -> None:
+    leads = Leads(b"length: ", b"x-at")
+    assert all(leads[length] == b"length: %d\r\nx-at: " % length for length in range(5000))
+    assert len(leads) < 2000
 
 
 def test_calls_of_two_servers_in_one_group_are_each_worded_by_their_own(server: Any) -> None:
@@ -253,7 +294,9 @@ def test_a_connection_is_closed_when_it_was_idle_since_its_answer_in_a_group(sta
     with server.connect() as client:
         for _ in range(4):
             call = sent(server, client, ask())
+            before = time.perf_counter()
             server.in_loop(answered_together, [call], [b"one"])
+            assert before < call.connection.idle_since < time.perf_counter()
             assert client.read() == told(0, b"one")
         assert client.is_closed()
 
