@@ -96,8 +96,9 @@ def test_whatever_was_run_before_and_beside_each_gets_its_own_rows(echo: Any, da
                 assert np.array_equal(found[f"{name}_out"], array), name
 
 
-def test_an_input_given_back_as_it_is_is_not_taken_from_memory_it_never_reached(make: Any) -> None:
-    wide = ["N", 2]
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_an_input_given_back_as_it_is_is_not_taken_from_memory_it_never_reached(make: Any, width: int) -> None:
+    wide = ["N", width]
     model = make.onnx_bytes(
         [helper.make_node("Add", ["x", "x"], ["y"])],
         [make.value("x", TensorProto.FLOAT, wide)],
@@ -106,7 +107,7 @@ def test_an_input_given_back_as_it_is_is_not_taken_from_memory_it_never_reached(
     core = make.Core(model)
     assert bound.runs_of(core.model) is not None
     for start in (1, 5, 9):
-        x = np.array([[start, start + 1]], np.float32)
+        x = np.arange(start, start + width, dtype=np.float32).reshape(1, width)
         for sent in (frame(x=x), as_json(x=x)):
             for answer in (core.infer(sent[1], sent[0]), *in_one_round(core, [sent, sent])):
                 found = outputs_of(answer)
@@ -145,6 +146,67 @@ def test_an_infinity_is_refused_and_its_neighbours_are_answered(make: Any, write
     for answer in (first, last, core.infer(sent[0][1], sent[0][0])):
         assert outputs_of(answer)["total"].tolist() == [6, 15]
     assert core.infer(sent[1][1], sent[1][0]).status == 400
+
+
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"parameters": {"binary_data_output": True}},
+    {"outputs": [{"name": "twice", "parameters": {"binary_data": True}}, {"name": "total"}]},
+    {"outputs": [{"name": "twice"}, {"name": "total"}], "parameters": {"binary_data_output": True}},
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_request_alone_gets_to_the_byte_what_it_gets_beside_others(make: Any, form: dict[str, Any]) -> None:
+    core = make.Core(make.sum_and_copy_model())
+    for number, rows in enumerate((1, 2, 1, 1, 3, 2, 1)):
+        x = (np.arange(rows * 3, dtype=np.float32) + number).reshape(rows, 3) / 7
+        item = {"name": "x", "shape": [rows, 3], "datatype": "FP32", "data": x.ravel().tolist()}
+        body = json.dumps({"id": "i" * number, "inputs": [item], **form}).encode()
+        raw = {**item, "parameters": {"binary_data_size": x.nbytes}}
+        del raw["data"]
+        text = json.dumps({"id": "frame", "inputs": [raw], **form}).encode()
+        for sent in (({}, body), ({HEADER: b"%d" % len(text)}, text + x.tobytes())):
+            alone = core.infer(sent[1], sent[0])
+            beside, _ = in_one_round(core, [sent, sent])
+            assert (alone.status, alone.headers, alone.body) == (200, beside.headers, beside.body)
+            assert np.array_equal(outputs_of(alone)["twice"], x + x)
+
+
+def test_rows_of_other_platforms_alone_are_answered_from_their_own_run(make: Any) -> None:
+    core = make.Core(make.sum_and_copy_model())
+    for number in (1, 2, 3):
+        row = [number, 0, 0]
+        assert core.predict([row]) == (200, [{"total": number, "twice": [2 * number, 0, 0]}])
+        assert core.invoke({"instances": [row]}, accept="text/csv") == (200, f"{number}.0,{2 * number}.0,0.0,0.0\n")
+        assert core.invoke({"inputs": {"x": [row]}}) == (200, {"total": [number], "twice": [[2 * number, 0, 0]]})
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_only_what_is_no_number_is_refused_wherever_it_stands(make: Any, kind: Any, rows: int) -> None:
+    wire = TensorProto.FLOAT if kind is np.float32 else TensorProto.DOUBLE
+    core = make.Core(make.one_column_model(wire, ("N", 17)))
+    assert bound.runs_of(core.model) is not None
+    most = np.finfo(kind)
+    for at in (0, 1, rows * 17 // 2, rows * 17 - 1):
+        for value in (most.max, most.min, most.tiny, -0.0, np.nan):
+            x = np.ones((rows, 17), kind)
+            x.flat[at] = value
+            headers, body = frame(x=x)
+            assert np.array_equal(outputs_of(core.infer(body, headers))["y"], x, equal_nan=True)
+        for value in (np.inf, -np.inf):
+            x.flat[at] = value
+            headers, body = frame(x=x)
+            assert core.infer(body, headers).status == 400
+
+
+def test_a_frame_too_large_to_be_cut_by_its_layout_is_answered_each_time(make: Any) -> None:
+    core = make.Core(make.one_column_model(shape=("N", 3000)))
+    for number in range(4):
+        x = np.full((40, 3000), number, np.float32)
+        headers, body = frame(x=x)
+        assert np.array_equal(outputs_of(core.infer(body, headers))["y"], x)
 
 
 def test_a_missing_number_the_model_may_miss_is_run(make: Any) -> None:

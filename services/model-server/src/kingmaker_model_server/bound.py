@@ -12,7 +12,8 @@ import math
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -35,8 +36,8 @@ _SHORTEST: Final = 4
 """Bytes of one row's output, at least: shorter values would often pass for the mark."""
 
 
-class _Memory:
-    """Room for CHUNK rows of some tensors, those of one datatype side by side."""
+class _Inputs:
+    """Room for CHUNK rows of all inputs, those of one datatype side by side."""
 
     def __init__(self, specs: list[TensorSpec]) -> None:
         self._specs = specs
@@ -68,8 +69,8 @@ class _Memory:
 class _Floats:
     """The first `count` floats of a room.
 
-    The top byte of what is no number is 0x7f or 0xff in FP32 and FP64, and so is that of numbers beyond 10**38: a look
-    at the top bytes tells that there is none, and where there may be one, numpy looks again.
+    The top byte of what is no number is 0x7f or 0xff in FP32 and FP64, and so is that of the largest numbers: a look
+    at the top bytes tells that all are numbers, and where one may be none, numpy looks again.
     """
 
     def __init__(self, room: bytearray, dtype: "np.dtype[Any]", count: int) -> None:
@@ -89,6 +90,37 @@ class _Floats:
                 return True
         np.isfinite(self._values, self._verdicts)
         return 0 not in self._verdict  # a third of what _verdicts.all() takes
+
+
+class _Outputs:
+    """Room for CHUNK rows of all outputs, one behind the other, each from a multiple of eight bytes on."""
+
+    def __init__(self, specs: list[TensorSpec]) -> None:
+        self._specs = specs
+        self._room = bytearray(sum([_padded(CHUNK * _row_bytes(spec)) for spec in specs]))
+
+    def of(self, rows: int) -> "tuple[list[NDArray[Any]], _Marks]":
+        """An array a tensor, and the marks they begin with."""
+        arrays = []
+        starts = []
+        start = 0
+        for spec in self._specs:
+            starts.append(start)
+            flat = np.frombuffer(self._room, DTYPES[spec.datatype], rows * math.prod(spec.shape[1:]), start)
+            arrays.append(flat.reshape((rows, *spec.shape[1:])))
+            start += _padded(flat.nbytes)
+        return arrays, _Marks(self._room, starts)
+
+
+class _Marks:
+    """The first eight bytes of each output: of a shorter one, also those behind it, which nobody writes."""
+
+    def __init__(self, room: bytearray, starts: list[int]) -> None:
+        ends = [0, *[start + len(_MARK) for start in starts]]
+        gaps = [start - end for start, end in zip(starts, ends, strict=False)]
+        marks = struct.Struct("".join([f"{gap}x{len(_MARK)}s" for gap in gaps]))
+        self.put = partial(marks.pack_into, room, 0, *[_MARK] * len(starts))
+        self.get: Callable[[], tuple[bytes, ...]] = partial(marks.unpack_from, room)
 
 
 class _Place:
@@ -126,16 +158,14 @@ class _Place:
 class BoundRun:
     """Runs of one number of rows. Their outputs hold until the next run of any number of rows."""
 
-    def __init__(self, model: OnnxModel, rows: int, inputs: _Memory, outputs: _Memory) -> None:
+    def __init__(self, model: OnnxModel, rows: int, inputs: _Inputs, outputs: _Outputs) -> None:
         self.arrays = inputs.of(rows)
         self._places = [_Place(spec, values) for spec, values in zip(model.inputs, self.arrays, strict=True)]
-        results = outputs.of(rows)
+        results, self._marks = outputs.of(rows)
         self._outputs = Outputs([Output(spec, a, True) for spec, a in zip(model.outputs, results, strict=True)])
         self._rows = rows
         self._letters: dict[Writer, Letter] = {}
         self._run = model.bind(self.arrays, results)
-        memories = [array.reshape(-1).view(np.uint8).data for array in results]
-        self._marks = [(memory[: len(_MARK)], _MARK[: len(memory)]) for memory in memories]
         self._floats = inputs.floats(rows)
 
     def put(self, values: Sequence[Values]) -> None:
@@ -160,13 +190,10 @@ class BoundRun:
 
     def run(self) -> bool:
         """Whether the outputs hold the answer. Raises ModelFailed."""
-        for memory, mark in self._marks:
-            memory[:] = mark
+        marks = self._marks
+        marks.put()
         self._run()
-        for memory, mark in self._marks:  # noqa: SIM110 - a call less
-            if memory == mark:
-                return False
-        return True
+        return _MARK not in marks.get()
 
     def outputs(self) -> Outputs:
         """By name."""
@@ -189,8 +216,8 @@ class BoundRuns(dict[int, BoundRun]):
     def __init__(self, model: OnnxModel) -> None:
         super().__init__()
         self._model = model
-        self._inputs = _Memory(model.inputs)
-        self._outputs = _Memory(model.outputs)
+        self._inputs = _Inputs(model.inputs)
+        self._outputs = _Outputs(model.outputs)
 
     def __missing__(self, rows: int) -> BoundRun:
         run = self[rows] = BoundRun(self._model, rows, self._inputs, self._outputs)
@@ -204,7 +231,16 @@ def runs_of(model: OnnxModel) -> BoundRuns | None:
         return None
     if any(spec.datatype == "BYTES" or -1 in spec.shape[1:] for spec in specs):
         return None
-    sizes = [math.prod(spec.shape[1:]) * DTYPES[spec.datatype].itemsize for spec in specs]
+    sizes = [_row_bytes(spec) for spec in specs]
     if 0 in sizes or CHUNK * sum(sizes) > _MOST_BYTES or min(sizes[len(model.inputs) :]) < _SHORTEST:
         return None
     return BoundRuns(model)
+
+
+def _row_bytes(spec: TensorSpec) -> int:
+    return math.prod(spec.shape[1:]) * DTYPES[spec.datatype].itemsize
+
+
+def _padded(size: int) -> int:
+    """Up to the next multiple of eight."""
+    return -(-size // 8) * 8
