@@ -97,13 +97,12 @@ class OnnxModel:
             binding.bind_input(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         for spec, array in zip(self.outputs, outputs, strict=True):
             binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        # what ONNX Runtime's own method calls, when it has asked for graphs kept on a GPU; and options that stay, for
-        # to make the usual ones anew takes a tenth of a run of one row
-        start, bound, options = self._session._sess.run_with_iobinding, binding._iobinding, ort.RunOptions()
+        # options that stay: to make the usual ones anew takes a tenth of a run of one row
+        start, options = self._session.run_with_iobinding, ort.RunOptions()
 
         def run() -> None:
             try:
-                start(bound, options)
+                start(binding, options)
             except _RUNTIME_ERRORS as error:
                 raise ModelFailed(_text(error)) from None
 
