@@ -99,6 +99,7 @@ class OnnxModel:
             binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         # options that stay: to make the usual ones anew takes a tenth of a run of one row
         start, options = self._session.run_with_iobinding, ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", "-1")  # no kept graph, which it otherwise asks about at some cost
 
         def run() -> None:
             try:
