@@ -169,14 +169,20 @@ def test_one_whose_handler_raised_after_all_is_not_answered_again(server: Any) -
 
 def test_nobody_is_answered_twice_whoever_asks_next(server: Any) -> None:
     """The connection of a call that was answered may be busy with the next one of it."""
-    with server.connect() as client:
-        first = sent(server, client, ask())
-        server.in_loop(answered_together, [first], [b"one"])
-        second = sent(server, client, ask())
-        for answer in answered_together, answered_alone:
-            assert [call for call, _ in server.in_loop(answer, [first], [b"again"])] == [first]
-        server.in_loop(answered_together, [second], [b"two"])
-        assert everything(client) == [told(0, b"one"), told(0, b"two"), quick(b"quick||q")]
+    with server.connect() as client, server.connect() as other:
+
+        def answer_again() -> None:
+            for answer in answered_together, answered_alone:
+                assert [call for call, _ in server.in_loop(answer, first, [b"again"] * 2)] == first
+
+        first = [sent(server, client, ask()), sent(server, other, ask())]
+        server.in_loop(answered_together, first, [b"one", b"two"])
+        answer_again()
+        second = [sent(server, client, ask()), sent(server, other, ask())]
+        answer_again()
+        server.in_loop(answered_together, second, [b"three", b"four"])
+        assert everything(client) == [told(0, b"one"), told(0, b"three"), quick(b"quick||q")]
+        assert everything(other) == [told(1, b"two"), told(1, b"four"), quick(b"quick||q")]
 
 
 def test_a_header_that_would_break_the_head_is_sent_to_nobody(server: Any) -> None:
