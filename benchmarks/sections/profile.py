@@ -37,7 +37,7 @@ Step = tuple[str, tuple[str, ...]]
 
 GATEWAY: Final[Sequence[Step]] = (
     (_FLUSH, ("recorder.py", "redis_client.py", "runs.py", "envelope.py", "events.py")),
-    ("write answers to clients", ("fast_turns.py",)),
+    ("write answers to clients", ("fast_answers.py", "fast_turns.py")),
     ("parse HTTP", ("fast_http.py", "fast_waiting.py", "fast_call.py", "httptools_impl.py")),
     ("read rows", ("usual.py", "protocols.py", "batch.py", "codec.py", "rows.py")),
     ("name, split, choose", ("ids.py", "prediction_ids.py", "split.py", "buckets.py", "wishes.py", "models.py")),
@@ -50,7 +50,7 @@ GATEWAY: Final[Sequence[Step]] = (
 MODEL_SERVER: Final[Sequence[Step]] = (
     ("ONNX Runtime", ("session.py", "onnxruntime_inference_collection.py")),
     ("parse HTTP", ("fast_http.py", "fast_waiting.py", "fast_call.py", "httptools_impl.py")),
-    ("write answers", ("fast_turns.py",)),
+    ("write answers", ("fast_answers.py", "fast_turns.py")),
     ("read rows", ("reading.py", "typed.py", "typed_rows.py", "columns.py", *_TENSORS, "rows.py")),
     ("join and cut apart", ("batching.py", "run.py", "bound.py", "job.py", "predict.py", "hot_path.py", "rounds.py")),
     ("word answers", ("answers.py",)),

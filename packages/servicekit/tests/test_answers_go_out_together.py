@@ -113,13 +113,14 @@ def test_each_is_told_what_it_is_told_alone(server: Any, odd: str) -> None:
 
 
 def test_what_comes_behind_a_known_request_in_progress_has_its_turn_after_it(server: Any) -> None:
-    with server.connect() as client:
-        call = sent(server, client, ask())
+    with server.connect() as client, server.connect() as other:
+        calls = [sent(server, client, ask()), sent(server, other, ask())]
         client.send(QUICK + QUICK[:-1])
         server.in_loop(lambda: None)
-        server.in_loop(answered_together, [call], [b"one"])
+        server.in_loop(answered_together, calls, [b"one", b"two"])
         client.send(b"!")
         assert [client.read() for _ in range(3)] == [told(0, b"one"), quick(b"quick||q"), quick(b"quick||!")]
+        assert other.read() == told(1, b"two")
 
 
 @pytest.mark.parametrize("leaves", ["by a reset", "in order"])
@@ -168,14 +169,20 @@ def test_one_whose_handler_raised_after_all_is_not_answered_again(server: Any) -
 
 def test_nobody_is_answered_twice_whoever_asks_next(server: Any) -> None:
     """The connection of a call that was answered may be busy with the next one of it."""
-    with server.connect() as client:
-        first = sent(server, client, ask())
-        server.in_loop(answered_together, [first], [b"one"])
-        second = sent(server, client, ask())
-        for answer in answered_together, answered_alone:
-            assert [call for call, _ in server.in_loop(answer, [first], [b"again"])] == [first]
-        server.in_loop(answered_together, [second], [b"two"])
-        assert everything(client) == [told(0, b"one"), told(0, b"two"), quick(b"quick||q")]
+    with server.connect() as client, server.connect() as other:
+
+        def answer_again() -> None:
+            for answer in answered_together, answered_alone:
+                assert [call for call, _ in server.in_loop(answer, first, [b"again"] * 2)] == first
+
+        first = [sent(server, client, ask()), sent(server, other, ask())]
+        server.in_loop(answered_together, first, [b"one", b"two"])
+        answer_again()
+        second = [sent(server, client, ask()), sent(server, other, ask())]
+        answer_again()
+        server.in_loop(answered_together, second, [b"three", b"four"])
+        assert everything(client) == [told(0, b"one"), told(0, b"three"), quick(b"quick||q")]
+        assert everything(other) == [told(1, b"two"), told(1, b"four"), quick(b"quick||q")]
 
 
 def test_a_header_that_would_break_the_head_is_sent_to_nobody(server: Any) -> None:
@@ -219,10 +226,11 @@ def client_is_told_to_leave(answer: Any) -> bool:
 
 
 def test_bodies_of_more_lengths_than_are_remembered_are_sent_right(server: Any) -> None:
-    with server.connect() as client:
+    with server.connect() as client, server.connect() as other:
         for length in [*range(1100), 0, 1, 1099]:
-            server.in_loop(answered_together, [sent(server, client, ask())], [b"x" * length])
-            assert client.read() == told(0, b"x" * length)
+            calls = [sent(server, client, ask()), sent(server, other, ask())]
+            server.in_loop(answered_together, calls, [b"x" * length, b"two"])
+            assert (client.read(), other.read()) == (told(0, b"x" * length), told(1, b"two"))
 
 
 def test_a_new_date_is_said_by_the_first_group_after_it(server: Any) -> None:
@@ -291,27 +299,28 @@ def test_a_known_request_waits_while_answers_before_it_are_not_read(server: Any,
 
 def test_a_connection_is_closed_when_it_was_idle_since_its_answer_in_a_group(start_fast_server: Any) -> None:
     server = start_fast_server(timeout_keep_alive=1)
-    with server.connect() as client:
+    with server.connect() as client, server.connect() as other:
         for _ in range(4):
-            call = sent(server, client, ask())
+            calls = [sent(server, client, ask()), sent(server, other, ask())]
             before = time.perf_counter()
-            server.in_loop(answered_together, [call], [b"one"])
-            assert before < call.connection.idle_since < time.perf_counter()
-            assert client.read() == told(0, b"one")
-        assert client.is_closed()
+            server.in_loop(answered_together, calls, [b"one", b"two"])
+            assert all(before < call.connection.idle_since < time.perf_counter() for call in calls)
+            assert (client.read(), other.read()) == (told(0, b"one"), told(1, b"two"))
+        assert client.is_closed() and other.is_closed()
 
 
 def test_who_is_answered_while_the_server_stops_is_told_that_it_was_the_last(server: Any) -> None:
-    with server.connect() as client, server.connect() as idle:
+    with server.connect() as client, server.connect() as other, server.connect() as idle:
         idle.send(QUICK)
         assert idle.read() == quick(b"quick||q")
-        call = sent(server, client, ask())
+        calls = [sent(server, client, ask()), sent(server, other, ask())]
         server.uvicorn.should_exit = True
         assert idle.is_closed()
-        server.in_loop(answered_together, [call], [b"bye"])
-        _, headers, body = client.read()
-        assert (("connection", "close") in headers, body) == (True, b"bye")
-        assert client.is_closed()
+        server.in_loop(answered_together, calls, [b"bye"] * 2)
+        for one in client, other:
+            _, headers, body = one.read()
+            assert (("connection", "close") in headers, body) == (True, b"bye")
+            assert one.is_closed()
 
 
 def test_a_group_of_nobody_is_no_mistake() -> None:

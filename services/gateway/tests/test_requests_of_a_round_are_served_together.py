@@ -4,6 +4,7 @@ meant until routing changes."""
 import asyncio
 import json
 import random
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -163,6 +164,30 @@ async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(b
     await bench.publish(pair.record(sticky=Sticky("Header", "salt", "X-User"), revision=2), pair.profiles)
     assert [await reason() for _ in range(3)] == ["sticky"] * 3
     client.close()
+
+
+async def test_a_token_that_was_taken_back_counts_in_heads_met_before(
+    valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("shop:first-token-of-shop\n")
+    settings = kit.settings(valkey.url, auth={"predict_tokens_file": file})
+    async with kit.running(settings, valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+        client = await Client.to(bench)
+
+        async def status() -> int:
+            client.send(request(GOOD, authorization="Bearer first-token-of-shop"))
+            return (await client.answer())[0]
+
+        assert [await status() for _ in range(4)] == [200] * 4
+        file.write_text("shop:second-token-of-shop\n")
+
+        async def is_refused() -> bool:
+            return await status() == 401
+
+        await kit.until(is_refused)
+        client.close()
 
 
 @pytest.mark.parametrize("seed", range(4))

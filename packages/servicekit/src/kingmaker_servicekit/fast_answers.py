@@ -1,7 +1,7 @@
 """Answers that go out together: what is the same for all of them is looked up once, and each costs a write.
 
 Most answers are alike but for their bodies: the same status, the same constant headers, to clients who wait for nothing
-else. Whatever is not so is answered by `Call.answer`.
+else. Whatever is not so is answered by `Call.answer`, which is also the cheaper way for a call alone.
 """
 
 from collections.abc import Sequence
