@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ class InputSpec:
         object.__setattr__(self, "is_single", not self.is_open and self.width == 1)
         object.__setattr__(self, "one_row", [1, *self.tail])
 
-    def array(self, values: list[Any], rows: int) -> NDArray[Any]:
+    def array(self, values: Sequence[Any], rows: int) -> NDArray[Any]:
         """The array of values that lie row after row. None is a missing one where the datatype has such."""
         letter = _LETTERS.get(self.datatype)
         if letter is not None and values:
