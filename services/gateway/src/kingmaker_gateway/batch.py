@@ -42,8 +42,9 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     """Rows of one request. held: by input, see `arrays`; nulls: inputs that hold a missing value; extra: the values of
     the feature only the split knows.
 
-    columns: values by input, as plain lists, row after row; None when they came as arrays. Lists of many requests
-    make one array for less than each makes its own, so a usual request never has arrays unless somebody asks.
+    columns: values by input, in one plain list or tuple each, row after row; None when they came as arrays. Lists of
+    many requests make one array for less than each makes its own, so a usual request never has arrays unless somebody
+    asks.
     specs: at least of every column.
     is_whole: it has columns of every input some variant knows and no missing value, out of a body that says nothing
     else.
@@ -53,7 +54,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     held: dict[str, NDArray[Any]]
     nulls: frozenset[str]
     extra: NDArray[Any] | None = None
-    columns: dict[str, list[Any]] | None = None
+    columns: dict[str, Any] | None = None
     specs: dict[str, InputSpec] = {}
     is_whole: bool = False
 

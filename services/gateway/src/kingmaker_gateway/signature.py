@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ class InputSpec:
         object.__setattr__(self, "letter", letter)
         object.__setattr__(self, "pack_row", letter and struct.Struct(f"<{self.width}{letter}").pack)
 
-    def array(self, values: list[Any], rows: int) -> NDArray[Any]:
+    def array(self, values: Sequence[Any], rows: int) -> NDArray[Any]:
         """The array of values that lie row after row. None is a missing one where the datatype has such."""
         if self.pack_row is not None:
             try:  # numpy looks at every value of a list twice; this takes half the time
@@ -54,7 +54,7 @@ class InputSpec:
                 return np.ndarray((rows, *self.tail), DTYPES[self.datatype], raw)
         return np.array(values, DTYPES[self.datatype]).reshape((rows, *self.tail))
 
-    def _pack(self, values: list[Any], rows: int) -> bytes:
+    def _pack(self, values: Sequence[Any], rows: int) -> bytes:
         return struct.pack(f"<{rows * self.width}{self.letter}", *values)
 
     def shape_text(self) -> str:
