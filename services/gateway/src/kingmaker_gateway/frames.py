@@ -19,6 +19,7 @@ from kingmaker_gateway.signature import Signature
 
 _MOST_HEADS: Final = 4096
 """Remembered for one signature, of frames with so many rows at most."""
+_raw: Final = np.ndarray.tobytes
 CALL_ID: Final = "frame"
 """Of every upstream call: servers make up an id where there is none, and no two of their answers would be worded alike
 (see `replies`)."""
@@ -112,9 +113,10 @@ def join(members: Sequence[Rows], signature: Signature) -> Frame:
     arrays: dict[str, NDArray[Any]] = {}
     if len(members) == 1:
         rows, batch = members[0].rows, members[0].batch
-        if batch.columns is not None and batch.rows == rows:
+        columns = batch.columns
+        if columns is not None and batch.rows == rows:
             for name, spec in signature.inputs.items():
-                arrays[name] = spec.array(batch.columns[name], rows)
+                arrays[name] = spec.array(columns[name], rows)
             return Frame(signature, rows, arrays)
         lists = None
     else:
@@ -151,7 +153,7 @@ def encode(frame: Frame) -> Body:
     signature = frame.signature
     head = signature.frame_heads.get(frame.rows)
     if head is not None:
-        return Body(head, b"".join(map(np.ndarray.tobytes, frame.arrays.values())), True)
+        return Body(head, b"".join(map(_raw, frame.arrays.values())), True)
     if signature.is_open:
         body, head_length = tensors.encode_request(
             [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()], id=CALL_ID
