@@ -133,3 +133,91 @@ def test_what_is_remembered_of_answers_is_bounded() -> None:
         body, head = tensors.encode_response(InferResponse("m", found, "1", f"unique {number}"), frozenset({"p"}))
         replies.read(Reply(200, body, head), frame)
     assert len(frame.signature.layouts) <= 1024
+
+
+NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32) | st.just(float("nan"))
+
+
+def row_of(label: int, scores: list[float], datatype: str = "FP32") -> list[Tensor]:
+    return [
+        Tensor("label", "INT64", np.array([label])),
+        Tensor("100% sure", datatype, np.array([scores], DTYPES[datatype])),
+    ]
+
+
+def told(found: list[Tensor], frame: Frame, version: str = "1") -> tuple[bytes | None, bytes | None]:
+    """What the clients of a frame are told after its reply."""
+    frame.v1_form = frame.v2_form = None
+    frame.outputs = replies.read(reply_of(found, True), frame)
+    answer = Slice(frame, 0, frame.rows)
+    return plain.v2("flights", version, b'"an id"', answer), plain.v1(answer)
+
+
+def expected(found: list[Tensor], frame: Frame, version: str = "1") -> tuple[bytes, bytes]:
+    answer = Slice(Frame(frame.signature, frame.rows, {}, found), 0, frame.rows)
+    body, _ = codec.encode(InferRequest([], None, "an id"), "flights", version, "unused", answer)
+    return body, rows.encode(answer)
+
+
+@given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), NUMBERS, NUMBERS), min_size=3, max_size=6))
+def test_a_lone_row_is_worded_alike_however_often_its_like_was_read(answers: list[tuple[int, float, float]]) -> None:
+    signature = frame_of(1, row_of(0, [0.0, 0.0])).signature
+    for number, (label, *scores) in enumerate(answers):
+        frame = Frame(signature, 1, {})
+        found = row_of(label, scores)
+        assert told(found, frame) == expected(found, frame)
+        assert (frame.values is not None) == (number > 0)  # the first of its kind is read the long way
+        assert told(found, frame, "2") == expected(found, frame, "2")
+
+
+def test_a_server_that_changes_its_answers_is_worded_as_it_is() -> None:
+    signature = frame_of(1, row_of(0, [0.5])).signature
+    changing = [
+        row_of(1, [0.25]),
+        row_of(1, [0.25, 0.75]),
+        row_of(-1, [float("nan"), 1e-7]),
+        list(reversed(row_of(7, [0.5, 0.5]))),
+        row_of(2, [0.1] * 65),
+        [Tensor("label", "INT64", np.array([[[4], [5]]])), row_of(0, [0.1])[1]],
+        [Tensor("label", "INT64", np.zeros((1, 0), np.int64)), row_of(0, [0.1])[1]],
+        [*row_of(3, [0.5]), Tensor("more", "FP32", np.array([1.5], np.float32))],
+    ]
+    for _ in range(3):
+        for found in changing:
+            frame = Frame(signature, 1, {})
+            by_name = {tensor.name: tensor for tensor in found}
+            theirs = [by_name[name] for name in signature.outputs]
+            for got, general in zip(told(found, frame), expected(theirs, frame), strict=True):
+                assert got in (None, general)
+            assert frame.values is None or told(found, frame)[0] == expected(theirs, frame)[0]
+
+
+def test_a_frame_read_anew_forgets_the_values_it_had() -> None:
+    frame = frame_of(1, row_of(0, [0.5]))
+    for _ in range(2):
+        told(row_of(1, [0.5]), frame)
+    assert told(row_of(2, [0.25, 0.75]), frame)[0] == expected(row_of(2, [0.25, 0.75]), frame)[0]
+
+
+@pytest.mark.parametrize("scores", [[np.inf, 1.0], [-np.inf, 1.0], [np.inf, -np.inf], [np.nan, np.inf]])
+def test_a_lone_row_with_an_infinity_is_refused_every_time(scores: list[float]) -> None:
+    frame = frame_of(1, row_of(0, [0.5, 0.5]))
+    for _ in range(2):
+        told(row_of(1, [0.5, 0.5]), frame)
+        with pytest.raises(UpstreamGarbage, match="'100% sure' holds an infinity"):
+            replies.read(reply_of(row_of(1, scores), True), frame)
+
+
+def test_finite_values_whose_sum_is_not_are_answered() -> None:
+    found = row_of(1, [1e308, 1e308], "FP64")
+    frame = frame_of(1, found)
+    for _ in range(3):
+        assert told(found, frame) == expected(found, frame)
+
+
+def test_a_server_that_changes_a_datatype_is_refused() -> None:
+    frame = frame_of(1, row_of(0, [0.5]))
+    for _ in range(3):
+        told(row_of(1, [0.5]), frame)
+    with pytest.raises(UpstreamGarbage, match="has datatype FP64, expected FP32"):
+        replies.read(reply_of(row_of(1, [0.5], "FP64"), True), frame)

@@ -114,3 +114,32 @@ def test_whatever_comes_it_is_told_as_if_nothing_were_remembered(steps: list[tup
         assert remembering.wire.cut == fresh.wire.cut
         if remembering.wire.cut or not remembering.connection.is_open:
             remembering = Seen(known)
+
+
+def test_the_end_of_a_head_that_came_in_two_pieces_is_no_head(two: tuple[Seen, Seen]) -> None:
+    first, second = two
+    end = b"\r\n\r\nhello"
+    for _ in range(3):
+        assert first.exchange([REPLIES[0][: -len(end)], end]) == [Reply(200, b"hello", 2)]
+    assert not [told for told in second.exchange([end]) if isinstance(told, Reply)]
+
+
+def test_what_comes_after_an_answer_gone_wrong_is_not_read(two: tuple[Seen, Seen]) -> None:
+    first, _ = two
+    connection = first.connection
+    connection.send(b"ask")
+    connection.data_received(reply("200 OK", b"", b"content-length: x"))
+    connection.data_received(REPLIES[0])
+    connection.connection_lost(None)
+    assert len(first.told) == 1 and "not HTTP/1.1" in str(first.told[0])
+
+
+def test_a_connection_is_open_between_its_beginning_and_its_end() -> None:
+    seen = Seen(Heads())
+    assert seen.connection.is_open and not seen.connection.is_closing()
+    seen.wire.cut = True
+    assert not seen.connection.is_open
+    seen.wire.cut = False
+    seen.connection.connection_lost(None)
+    assert not seen.connection.is_open
+    assert not Connection(seen._replied, seen._lost, 1).is_open

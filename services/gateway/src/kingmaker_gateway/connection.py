@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
         self.is_closing = transport.is_closing
 
     def data_received(self, data: bytes) -> None:
-        if not self._busy or self._error is not None:
+        if not self._busy:
             self.abort()  # bytes nobody asked for: what follows cannot be trusted
             return
         if self._touched:
@@ -199,6 +199,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: UpstreamError) -> None:
         if self._error is None:
             self._error = error
+        self._busy = False  # what still comes is not read
         self.abort()
 
 

@@ -112,9 +112,10 @@ def join(members: Sequence[Rows], signature: Signature) -> Frame:
     arrays: dict[str, NDArray[Any]] = {}
     if len(members) == 1:
         rows, batch = members[0].rows, members[0].batch
-        if batch.columns is not None and batch.rows == rows:
+        columns = batch.columns
+        if columns is not None and batch.rows == rows:
             for name, spec in signature.inputs.items():
-                arrays[name] = spec.array(batch.columns[name], rows)
+                arrays[name] = spec.array(columns[name], rows)
             return Frame(signature, rows, arrays)
         lists = None
     else:
@@ -151,7 +152,10 @@ def encode(frame: Frame) -> Body:
     signature = frame.signature
     head = signature.frame_heads.get(frame.rows)
     if head is not None:
-        return Body(head, b"".join(map(np.ndarray.tobytes, frame.arrays.values())), True)
+        if len(frame.arrays) == 1:  # a fifth of the steps
+            [only] = frame.arrays.values()
+            return Body(head, only.tobytes(), True)
+        return Body(head, b"".join([array.tobytes() for array in frame.arrays.values()]), True)
     if signature.is_open:
         body, head_length = tensors.encode_request(
             [Tensor(name, signature.inputs[name].datatype, array) for name, array in frame.arrays.items()], id=CALL_ID

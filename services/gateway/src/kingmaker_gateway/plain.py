@@ -68,7 +68,7 @@ def v1(answer: Slice) -> bytes | None:
     if frame.values is not None:
         lone: bytes | None = frame.forms.get(_V1)
         if lone is not None:
-            return lone % _texts(frame.values)
+            return lone % tuple(_texts(frame.values))
     form = _v1_form(frame)
     if form is None:
         return None
@@ -110,9 +110,9 @@ def _v1_form(frame: Frame) -> Form | None:
     return form
 
 
-def _texts(values: tuple[Any, ...]) -> tuple[bytes, ...]:
+def _texts(values: tuple[Any, ...]) -> list[bytes]:
     """Of each number by itself."""
-    return tuple(_write(values)[1:-1].split(b","))
+    return _write(values)[1:-1].split(b",")
 
 
 def _by_row(columns: list[list[bytes]], rows: int) -> list[tuple[bytes, ...]]:

@@ -7,7 +7,7 @@ once for a text and remembered; only the values differ, and they are looked at e
 import math
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -31,26 +31,22 @@ _LETTERS: Final = {
 """Of the struct module, which reads a few numbers in a fifth of the time."""
 
 
-class _Place(NamedTuple):
-    """Where an output lies in a body. start: bytes."""
-
-    name: str
-    datatype: str
-    dtype: np.dtype[Any]
-    start: int
-    shape: tuple[int, ...]
-    is_float: bool
+_Place = tuple[str, str, np.dtype[Any], tuple[int, ...], int]
+"""Name, datatype, dtype, shape of an output, and where in a body it begins."""
 
 
 class Layout(msgspec.Struct, eq=False):
-    """places: in the signature's order; rows, end: of replies so laid out; values_of(body, start): the values of all of
-    them, where there is one row of a few, else None; forms: see Frame."""
+    """Where the outputs lie in a body.
 
-    places: list[_Place]
+    rows, end: of every body so laid out; places: in the signature's order; values_of(body, start): the values of all
+    outputs where they are one row of a few; forms: see Frame.
+    """
+
     rows: int
     end: int
+    places: list[_Place]
     values_of: Callable[[bytes, int], tuple[Any, ...]] | None
-    forms: dict[Any, Any] = {}
+    forms: dict[Any, bytes] = {}
 
 
 def read(reply: Reply, frame: Frame) -> list[Tensor]:
@@ -64,15 +60,16 @@ def read(reply: Reply, frame: Frame) -> list[Tensor]:
     if layout is None or layout.rows != frame.rows or layout.end != len(body):
         return _met(reply, frame, reply.head_length)
     outputs = []
-    for name, datatype, dtype, start, shape, _ in layout.places:
+    for name, datatype, dtype, shape, start in layout.places:
         outputs.append(Tensor(name, datatype, np.ndarray(shape, dtype, body, start)))
     if layout.values_of is None:
-        _refuse_infinities(layout, outputs)
-    else:
-        values = layout.values_of(body, reply.head_length)
-        if math.inf in values or -math.inf in values:
-            _refuse_infinities(layout, outputs)
-        frame.values, frame.forms = values, layout.forms
+        _refuse_infinities(outputs)
+        frame.values = None
+        return outputs
+    values = layout.values_of(body, reply.head_length)
+    if not math.isfinite(sum(values)):  # one of them may be infinite; a third of the steps of looking for one
+        _refuse_infinities(outputs)
+    frame.values, frame.forms = values, layout.forms
     return outputs
 
 
@@ -89,10 +86,10 @@ def _met(reply: Reply, frame: Frame, head_length: int) -> list[Tensor]:
     return outputs
 
 
-def _refuse_infinities(layout: Layout, outputs: list[Tensor]) -> None:
-    for place, tensor in zip(layout.places, outputs, strict=True):
-        if place.is_float and _holds_infinity(tensor.array):
-            raise UpstreamGarbage(f"{place.name!r} holds an infinity")
+def _refuse_infinities(outputs: list[Tensor]) -> None:
+    for tensor in outputs:
+        if tensor.datatype in FLOATS and _holds_infinity(tensor.array):
+            raise UpstreamGarbage(f"{tensor.name!r} holds an infinity")
 
 
 def _holds_infinity(array: NDArray[Any]) -> bool:
@@ -112,19 +109,14 @@ def _layout(found: list[Tensor], outputs: list[Tensor], rows: int, start: int, e
         start += tensor.array.nbytes
     if start != end:  # some output was JSON
         return None
-    places = [_place(tensor, starts[tensor.name]) for tensor in outputs]
-    return Layout(places, rows, end, _values_of(outputs) if rows == 1 and outputs == found else None)
-
-
-def _place(tensor: Tensor, start: int) -> _Place:
-    datatype = tensor.datatype
-    return _Place(tensor.name, datatype, DTYPES[datatype], start, tensor.shape, datatype in FLOATS)
+    places = [(t.name, t.datatype, DTYPES[t.datatype], t.shape, starts[t.name]) for t in outputs]
+    return Layout(rows, end, places, _values_of(outputs) if rows == 1 and outputs == found else None)
 
 
 def _values_of(outputs: list[Tensor]) -> Callable[[bytes, int], tuple[Any, ...]] | None:
     """For outputs that lie one after another."""
     sizes = [tensor.array.size for tensor in outputs]
-    if 0 in sizes or sum(sizes) > _FEW or any(tensor.datatype not in _LETTERS for tensor in outputs):
+    if 0 in sizes or not 0 < sum(sizes) <= _FEW or any(tensor.datatype not in _LETTERS for tensor in outputs):
         return None
     letters = [_LETTERS[tensor.datatype] for tensor in outputs]
     return struct.Struct("<" + "".join(map("{}{}".format, sizes, letters))).unpack_from

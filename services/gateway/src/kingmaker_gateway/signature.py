@@ -21,7 +21,7 @@ class InputSpec:
     """One input. tail: the shape behind the rows, () for a vector, -1 for a dimension of any length; is_open: a row's
     size is not known beforehand; width: values in a row; is_single: one value a row; one_row: the shape of one; letter:
     of the struct module, None where it has none for the datatype or nobody knows how many; pack_row: the bytes of one
-    row's values."""
+    row's values; dtype: of its arrays."""
 
     name: str
     datatype: str
@@ -33,6 +33,7 @@ class InputSpec:
     one_row: list[int] = field(init=False, compare=False)
     letter: str | None = field(init=False, compare=False)
     pack_row: Callable[..., bytes] | None = field(init=False, compare=False)
+    dtype: np.dtype[Any] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_open", any(size < 0 for size in self.tail))
@@ -40,6 +41,7 @@ class InputSpec:
         object.__setattr__(self, "is_single", not self.is_open and self.width == 1)
         object.__setattr__(self, "one_row", [1, *self.tail])
         letter = None if self.is_open else _LETTERS.get(self.datatype)
+        object.__setattr__(self, "dtype", DTYPES[self.datatype])
         object.__setattr__(self, "letter", letter)
         object.__setattr__(self, "pack_row", letter and struct.Struct(f"<{self.width}{letter}").pack)
 
@@ -51,8 +53,8 @@ class InputSpec:
             except (struct.error, OverflowError):  # a missing value, or one that does not fit
                 pass
             else:
-                return np.ndarray((rows, *self.tail), DTYPES[self.datatype], raw)
-        return np.array(values, DTYPES[self.datatype]).reshape((rows, *self.tail))
+                return np.ndarray((rows, *self.tail), self.dtype, raw)
+        return np.array(values, self.dtype).reshape((rows, *self.tail))
 
     def _pack(self, values: Sequence[Any], rows: int) -> bytes:
         return struct.pack(f"<{rows * self.width}{self.letter}", *values)

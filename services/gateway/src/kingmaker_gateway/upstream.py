@@ -95,8 +95,9 @@ class Upstream:
 
     def add(self, asks: list[Ask]) -> None:
         """The same for several, all of one signature, which leave when `flush` is called."""
+        most = asks[0].max_rows
         for ask in asks:
-            if ask.rows > ask.max_rows:
+            if ask.rows > most:
                 asks = self._part_large(asks)
                 break
         if not asks:
