@@ -1,7 +1,8 @@
 """Write the answers of one run: what several requests share is made once, what belongs to one is cut out.
 
 The outcome is what `kingmaker_contracts.tensors.encode_response` would write, byte for byte (a test holds the
-two together); here the parts that never change are bytes already, and numbers leave numpy once a run.
+two together); here the parts that never change are bytes already, and numbers leave numpy once a run. Where a request
+runs alone in memory that stays, all is worded beforehand but its id and values: see `Letter`.
 """
 
 import itertools

@@ -113,7 +113,10 @@ class _Outputs:
 
 
 class _Marks:
-    """The first eight bytes of each output: of a shorter one, also those behind it, which nobody writes."""
+    """The first eight bytes of each output: of a shorter one, also those behind it, which nobody writes.
+
+    All are put and got in one step. To put them makes zeros of what lies between, which a run writes anyway.
+    """
 
     def __init__(self, room: bytearray, starts: list[int]) -> None:
         ends = [0, *[start + len(_MARK) for start in starts]]
