@@ -215,9 +215,21 @@ def test_the_next_body_is_read_first_as_what_the_last_one_was() -> None:
 
 
 def test_values_of_the_one_row_are_held_to_fp32() -> None:
-    for value, fits in [("3.4028234e38", True), ("-3.4028234e38", True), ("3.5e38", False), ("1e999", False)]:
+    for value, fits in [
+        ("3.4028234e38", True),
+        ("-3.4028235e38", True),
+        ("3.4028235677973362e38", True),
+        ("3.4028235677973366e38", False),
+        ("-3.5e38", False),
+        ("1e999", False),
+    ]:
         body = row_of(1).replace(b"0.5]", value.encode() + b"]")
-        assert (read_one(body, expecting_row=True) is not None) == fits
+        assert (general_v2(body, BLOCK_WORDS) is not None) == fits
+        for expecting_row in (True, False):
+            read = read_one(body, expecting_row=expecting_row)
+            assert (read is not None) == fits
+            if read is not None:
+                assert read[0].packed in (None, read[0].arrays["b"].tobytes())
 
 
 def test_shapes_of_no_size_are_left_to_the_general_reader() -> None:

@@ -48,6 +48,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     specs: at least of every column.
     is_whole: it has columns of every input some variant knows and no missing value, out of a body that says nothing
     else.
+    packed: the one row of its only column as the raw tensor it becomes; None: nobody has made it yet.
     """
 
     rows: int
@@ -57,6 +58,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     columns: dict[str, Any] | None = None
     specs: dict[str, InputSpec] = {}
     is_whole: bool = False
+    packed: bytes | None = None
 
     @property
     def names(self) -> Collection[str]:

@@ -6,14 +6,14 @@ what a shadow gets and what the recorder keeps, by reference. Bytes are written 
 
 from collections.abc import Hashable, Sequence
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts import raw_tensors, tensors
-from kingmaker_contracts.inference import Tensor
+from kingmaker_contracts.inference import DTYPES, Tensor
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.signature import Signature
 
@@ -109,6 +109,9 @@ def kind(batch: Batch, signature: Signature) -> Hashable:
 
 def join(members: Sequence[Rows], signature: Signature) -> Frame:
     """A frame of the members' rows, in that order; all are of one kind."""
+    packed = _packed(members, signature)
+    if packed is not None:
+        return packed
     arrays: dict[str, NDArray[Any]] = {}
     if len(members) == 1:
         rows, batch = members[0].rows, members[0].batch
@@ -135,6 +138,18 @@ def joined(parts: Sequence[Frame], signature: Signature) -> Frame:
     """Frames of this signature's inputs as one."""
     arrays = {name: np.concatenate([frame.arrays[name] for frame in parts]) for name in signature.inputs}
     return Frame(signature, sum([frame.rows for frame in parts]), arrays)
+
+
+def _packed(members: Sequence[Rows], signature: Signature) -> Frame | None:
+    """Of members that come with the one row each sends as bytes. None: not all do, or it is not what is asked for."""
+    raws = [member.batch.packed for member in members]
+    if None in raws or len(signature.inputs) != 1:
+        return None
+    [(name, spec)] = signature.inputs.items()
+    raw, rows = b"".join(cast(list[bytes], raws)), len(raws)
+    if spec.datatype != "FP32" or len(raw) != 4 * rows * spec.width:
+        return None
+    return Frame(signature, rows, {name: np.ndarray((rows, *spec.tail), DTYPES["FP32"], raw)})
 
 
 def _lists(members: Sequence[Rows]) -> list[dict[str, list[Any]]] | None:

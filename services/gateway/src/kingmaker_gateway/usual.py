@@ -5,6 +5,8 @@ data, a parameter, a missing feature, any mistake) is not refused here but left 
 is one place that says what is wrong. What they take, the general readers would read as the same arrays.
 """
 
+import math
+import struct
 from collections.abc import Callable
 from itertools import chain
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -17,7 +19,8 @@ from kingmaker_gateway.signature import InputSpec
 
 Read = TypeVar("Read")
 
-_FP32_MAX: Final = 3.4028234e38
+_FP32_MAX: Final = math.nextafter(2.0**128 - 2.0**103, 0)
+"""The largest number that does not become an infinity as FP32: half a place above its own largest."""
 _EXACT: Final = 2**53
 _WIDEST_ROW: Final = 1024
 """Making a decoder of rows of a fixed length takes 2 us a value."""
@@ -102,17 +105,19 @@ def v2_reader(
 
     if row is None:
         return read
-    decode_row, name = row.decode, row.name
+    decode_row, name, pack = row.decode, row.name, row.pack
 
     def read_row(body: bytes) -> Read:
         if not row.is_expected:
             return read(body)
         try:
             wire = decode_row(body)
-        except _NOT_READ:
+            data = wire.inputs[0].data
+            packed = pack(*data)  # refuses what is too large for FP32
+        except (*_NOT_READ, OverflowError):
             row.is_expected = False
             return read(body)
-        return made(Batch(1, {}, _NO_NULLS, None, {name: wire.inputs[0].data}, specs, True), wire.id)
+        return made(Batch(1, {}, _NO_NULLS, None, {name: data}, specs, True, packed), wire.id)
 
     return read_row
 
@@ -156,17 +161,18 @@ class Row:
     so nothing is left to check of what it takes. is_expected: the last body was one, and so the next is read as one
     first; a body that is none is read twice."""
 
-    __slots__ = ("decode", "is_expected", "name", "shape")
+    __slots__ = ("decode", "is_expected", "name", "pack", "shape")
 
     def __init__(self, spec: InputSpec) -> None:
         self.name, self.shape, self.is_expected = spec.name, spec.one_row, True
+        self.pack = struct.Struct(f"<{spec.width}f").pack
         tensor = msgspec.defstruct(
             "RowTensor",
             [
                 ("name", _LITERAL[spec.name]),
                 ("shape", _FIXED[tuple([_LITERAL[size] for size in spec.one_row])]),
                 ("datatype", Literal["FP32", "FP64"]),
-                ("data", _FIXED[(_Float32,) * spec.width]),  # a tuple: a list grows, and its length is looked at after
+                ("data", _FIXED[(float,) * spec.width]),  # a tuple: a list grows, and its length is looked at after
                 ("parameters", None, None),
             ],
             gc=False,
