@@ -49,6 +49,20 @@ class TestClientsThatDoNotRead:
             assert server.uvicorn.server_state.connections
             wait_until(lambda: not server.uvicorn.server_state.connections)
 
+    @pytest.mark.parametrize("behind", [b"fast?hold", b"asgi"])
+    def test_requests_in_line_behind_the_last_answer_do_not_keep_the_connection(
+        self, start_fast_server: Any, wait_until: Any, behind: bytes
+    ) -> None:
+        server = start_fast_server(timeout_keep_alive=1)
+        with server.connect() as client:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            ask = b"POST /%b HTTP/1.1\r\ncontent-length: 1\r\n\r\nx"
+            client.send(ask % b"fast?hold" + ask % behind)
+            call = server.held.get(timeout=30)
+            server.in_loop(call.answer, 200, ((b"connection", b"close"),), b"x" * 20 * MIB)
+            assert server.uvicorn.server_state.connections
+            wait_until(lambda: not server.uvicorn.server_state.connections)
+
     def test_an_answer_that_is_read_slowly_is_read_whole(self, start_fast_server: Any) -> None:
         server = start_fast_server(timeout_keep_alive=60)
         with server.connect() as client:

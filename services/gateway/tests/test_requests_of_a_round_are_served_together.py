@@ -4,6 +4,7 @@ meant until routing changes."""
 import asyncio
 import json
 import random
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -243,6 +244,33 @@ async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_t
             hot_path.route(b"POST", path.encode()).handler(call)
         await asyncio.sleep(0.01)
     assert served == [b"beside", b"next"]
+
+
+async def test_long_headers_and_paths_are_served_and_not_kept() -> None:
+    served: list[tuple[Any, ...]] = []
+
+    def answer(name: str, wish: Any, calls: list[Call]) -> None:
+        served.extend((name, wish.headers["x-kingmaker-variant"], call.body) for call in calls)
+
+    router, models = (
+        SimpleNamespace(answer=answer, flush=lambda: None),
+        SimpleNamespace(get=lambda _: None, watch=lambda _: None),
+    )
+    hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]
+    connection: Any = None
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            name, variant = f"{number:05000}" if number % 2 else "flights", f"{number:05000}"
+            path = f"/v1/models/{name}:predict".encode()
+            head = Head(b"POST", path, b"", [(b"x-kingmaker-variant", variant.encode())])
+            hot_path.route(b"POST", path).handler(Call(connection, head, b"rows"))
+            await asyncio.sleep(0.001)
+            assert served.pop() == (name, variant, b"rows")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 250_000
 
 
 @pytest.mark.parametrize("step", [(Ids, "take"), (Upstream, "add")], ids=["choosing", "sending"])

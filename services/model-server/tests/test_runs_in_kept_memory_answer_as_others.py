@@ -1,6 +1,7 @@
 """Few rows are run in memory that stays. Nobody may see it: not what a run before left there, nor what is not there."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -257,3 +258,35 @@ def test_outputs_asked_for_in_another_order_keep_their_own_shapes_beside_neighbo
     beside, _ = in_one_round(core, [asking(3, 2, turned), asking(3, 2, ())])
     assert {name: array.shape for name, array in outputs_of(alone).items()} == {"a_out": (1, 2), "b_out": (1, 3)}
     assert {name: array.shape for name, array in outputs_of(beside).items()} == {"a_out": (1, 3), "b_out": (1, 2)}
+
+
+@pytest.mark.parametrize("way", ["V2", "V2 beside another", "V2 partly raw", "V1"])
+def test_answers_are_not_kept_for_each_number_of_rows(make: Any, way: str) -> None:
+    width = 1000
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [1, width], np.arange(width) / 7)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Add", ["x", "x"], ["z"])]
+    outputs = [make.value("y", TensorProto.FLOAT, ["N", width]), make.value("z", TensorProto.FLOAT, ["N", 1])]
+    core = make.Core(make.onnx_bytes(nodes, [make.value("x", TensorProto.FLOAT, ["N", 1])], outputs, (weights,)))
+    assert bound.runs_of(core.model) is not None
+    wanted = [{"name": "y"}, {"name": "z", "parameters": {"binary_data": True}}]
+
+    def ask(rows: int) -> int:
+        """Bytes of the answer."""
+        values = [number / 3 for number in range(rows)]
+        if way == "V1":
+            return len(json.dumps(core.predict([[value] for value in values])))
+        item = {"name": "x", "shape": [rows, 1], "datatype": "FP32", "data": values}
+        form = {"outputs": wanted} if way == "V2 partly raw" else {}
+        sent: Sent = {}, json.dumps({"inputs": [item], **form}).encode()
+        if way == "V2 beside another":
+            return sum([len(answer.body) for answer in in_one_round(core, [sent, sent])])
+        return len(core.infer(sent[1], sent[0]).body)
+
+    ask(1), ask(2)
+    tracemalloc.start()
+    try:
+        answered = sum([ask(rows) for rows in range(1, 32)])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < answered / 5

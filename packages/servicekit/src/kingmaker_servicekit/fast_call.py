@@ -46,7 +46,11 @@ class _NobodyWaits:
 
 
 class Head(msgspec.Struct, eq=False, frozen=True):
-    """What comes before a body. headers: names in lower case, in order; notes: see `Call.notes`."""
+    """What comes before a body. headers: names in lower case, in order.
+
+    notes: for what a handler works out of the head alone; later requests with the same head get the same dict. None:
+    this head is not remembered.
+    """
 
     method: bytes
     path: bytes
@@ -88,12 +92,6 @@ class Call(msgspec.Struct, eq=False):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Names in lower case, in order."""
         return self.head.headers
-
-    @property
-    def notes(self) -> dict[Any, Any] | None:
-        """For what a handler works out of the head alone: later requests with the same head get the same dict.
-        None: this head is not remembered."""
-        return self.head.notes
 
     @property
     def is_open(self) -> bool:

@@ -246,6 +246,7 @@ class _FastHttpProtocol(Waiting):
             self._refuse_in_turn(status, None)
         else:
             self._end()
+            self.idle_since = perf_counter()
             if self.cycle.response_started:
                 self.transport.close()
             else:

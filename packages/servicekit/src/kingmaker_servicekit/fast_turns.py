@@ -88,10 +88,14 @@ class TakingTurns(HttpToolsProtocol):
             self._advance()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Runs less often than requests come: answers only note the time, and this looks at it."""
+        """Runs less often than requests come: answers only note the time, and this looks at it.
+
+        A closing connection waits only for its client to read; what is still in line behind its last answer does not
+        make it busy.
+        """
         self.timeout_keep_alive_task = None
         left = self.idle_since + self.timeout_keep_alive - perf_counter()
-        if self._is_busy() or self._is_reading():
+        if not self.transport.is_closing() and (self._is_busy() or self._is_reading()):
             self._watch_idleness()
         elif left > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left + 0.001, self.timeout_keep_alive_handler)
@@ -100,12 +104,11 @@ class TakingTurns(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        self.idle_since = perf_counter()
         if self.pipeline:
             self._advance()
-            return
-        if not self.transport.is_closing():
+        elif not self.transport.is_closing():
             self.flow.resume_reading()
-        self.idle_since = perf_counter()
 
     # The line
 

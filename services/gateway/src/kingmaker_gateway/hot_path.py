@@ -29,7 +29,11 @@ _V1: Final = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
 _OURS: Final = frozenset((BINARY_HEADER.encode(), TIMEOUT_HEADER.encode(), VARIANT_HEADER.encode()))
 _BINARY: Final = codec.BINARY.encode()
 _MOST_PATHS: Final = 1024
+_LONGEST_PATH: Final = 1024
 _MOST_WISHES: Final = 256
+"""Of each path."""
+_LONGEST_WISH: Final = 256
+"""Characters of the headers that make it: clients write them, and a head may be 64 KiB long."""
 
 
 class _Alike:
@@ -80,9 +84,11 @@ class HotPath:
             return self._routes[path]
         except KeyError:
             pass
-        if len(self._routes) >= _MOST_PATHS:
-            self._routes.clear()
-        route = self._routes[path] = self._made(path)
+        route = self._made(path)
+        if len(path) <= _LONGEST_PATH:
+            if len(self._routes) >= _MOST_PATHS:
+                self._routes.clear()
+            self._routes[path] = route
         return route
 
     def refuse(self, status: int, call: Call | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -124,9 +130,11 @@ class HotPath:
             key = tuple(headers.items())
             alike = known.get(key)
             if alike is None:
-                if len(known) >= _MOST_WISHES:
-                    known.clear()
-                alike = known[key] = _Alike(name, Wish(variant, headers, language), self._rounds.add)
+                alike = _Alike(name, Wish(variant, headers, language), self._rounds.add)
+                if sum(map(len, headers.values())) <= _LONGEST_WISH:
+                    if len(known) >= _MOST_WISHES:
+                        known.clear()
+                    known[key] = alike
             return alike
 
         return alike_of

@@ -105,7 +105,7 @@ class Outputs(dict[str, Output]):
         self.tails = tuple([output.tail for output in self._all])
 
     def forget(self) -> None:
-        """The arrays hold other values now."""
+        """The arrays hold other values now, or nobody asks for these any more."""
         for output in self._all:
             output.flat = output.listed = None
 
@@ -127,7 +127,9 @@ class Writer(Protocol):
 
         def fill(request_id: bytes) -> Answer:
             outputs.forget()
-            return self.write(request_id, outputs, 0, rows)
+            answer = self.write(request_id, outputs, 0, rows)
+            outputs.forget()  # else every number of rows would keep its last answer in Python's numbers
+            return answer
 
         return fill
 
@@ -216,10 +218,11 @@ class InferWriter(Writer):
         pieces.append(self._end)
 
         def fill(request_id: bytes) -> Answer:
-            pieces[1] = request_id
+            filled = pieces.copy()  # what stays must not keep the last answer
+            filled[1] = request_id
             for place, values in places:
-                pieces[place] = _encode(values.tolist())
-            return Answer(200, _JSON_HEADERS, b"".join(pieces))
+                filled[place] = _encode(values.tolist())
+            return Answer(200, _JSON_HEADERS, b"".join(filled))
 
         return fill
 

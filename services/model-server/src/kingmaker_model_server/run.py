@@ -81,6 +81,7 @@ class Runner:
             stop = start + job.rows
             answers.append(job.writer.write(job.request_id, outputs, start, stop))
             start = stop
+        outputs.forget()  # those in kept memory stay, and would keep these answers
         return answers
 
     def _has_run(self, run: BoundRun) -> bool:
