@@ -90,9 +90,10 @@ class _Line(msgspec.Struct, eq=False):
         if self.rows <= self.max_rows or len(asks) == 1:
             return self, None
         rows = count = 0
+        allowed = asks[0].max_rows
         for ask in asks:
-            rows += ask.rows
-            if count and (rows > ask.max_rows or rows > asks[0].max_rows):
+            rows, allowed = rows + ask.rows, min(allowed, ask.max_rows)
+            if count and rows > allowed:
                 break
             count += 1
         else:
