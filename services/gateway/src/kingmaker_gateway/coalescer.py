@@ -189,8 +189,8 @@ class Coalescer:
             try:
                 flight = _joined(leaving)
                 flight.frame.encoded()
-            except (ValueError, TypeError, OverflowError) as error:  # a mistake of ours, but nobody is to wait for ever
-                self._end(leaving.asks, UpstreamError(f"rows that make no frame: {error}"))
+            except Exception as error:  # a mistake of ours, but nobody is to wait for ever
+                self._end(leaving.asks, UpstreamError(f"rows that make no frame: {error!r}"))
                 continue
             self._out.add(flight)
             return flight
