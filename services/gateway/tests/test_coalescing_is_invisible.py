@@ -82,7 +82,7 @@ class World:
         self.frames.append((frame, asks, firsts))
         hand_out(frame, asks, firsts)
 
-    def submit(  # noqa: PLR0917
+    def submit(
         self,
         is_open: bool,
         rows: int,
