@@ -22,7 +22,7 @@ def test_a_prediction_id_is_a_uuid_of_version_7_that_names_its_partition(ms: int
 @given(
     st.integers(0, 2**48 - 1),
     st.integers(0, SPAN_MS - 1),
-    st.lists(st.binary(min_size=9, max_size=9), max_size=7),
+    st.lists(st.binary(min_size=9, max_size=9), max_size=12),
     st.integers(0, 255),
 )
 def test_ids_made_ahead_are_the_same_ids(made_ms: int, later: int, noises: list[bytes], k: int) -> None:

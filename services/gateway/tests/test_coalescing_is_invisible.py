@@ -82,7 +82,16 @@ class World:
         self.frames.append((frame, asks, firsts))
         hand_out(frame, asks, firsts)
 
-    def submit(self, is_open: bool, rows: int, width: int, poison: bool, patience: int, listed: bool = False) -> None:
+    def submit(
+        self,
+        is_open: bool,
+        rows: int,
+        width: int,
+        poison: bool,
+        patience: int,
+        listed: bool = False,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
         width = width if is_open else 3
         at = len(self.clients)
         x = (np.arange(rows * width, dtype=np.float32).reshape(rows, width) + at * 100) / np.float32(7)
@@ -97,7 +106,7 @@ class World:
             batch = of_lists(rows, columns, signature.inputs, frozenset())
         client = Client(batch, signature, self.now + patience, clock=self)
         self.clients.append(client)
-        self.coalescer.add([Ask(client.batch, signature, MAX_ROWS, client.deadline, client, rows)])
+        self.coalescer.add([Ask(client.batch, signature, max_rows, client.deadline, client, rows)])
 
     def launch(self) -> None:
         again = self.coalescer.again
@@ -201,6 +210,15 @@ def test_what_waits_together_leaves_together_and_no_more_than_a_frame() -> None:
     # two rows each, five a frame: pairs; the open ones join only their own width and take turns with the rest
     assert sorted(f.frame.rows for f in world.flying) == [1, 2, 2, 4, 4, 4]
     assert world.flying[1].frame.signature is OPEN
+
+
+def test_a_frame_is_no_larger_than_each_of_its_members_allows() -> None:
+    world = World()
+    for max_rows in (5, 2, 5):  # the limit changed while they waited
+        world.submit(False, 1, 3, False, 100, max_rows=max_rows)
+    while world.coalescer.has_work:
+        world.launch()
+    assert [flight.frame.rows for flight in world.flying] == [2, 1]
 
 
 def test_a_neighbour_of_a_poisonous_row_is_answered_and_the_owner_is_told() -> None:

@@ -26,7 +26,7 @@ def test_none_are_none() -> None:
     assert [*map(list, Ids(0).take(0))] == [[], []]
 
 
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("count", [1, 5, 20])
 def test_an_id_says_when_it_was_taken_wherever_the_clock_goes(count: int) -> None:
     now_ms = 1_790_000_000_000
     ids = Ids(0, lambda: now_ms * 1_000_000 + 999_999)

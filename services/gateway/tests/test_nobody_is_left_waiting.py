@@ -207,10 +207,15 @@ async def test_shapes_of_two_targets_travel_together(bench: Any, pair: Any, kit:
     assert {(a.status_code, a.headers["x-variant"]) for a in answers} == {(200, "gbm")}
 
 
-async def test_rows_that_make_no_frame_are_refused_and_not_forgotten(kit: SimpleNamespace) -> None:
+@pytest.mark.parametrize(
+    "arrays", [{"x": np.zeros((2, 3, 5), np.float32)}, {}], ids=["a shape nobody takes", "an input is missing"]
+)
+async def test_rows_that_make_no_frame_are_refused_and_not_forgotten(
+    kit: SimpleNamespace, arrays: dict[str, Any]
+) -> None:
     async with FakeModelServer([("x", "FP32")]) as server, upstream_to(server, until=kit.until) as upstream:
         asker = Asker()
-        odd = Batch(2, {"x": np.zeros((2, 3, 5), np.float32)}, frozenset())  # no reader would make it
+        odd = Batch(2, arrays, frozenset())  # no reader would make it
         deadline = asyncio.get_running_loop().time() + LONG_S
         upstream.ask(Ask(odd, SIGNATURE, 256, deadline, asker, odd.rows))
         [end] = await soon(asker.end)

@@ -292,3 +292,30 @@ async def test_requests_that_a_mistake_of_ours_stops_are_told_so_and_give_back_t
     ]
     assert bench.metric("in_flight", model="flights") == 0
     assert [status for status, _, _ in await together(bench, [request(GOOD)] * 2)] == [200, 200]
+
+
+async def test_a_variant_whose_requests_cannot_leave_keeps_no_others_here(
+    bench: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    await bench.challenger_is_up("gbm")
+    leave, tried = Upstream.flush, list[Upstream]()
+
+    def fails_first(upstream: Upstream) -> None:
+        tried.append(upstream)
+        if len(tried) == 1:
+            raise RuntimeError("a mistake of ours")
+        leave(upstream)
+
+    first, second = await Client.to(bench), await Client.to(bench)
+    body = {"instances": [kit.full_row]}
+    with monkeypatch.context() as patch:
+        patch.setattr(Upstream, "flush", fails_first)
+        first.send(request(body, x_kingmaker_timeout_ms="500"))
+        second.send(request(body, x_kingmaker_variant="gbm"))
+        answers = [await client.answer() for client in (second, first)]
+    assert [status for status, _, _ in answers] == [200, 504]
+    assert len(tried) == 2
+    assert bench.metric("in_flight", model="flights") == 0
+    first.close()
+    second.close()

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from kingmaker_contracts.routing import Limits
+from kingmaker_gateway.upstream import Upstream
 from tests.fakes.fake_model_server import Fault
 
 FAULTS = [f for f in Fault if f is not Fault.NONE]
@@ -84,6 +85,30 @@ async def test_requests_of_one_moment_send_a_sick_challenger_one_probe(
         reasons = {answer.partition(b"x-route-reason: ")[2].split()[0] for answer in answers}
         assert reasons == ({b"fallback"} if ranges.endswith("9999") else {b"fallback", b"weight"})
         assert sum(pair.challenger.frames) == rows + 1
+
+
+async def test_a_probe_that_a_mistake_of_ours_stops_is_not_the_last(
+    valkey: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = {"failures": 1, "open_ms": 1, "probes": 1}
+    async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
+        await bench.publish(pair.record(ranges="gbm:0-9999"), pair.profiles)
+        await bench.challenger_is_up("gbm")
+        pair.challenger.fault = Fault.ERROR
+        assert (await bench.predict([kit.full_row])).headers["x-route-reason"] == "fallback"
+        pair.challenger.fault = Fault.NONE
+        opened = time.monotonic()
+        await kit.until(lambda: time.monotonic() > opened + 0.02)
+
+        def fails(*_: Any) -> None:
+            raise RuntimeError("a mistake of ours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Upstream, "add", fails)
+            assert (await bench.predict([kit.full_row])).status_code == 500
+        answer = await bench.predict([kit.full_row])
+        assert answer.headers["x-variant"] == "gbm"
+        assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
 
 
 async def test_hurried_clients_take_no_challenger_out_for_the_others(

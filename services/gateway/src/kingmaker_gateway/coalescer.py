@@ -90,9 +90,10 @@ class _Line(msgspec.Struct, eq=False):
         if self.rows <= self.max_rows or len(asks) == 1:
             return self, None
         rows = count = 0
+        allowed = asks[0].max_rows
         for ask in asks:
-            rows += ask.rows
-            if count and (rows > ask.max_rows or rows > asks[0].max_rows):
+            rows, allowed = rows + ask.rows, min(allowed, ask.max_rows)
+            if count and rows > allowed:
                 break
             count += 1
         else:
@@ -188,8 +189,8 @@ class Coalescer:
             try:
                 flight = _joined(leaving)
                 flight.frame.encoded()
-            except (ValueError, TypeError, OverflowError) as error:  # a mistake of ours, but nobody is to wait for ever
-                self._end(leaving.asks, UpstreamError(f"rows that make no frame: {error}"))
+            except Exception as error:  # a mistake of ours, but nobody is to wait for ever
+                self._end(leaving.asks, UpstreamError(f"rows that make no frame: {error!r}"))
                 continue
             self._out.add(flight)
             return flight

@@ -80,6 +80,11 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
                 self._fall_back()
         return self._ask(deadline)
 
+    def stand_back(self) -> None:
+        """It is not asked after all, so it is no challenger's probe."""
+        if self._has_substitute:
+            self._live.breaker.abandoned()
+
     @property
     def is_hurried(self) -> bool:
         """Whether the client gave less time than the model's own deadline."""

@@ -101,7 +101,10 @@ class Router:
         """All that were taken in leave, as far as connections are free."""
         leaving, self._leaving = self._leaving, {}
         for upstream in leaving:
-            upstream.flush()
+            try:
+                upstream.flush()
+            except Exception:  # a mistake with one variant's must not keep the others here
+                logger.exception("requests could not be sent")
 
     def refuse(self, problem: Problem, model: LiveModel | None = None) -> Answer:
         """The answer to a request that was not routed."""
@@ -254,6 +257,7 @@ class Router:
     def _give_up(self, prediction: Prediction) -> None:
         """After a mistake of ours, unless it came when its end had been told."""
         if prediction.mark.status == 200:
+            prediction.stand_back()
             self._desk.failed(prediction, our_mistake())
 
     def _turn_away(self, model: LiveModel, request: Request, fault: Exception) -> None:
