@@ -40,7 +40,7 @@ class Head(NamedTuple):
     json: tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class State:
     """One record in force. Tuples are by variant, champion first.
 
