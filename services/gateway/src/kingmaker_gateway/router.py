@@ -150,16 +150,15 @@ class Router:
                 requests, calls, keys = self._keyed(model, state, requests, calls)
             raws, texts = self._ids.take(len(calls))
             owners = state.table.assigned(_names(keys, texts) if state.is_sticky else texts)
+            shared = Shared(self._desk, model, state, self._loop.time())
+            is_split_alone = len(calls) > 1 and override is None and not state.is_sticky and not wish.headers
+            if is_split_alone and False not in [call.batch.is_whole for call in calls]:
+                return self._choose_usual(shared, requests, calls, raws, texts, owners)
         except Exception as fault:
             for request in requests:
                 self._turn_away(model, request, fault)
             return []
-        now = self._loop.time()
-        shared = Shared(self._desk, model, state, now)
-        is_split_alone = len(calls) > 1 and override is None and not state.is_sticky and not wish.headers
-        if is_split_alone and False not in [call.batch.is_whole for call in calls]:
-            return self._choose_usual(shared, requests, calls, raws, texts, owners)
-        headers = wish.headers
+        now, headers = shared.arrived, wish.headers
         predictions = []
         for request, call, key, id, text_id, owner in zip(requests, calls, keys, raws, texts, owners, strict=True):
             try:
