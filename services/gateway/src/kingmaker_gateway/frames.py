@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts import raw_tensors, tensors
-from kingmaker_contracts.inference import DTYPES, Tensor
+from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.signature import Signature
 
@@ -149,7 +149,7 @@ def _packed(members: Sequence[Rows], signature: Signature) -> Frame | None:
     raw, rows = b"".join(cast(list[bytes], raws)), len(raws)
     if spec.datatype != "FP32" or len(raw) != 4 * rows * spec.width:
         return None
-    return Frame(signature, rows, {name: np.ndarray((rows, *spec.tail), DTYPES["FP32"], raw)})
+    return Frame(signature, rows, {name: np.ndarray((rows, *spec.tail), spec.dtype, raw)})
 
 
 def _lists(members: Sequence[Rows]) -> list[dict[str, list[Any]]] | None:

@@ -37,7 +37,7 @@ _LONGEST_WISH: Final = 256
 
 
 class _Alike:
-    """Requests of a round that ask the same of a model, but for their rows."""
+    """Requests of a round that ask the same of a model, but for their rows and their callers' own keys."""
 
     __slots__ = ("_add", "calls", "name", "wish")
 
