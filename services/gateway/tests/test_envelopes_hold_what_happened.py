@@ -158,6 +158,14 @@ def test_score_and_label_are_the_profile_s() -> None:
     assert batch.columns["status"].tolist() == [200, 504]
 
 
+def test_without_inputs_there_are_no_features() -> None:
+    """None that are missing either: nobody knows whether they were."""
+    batch = build(*[prediction(["AA"] * 2, answerer(), inputs={}, outputs=None) for _ in range(2)])
+    assert batch.features.shape == (0, 4)
+    assert batch.schema == "s"
+    assert np.isnan(batch.columns["score"]).all()
+
+
 def test_without_a_profile_there_are_no_features_and_no_score() -> None:
     batch = build(prediction(["AA", "UA"], answerer(None)))
     assert batch.features.shape == (0, 2)
@@ -231,7 +239,6 @@ FORMS: list[dict[str, Any]] = [
     {"outputs": [Tensor("label", "BYTES", np.array(["c", "b"], object)), Tensor("p", "FP32", np.ones((2, 2), "<f4"))]},
     {"outputs": [Tensor("label", "BYTES", np.array(["c", "b"], object))]},
     {"outputs": [Tensor("something else", "FP32", np.ones((2, 1), "<f4"))]},
-    {"inputs": {}},
     {"inputs": {"block": np.ones((2, 5), "<f4"), "carrier": texts(["UA", "AA"]), "month": np.array([1, 700])}},
     {"inputs": {"block": np.ones((2, 2), "<f8"), "carrier": texts([None, "AA"]), "month": np.array([[-1], [2]])}},
 ]

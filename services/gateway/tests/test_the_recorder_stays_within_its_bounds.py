@@ -155,6 +155,39 @@ async def test_frames_whose_rows_differ_in_size_share_an_entry(valkey: Any, kit:
     assert known.recorder.accounts[MODEL].dropped == 0
 
 
+async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, kit: SimpleNamespace) -> None:
+    """And are written with the others of the same flush, for each way to Redis costs more than joining them."""
+    known = Known(valkey.url, flush_ms=60_000)
+    by = answerer(kit, [("x", "FP32")], [-1, 3])
+    async with working(known):
+        for _ in range(3):
+            alone = [run_of(by, 1, 3) for _ in range(64)]
+            kept = weakref.ref(alone[0].inputs["x"])
+            for run in alone:
+                known.recorder.offer(run)
+            del alone, run
+            await kit.until(lambda kept=kept: kept() is None)
+        assert stored_in(valkey) == []
+    assert [batch.count for batch in stored_in(valkey)] == [64, 64, 64]
+
+
+async def test_rows_without_inputs_share_no_entry_with_others(valkey: Any, kit: SimpleNamespace) -> None:
+    """There they would pass for rows whose features are missing."""
+    known = Known(valkey.url, flush_ms=60_000)
+    by = answerer(kit, [("x", "FP32")], [-1, 3])
+    async with working(known):
+        for inputs in (True, False, True, False):
+            run = run_of(by, 2, 3)
+            known.recorder.offer(run if inputs else msgspec.structs.replace(run, inputs={}))
+    whole, without = stored_in(valkey)
+    assert [(batch.count, batch.seq, batch.features.shape) for batch in (whole, without)] == [
+        (4, 1, (3, 4)),
+        (4, 2, (0, 4)),
+    ]
+    assert not np.isnan(whole.features).any()
+    assert known.recorder.accounts[MODEL].dropped == 0
+
+
 async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey: Any, kit: SimpleNamespace) -> None:
     known = Known(valkey.url, flush_ms=60_000)
     good = answerer(kit, [("x", "FP32")], [-1, 3])

@@ -1,6 +1,7 @@
 """Copies that wait for a busy shadow leave together, as the same bytes as if nobody had put them into frames before."""
 
 import asyncio
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from kingmaker_gateway.coalescer import Ask
 from kingmaker_gateway.errors import UpstreamRefused
 from kingmaker_gateway.frames import Frame, Part, Slice
 from kingmaker_gateway.metrics import Metrics
-from kingmaker_gateway.runs import Run
+from kingmaker_gateway.runs import Mark, Run
 from kingmaker_gateway.settings import ShadowSettings
 from kingmaker_gateway.shadow import Shadow
 
@@ -61,8 +62,8 @@ class World:
             inputs = self.champion.inputs | self.shadows.inputs
             values = np.arange(rows, dtype="<f4").reshape(rows, 1) + 100 * number
             batch = Batch(rows, {name: values + at for at, name in enumerate(inputs)}, frozenset())
-            mark = (rows, 0, "weight", 1, 200)
-            one = SimpleNamespace(id=bytes([number]) * 16, mark=mark, key_hash=number, rows=rows, batch=batch)
+            mark = Mark(rows, 0, "weight", 1, 200)
+            one = Request(id=bytes([number]) * 16, mark=mark, key_hash=number, rows=rows, batch=batch)
             self.offered.append(one)
             requests.append(one)
         frame = self.frame_of(requests, self.champion)
@@ -80,6 +81,10 @@ class World:
         ask.asker.answered(Slice(frame, 0, ask.rows))
         await asyncio.sleep(0)
         return self.upstream.asked[-1]
+
+
+class Request(SimpleNamespace):
+    """An answered one; what is read of it by a shadow."""
 
 
 SAME = [("x", "FP32"), ("y", "FP32")]
@@ -122,4 +127,36 @@ async def test_a_joined_frame_that_fails_is_tried_one_by_one(kit: SimpleNamespac
         await world.answer()
     assert [run.ids[0] for run in world.recorded] == [0, 1, 2, 3]
     assert [run.rows for run in world.recorded] == [1, 1, 2, 3]
+    for run, one in zip(world.recorded, world.offered, strict=True):
+        assert (run.ids, run.marks[0].rows, run.marks[0].status) == (one.id, one.rows, 200)
+        assert [*(run.key_hashes or [0])] == [one.key_hash]
+        assert np.array_equal(run.inputs["x"], one.batch.arrays["x"])
+    await world.shadow.close()
+
+
+async def test_what_failed_is_recorded_without_what_was_asked(kit: SimpleNamespace) -> None:
+    """The champion's record has it."""
+    world = World(kit, SAME)
+    world.offer(2)
+    world.upstream.asked[-1].asker.failed(UpstreamRefused(400))
+    world.upstream.is_down = True
+    world.offer(1, 3)
+    late, turned_away = world.recorded
+    assert (late.rows, late.inputs, late.outputs) == (2, {}, None)
+    assert (turned_away.rows, turned_away.inputs, turned_away.outputs) == (4, {}, None)
+    assert turned_away.ids == world.offered[1].id + world.offered[2].id
+    assert {mark.status for run in world.recorded for mark in run.marks} == {503}
+    assert len(world.upstream.asked) == 1
+    await world.shadow.close()
+
+
+@pytest.mark.parametrize("inputs", [SAME, MORE])
+async def test_a_request_s_memory_does_not_wait_for_its_copy(kit: SimpleNamespace, inputs: Any) -> None:
+    """Whether the copy is on its way or queued behind another."""
+    world = World(kit, inputs)
+    for _ in range(2):
+        world.offer(1)
+    alive = [weakref.ref(one) for one in world.offered]
+    world.offered.clear()
+    assert [one() for one in alive] == [None, None]
     await world.shadow.close()

@@ -33,7 +33,7 @@ TURNED_AT_ONCE: Final = 256
 
 
 def build(runs: Sequence[Run], producer: str, seq: int, sent: int, dropped: int) -> EventBatch:
-    """One batch from runs of one Answerer, in the order they were answered."""
+    """One batch from runs of one Answerer, in the order they were answered; without features when no run has inputs."""
     by = runs[0].by
     rows = sum([run.rows for run in runs])
     t0 = runs[0].answered_us // 1000
@@ -121,7 +121,7 @@ def _held(name: str, value: int) -> int:
 
 def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.float32], dict[str, list[str]]]:
     unseen: dict[str, list[str]] = {}
-    if by.profile is None:
+    if by.profile is None or not any(run.inputs for run in runs):
         return np.empty((0, rows), np.float32), unseen
     inputs = by.profile.inputs
     widths = [math.prod([max(size, 1) for size in feature.shape[1:]]) for feature in inputs]

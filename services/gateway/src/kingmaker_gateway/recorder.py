@@ -1,10 +1,11 @@
 """Write every prediction to Redis without a request ever waiting for it.
 
 The request path leaves answered frames in a bounded buffer, by reference. One task encodes what came in, every flush_ms
-or as soon as a batch is full, so that no request is kept for longer; another appends the entries to the model's stream
-in order. A batch that could not be written is kept and tried again with the same number, so a reader can tell a
-repeated entry from a lost one. When the buffer is full, the newest rows are dropped and counted: nothing that has a
-number is ever given up while the process lives, hence stored = sent - dropped once the buffer is empty.
+or as soon as a batch is full or made of many pieces, so that no request is kept for longer; another appends the entries
+to the model's stream in order, every flush_ms or when a batch is full. A batch that could not be written is kept and
+tried again with the same number, so a reader can tell a repeated entry from a lost one. When the buffer is full, the
+newest rows are dropped and counted: nothing that has a number is ever given up while the process lives, hence stored =
+sent - dropped once the buffer is empty.
 """
 
 import asyncio
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 _ENTRIES_PER_TRIP = 16
 _RECENT = 0.02
 """Weight of the newest entry in the mean size of entries."""
+_MOST_RUNS = 64
+"""Of one model, encoded together. Where requests travel alone a flush is made of many small runs, and one request would
+wait for all of them to be joined."""
 _FINAL_ATTEMPTS = 3
 _FINAL_S = 3.0
 """After which no further attempt begins; one takes some seconds when Redis is silent."""
@@ -102,7 +106,7 @@ class Recorder:
         stream.waiting.append(run)
         self._buffered += rows
         self._waiting += rows
-        if self._waiting >= self._settings.batch_rows:
+        if self._waiting >= self._settings.batch_rows or len(stream.waiting) >= _MOST_RUNS:
             self._full.set()
 
     def start(self) -> None:
@@ -130,14 +134,20 @@ class Recorder:
             self._drop(entry.model, entry.rows, "shutdown")
 
     async def _encode_all(self) -> None:
+        clock = asyncio.get_running_loop().time
+        flush_s = self._settings.flush_ms / 1000
+        due = clock() + flush_s
         while not self._stop.is_set():
-            try:
-                async with asyncio.timeout(self._settings.flush_ms / 1000):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     await self._full.wait()
-            except TimeoutError:
-                pass
             self._full.clear()
+            is_full = self._waiting >= self._settings.batch_rows
             self.encode()
+            if is_full or clock() >= due:
+                due = clock() + flush_s
+                if self._unsent:
+                    self._has_unsent.set()
 
     async def _write_all(self) -> None:
         while not self._stop.is_set():
@@ -163,8 +173,6 @@ class Recorder:
                 rows = sum(p.rows for p in group)
                 self._waiting -= rows
                 self._encode(model, stream, group, rows)
-        if self._unsent:
-            self._has_unsent.set()
 
     def _encode(self, model: str, stream: _Stream, group: list[Run], rows: int) -> None:
         sent = stream.encoded + stream.dropped
@@ -250,14 +258,16 @@ class Recorder:
 
 
 def _groups(runs: list[Run], max_rows: int) -> list[list[Run]]:
-    """Runs of one answerer each, in order, no more than max_rows rows together unless one alone has more."""
+    """Runs of one answerer each, all with inputs or all without, in order; no more than max_rows rows together unless
+    one alone has more."""
     groups: list[list[Run]] = []
-    current: dict[Answerer, tuple[list[Run], int]] = {}
+    current: dict[tuple[Answerer, bool], tuple[list[Run], int]] = {}
     for run in runs:
-        group, rows = current.get(run.by, (None, 0))
+        kind = run.by, bool(run.inputs)
+        group, rows = current.get(kind, (None, 0))
         if group is None or rows + run.rows > max_rows:
             group, rows = [], 0
             groups.append(group)
         group.append(run)
-        current[run.by] = group, rows + run.rows
+        current[kind] = group, rows + run.rows
     return groups

@@ -123,6 +123,26 @@ def of_copies(  # noqa: PLR0917 - the same
     )
 
 
+def parted(run: Run) -> list[Run]:
+    """Of each of its requests alone, without inputs and outputs."""
+    marks = run.marks if len(run.marks) == len(run.latencies_s) else run.marks * len(run.latencies_s)
+    hashes = run.key_hashes
+    return [
+        Run(
+            run.by,
+            run.ids[16 * at : 16 * at + 16],
+            [mark],
+            run.latencies_s[at : at + 1],
+            None if hashes is None else hashes[at : at + 1],
+            run.answered_us,
+            mark.rows,
+            {},
+            None,
+        )
+        for at, mark in enumerate(marks)
+    ]
+
+
 def key_hashes(runs: Sequence[Run]) -> bytes:
     """Of all their requests, 0 for those without a key."""
     return b"".join([bytes(8 * len(run.latencies_s)) if run.key_hashes is None else run.key_hashes for run in runs])

@@ -1,8 +1,9 @@
 """Send copies of answered requests to a shadow without making any client wait.
 
-Whole frames are copied: the champion's arrays, and its very bytes where the shadow takes the same inputs. The queue
-is bounded: when the shadow falls behind, copies are dropped and counted, because a late comparison is worth less
-than a slow client. So many frames in flight are the whole load a shadow can cause; each has a time limit, after
+Whole frames are copied: the champion's arrays, and its very bytes where the shadow takes the same inputs. Nothing else
+of a request is kept for a copy: its memory is the next request's at once, while the processor still has it at hand.
+The queue is bounded: when the shadow falls behind, copies are dropped and counted, because a late comparison is worth
+less than a slow client. So many frames in flight are the whole load a shadow can cause; each has a time limit, after
 which its connection is closed. A shadow that is known to be away is not called at all.
 """
 
@@ -11,8 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
+from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.problems import HTTP_STATUS, Code
 from kingmaker_gateway import frames, runs
 from kingmaker_gateway.answerers import Answerer
@@ -38,10 +42,10 @@ class Copied(Answered, Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Copies:
-    """Requests that travel together. runs: what is recorded of them; parts: frames that are theirs together, empty when
-    they have none yet."""
+    """Requests that travel together. requests: how many; runs: what is recorded of them; parts: the frames of their
+    rows."""
 
-    requests: Sequence[Copied]
+    requests: int
     runs: list[Run]
     rows: int
     parts: list[Frame]
@@ -52,18 +56,36 @@ class _Copies:
 
     @property
     def frame(self) -> Frame:
-        """Of their own, made when first asked for."""
+        """Of their own."""
         if len(self.parts) > 1:
             self.parts = [frames.joined(self.parts, self.signature)]
-        elif not self.parts:
-            members = [Part(request.batch, 0, request.rows) for request in self.requests]
-            self.parts = [frames.join(members, self.signature)]
         return self.parts[0]
 
-    def alone(self, request: Copied, is_retry: bool) -> "_Copies":
-        """One of them."""
-        own = [_run_of([request], self.by)]
-        return _Copies([request], own, request.rows, [], self.signature, self.by, self.max_rows, is_retry)
+    def takes(self, following: "_Copies") -> bool:
+        """Whether those behind may travel with these."""
+        return (
+            following.signature is self.signature
+            and following.by is self.by
+            and not (self.signature.is_open or self.is_retry or following.is_retry)
+            and self.rows + following.rows <= self.max_rows
+        )
+
+    def take(self, following: "_Copies") -> None:
+        self.requests += following.requests
+        self.rows += following.rows
+        self.runs = [*self.runs, *following.runs]
+        self.parts = [*self.parts, *following.parts]
+
+    def each_alone(self) -> "list[_Copies]":
+        """To be tried again."""
+        frame, first, alone = self.frame, 0, []
+        for run in self.runs:
+            for one in runs.parted(run):
+                arrays = {name: array[first : first + one.rows] for name, array in frame.arrays.items()}
+                own = Frame(self.signature, one.rows, arrays)
+                alone.append(_Copies(1, [one], one.rows, [own], self.signature, self.by, self.max_rows, True))
+                first += one.rows
+        return alone
 
 
 class Shadow:
@@ -100,6 +122,9 @@ class Shadow:
         max_rows: int,
     ) -> None:
         """Queue copies of answered requests, or drop and count them. run, frame: the champion's, of exactly these."""
+        if self._upstream.is_down and not self._closed:
+            self._turn_away(len(requests), run or _run_of(requests, by), by)
+            return
         room = 0 if self._closed else max(0, self._queue_size - self._queued)  # copies tried again may be more
         leave_at_once = not (self._closed or self._queue) and self._in_flight < self._max_in_flight
         if len(requests) > room and not leave_at_once:
@@ -109,8 +134,9 @@ class Shadow:
             return
         if run is None:
             run = _run_of(requests, by)
-        parts = [] if frame is None or not self._takes(signature, frame.signature) else [frame]
-        self._push(_Copies(requests, [run], run.rows, parts, signature, by, max_rows))
+        if frame is not None and not self._takes(signature, frame.signature):
+            frame = None
+        self._push(requests, run, frame, signature, by, max_rows)
         self._pump()
 
     async def close(self) -> None:
@@ -121,41 +147,38 @@ class Shadow:
         self._queued = 0
         await self._upstream.close()
 
-    def _push(self, copies: _Copies) -> None:
-        if copies.signature.is_open and len(copies.requests) > 1:
-            for request in copies.requests:
-                self._push(copies.alone(request, is_retry=False))
+    def _push(  # noqa: PLR0917 - as offer
+        self,
+        requests: Sequence[Copied],
+        run: Run,
+        frame: Frame | None,
+        signature: Signature,
+        by: Answerer,
+        max_rows: int,
+    ) -> None:
+        if signature.is_open and len(requests) > 1:
+            for request in requests:
+                self._push([request], _run_of([request], by), None, signature, by, max_rows)
             return
-        self._queue.append(copies)
-        self._queued += len(copies.requests)
+        if frame is None:
+            frame = frames.join([Part(request.batch, 0, request.rows) for request in requests], signature)
+        self._queue.append(_Copies(len(requests), [run], run.rows, [frame], signature, by, max_rows))
+        self._queued += len(requests)
 
     def _pump(self) -> None:
         while self._queue and self._in_flight < self._max_in_flight and not self._closed:
-            copies = self._queue.popleft()
-            self._queued -= len(copies.requests)
-            self._join(copies)
+            copies = self._pop()
+            while self._queue and copies.takes(self._queue[0]):
+                copies.take(self._pop())
             self._send(copies)
 
-    def _join(self, copies: _Copies) -> None:
-        """Take along what waits behind, as much as a frame holds."""
-        while self._queue and not copies.signature.is_open and not copies.is_retry:
-            following = self._queue[0]
-            if (
-                following.signature is not copies.signature
-                or following.by is not copies.by
-                or following.is_retry
-                or copies.rows + following.rows > copies.max_rows
-            ):
-                return
-            self._queue.popleft()
-            self._queued -= len(following.requests)
-            copies.requests = [*copies.requests, *following.requests]
-            copies.rows += following.rows
-            copies.runs = [*copies.runs, *following.runs]
-            copies.parts = [*copies.parts, *following.parts] if copies.parts and following.parts else []
+    def _pop(self) -> _Copies:
+        copies = self._queue.popleft()
+        self._queued -= copies.requests
+        return copies
 
     def _send(self, copies: _Copies) -> None:
-        self._counts.shadow_sent.inc(len(copies.requests) * (not copies.is_retry))
+        self._counts.shadow_sent.inc(copies.requests * (not copies.is_retry))
         flight = _Flight(self, copies)
         if self._upstream.is_down:
             self._done(flight, None, UpstreamError("the shadow is away"))
@@ -171,38 +194,51 @@ class Shadow:
         self._upstream.ask(ask)
 
     def _done(self, flight: "_Flight", answer: Slice | None, error: UpstreamError | None) -> None:
-        copies = flight.copies
+        copies, latency_s = flight.copies, time.perf_counter() - flight.started
         if flight.is_sent:
             self._in_flight -= 1
         if answer is not None:
             self._failures = 0
-            self._tell(copies, 200, flight.started, answer)
+            self._tell(copies.by, copies.runs, copies.rows, latency_s, 200, copies.frame.arrays, answer.tensors)
         elif self._is_worth_a_second_try(copies, error):
-            for request in reversed(copies.requests):
-                self._queue.appendleft(copies.alone(request, is_retry=True))
+            for one in reversed(copies.each_alone()):
+                self._queue.appendleft(one)
                 self._queued += 1
         else:
             self._failures += 1
-            self._counts.shadow_failed.inc(len(copies.requests))
-            is_late = isinstance(error, UpstreamTimeout)
-            status = HTTP_STATUS[Code.DEADLINE_EXCEEDED if is_late else Code.UPSTREAM_FAILED]
-            self._tell(copies, status, flight.started, None)
+            self._counts.shadow_failed.inc(copies.requests)
+            code = Code.DEADLINE_EXCEEDED if isinstance(error, UpstreamTimeout) else Code.UPSTREAM_FAILED
+            self._tell(copies.by, copies.runs, copies.rows, latency_s, HTTP_STATUS[code])
         if self._queue:
             asyncio.get_running_loop().call_soon(self._pump)
 
     def _is_worth_a_second_try(self, copies: _Copies, error: UpstreamError | None) -> bool:
         """One neighbour's rows may be at fault, unless this shadow fails whatever it is sent."""
-        is_joined = len(copies.requests) > 1 and not self._upstream.is_down
+        is_joined = copies.requests > 1 and not self._upstream.is_down
         if isinstance(error, UpstreamTimeout) or not is_joined or self._failures or self._closed:
             return False
         self._failures = 1  # until one has succeeded
         return True
 
-    def _tell(self, copies: _Copies, status: int, started: float, answer: Slice | None) -> None:
-        latency_s = time.perf_counter() - started
-        rows, arrays, now_us = copies.rows, copies.frame.arrays, time.time_ns() // 1000
-        outputs = answer.tensors if answer is not None else None
-        self._record(runs.of_copies(copies.by, copies.runs, now_us, rows, arrays, outputs, latency_s, status))
+    def _turn_away(self, requests: int, run: Run, by: Answerer) -> None:
+        self._failures += 1
+        self._counts.shadow_sent.inc(requests)
+        self._counts.shadow_failed.inc(requests)
+        self._tell(by, [run], run.rows, 0.0, HTTP_STATUS[Code.UPSTREAM_FAILED])
+
+    def _tell(  # noqa: PLR0917 - once a frame
+        self,
+        by: Answerer,
+        copied: list[Run],
+        rows: int,
+        latency_s: float,
+        status: int,
+        inputs: dict[str, NDArray[Any]] | None = None,
+        outputs: list[Tensor] | None = None,
+    ) -> None:
+        """Inputs go with outputs only: the champion's record holds what a failed copy asked."""
+        now_us = time.time_ns() // 1000
+        self._record(runs.of_copies(by, copied, now_us, rows, inputs or {}, outputs, latency_s, status))
 
     def _takes(self, mine: Signature, champions: Signature) -> bool:
         """Whether a frame for the champion is, byte for byte, a frame for the shadow; remembered, for they seldom
