@@ -42,13 +42,12 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     """Rows of one request. held: by input, see `arrays`; nulls: inputs that hold a missing value; extra: the values of
     the feature only the split knows.
 
-    columns: values by input, in one plain list or tuple each, row after row; None when they came as arrays. Lists of
-    many requests make one array for less than each makes its own, so a usual request never has arrays unless somebody
-    asks.
-    specs: at least of every column.
-    is_whole: it has columns of every input some variant knows and no missing value, out of a body that says nothing
-    else.
-    packed: the one row of its only column as the raw tensor it becomes; None: nobody has made it yet.
+    columns: values by input, in one plain list or tuple each, row after row; None when they came in another form. Lists
+    of many requests make one array for less than each makes its own, so a usual request never has arrays unless
+    somebody asks.
+    packed: the one row of the only input some variant knows, as a raw tensor, in place of columns and arrays.
+    specs: at least of every column, and of what is packed.
+    is_whole: it has values of every input some variant knows and no missing one, out of a body that says nothing else.
     """
 
     rows: int
@@ -63,13 +62,18 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     @property
     def names(self) -> Collection[str]:
         """The inputs it has."""
+        if self.packed is not None:
+            return self.specs
         return self.held if self.columns is None else self.columns
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """By input: shape (rows, *tail), dtype as the spec says."""
-        if self.columns is not None and not self.held:
-            self.held = {name: self.specs[name].array(values, self.rows) for name, values in self.columns.items()}
+        if not self.held:
+            if self.packed is not None:
+                self.held = {name: spec.of_raw(self.packed, 1) for name, spec in self.specs.items()}
+            elif self.columns is not None:
+                self.held = {name: self.specs[name].array(values, self.rows) for name, values in self.columns.items()}
         return self.held
 
     def fits(self, signature: Signature) -> bool:

@@ -141,15 +141,24 @@ def joined(parts: Sequence[Frame], signature: Signature) -> Frame:
 
 
 def _packed(members: Sequence[Rows], signature: Signature) -> Frame | None:
-    """Of members that come with the one row each sends as bytes. None: not all do, or it is not what is asked for."""
-    raws = [member.batch.packed for member in members]
-    if None in raws or len(signature.inputs) != 1:
+    """Of members some of whom have the one row each sends as bytes. None: nobody has, or bytes are not asked for."""
+    raws: Sequence[bytes | None] = [member.batch.packed for member in members]
+    missing = raws.count(None)
+    if missing == len(raws) or len(signature.inputs) != 1:
         return None
     [(name, spec)] = signature.inputs.items()
-    raw, rows = b"".join(cast(list[bytes], raws)), len(raws)
-    if spec.datatype != "FP32" or len(raw) != 4 * rows * spec.width:
+    if spec.datatype != "FP32":
         return None
-    return Frame(signature, rows, {name: np.ndarray((rows, *spec.tail), spec.dtype, raw)})
+    rows = len(raws)
+    if missing:
+        rows = sum([member.rows for member in members])
+        raws = [member.batch.packed or _raw_rows(member, name) for member in members]
+    raw = b"".join(cast(list[bytes], raws))
+    return Frame(signature, rows, {name: spec.of_raw(raw, rows)}) if len(raw) == 4 * rows * spec.width else None
+
+
+def _raw_rows(member: Rows, name: str) -> bytes:
+    return member.batch.arrays[name][member.first : member.first + member.rows].tobytes()
 
 
 def _lists(members: Sequence[Rows]) -> list[dict[str, list[Any]]] | None:

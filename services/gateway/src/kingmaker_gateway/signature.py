@@ -53,8 +53,12 @@ class InputSpec:
             except (struct.error, OverflowError):  # a missing value, or one that does not fit
                 pass
             else:
-                return np.ndarray((rows, *self.tail), self.dtype, raw)
+                return self.of_raw(raw, rows)
         return np.array(values, self.dtype).reshape((rows, *self.tail))
+
+    def of_raw(self, raw: bytes, rows: int) -> NDArray[Any]:
+        """The array of a raw tensor, which it shares and may not write to."""
+        return np.ndarray((rows, *self.tail), self.dtype, raw)
 
     def _pack(self, values: Sequence[Any], rows: int) -> bytes:
         return struct.pack(f"<{rows * self.width}{self.letter}", *values)

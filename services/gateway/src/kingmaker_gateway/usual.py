@@ -105,19 +105,18 @@ def v2_reader(
 
     if row is None:
         return read
-    decode_row, name, pack = row.decode, row.name, row.pack
+    decode_row, pack = row.decode, row.pack
 
     def read_row(body: bytes) -> Read:
         if not row.is_expected:
             return read(body)
         try:
             wire = decode_row(body)
-            data = wire.inputs[0].data
-            packed = pack(*data)  # refuses what is too large for FP32
+            packed = pack(*wire.inputs[0].data)  # refuses what is too large for FP32
         except (*_NOT_READ, OverflowError):
             row.is_expected = False
             return read(body)
-        return made(Batch(1, {}, _NO_NULLS, None, {name: data}, specs, True, packed), wire.id)
+        return made(Batch(1, {}, _NO_NULLS, None, None, specs, True, packed), wire.id)
 
     return read_row
 
@@ -161,10 +160,10 @@ class Row:
     so nothing is left to check of what it takes. is_expected: the last body was one, and so the next is read as one
     first; a body that is none is read twice."""
 
-    __slots__ = ("decode", "is_expected", "name", "pack", "shape")
+    __slots__ = ("decode", "is_expected", "pack", "shape")
 
     def __init__(self, spec: InputSpec) -> None:
-        self.name, self.shape, self.is_expected = spec.name, spec.one_row, True
+        self.shape, self.is_expected = spec.one_row, True
         self.pack = struct.Struct(f"<{spec.width}f").pack
         tensor = msgspec.defstruct(
             "RowTensor",
