@@ -151,11 +151,13 @@ def test_without_an_id_the_answer_has_one_of_its_own(target: Target) -> None:
     assert len(set(ids)) == 3
 
 
-def test_parameters_nobody_knows_are_no_fault(target: Target) -> None:
-    parameters = {"priority": 1, "timeout": 15_000_000, "sequence_id": "a", "x": True, "y": 1.5}
-    call = oip.request(flights(), parameters=parameters)
+@pytest.mark.parametrize(
+    "parameters", [{"priority": 1, "timeout": 15_000_000, "sequence_id": "a", "x": True, "y": 1.5}, {}, None]
+)
+def test_parameters_nobody_knows_are_no_fault(target: Target, parameters: dict[str, Any] | None) -> None:
+    said = json.loads(oip.request(flights()).body) | {"parameters": parameters}
     with target.client() as client:
-        assert client.post("/v2/models/flights/infer", content=call.body).status_code == 200
+        assert client.post("/v2/models/flights/infer", json=said).status_code == 200
 
 
 def test_a_pure_raw_body_is_one_row_of_the_only_input(target: Target) -> None:

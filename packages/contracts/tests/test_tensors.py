@@ -110,6 +110,17 @@ def test_an_output_says_for_itself_whether_it_goes_out_raw() -> None:
     assert [request.wants_binary(name) for name in "ab"] == [False, True]
 
 
+def test_parameters_that_are_null_are_none() -> None:
+    """As clients write them whose languages have no absent fields."""
+    tensor = {"name": "a", "shape": [1], "datatype": "FP32", "data": [1], "parameters": None}
+    said = {"outputs": [{"name": "a", "parameters": None}], "parameters": None, "id": None}
+    request = tensors.decode_request(body(tensor, **said))
+    assert request.parameters == {}
+    assert not request.wants_binary("a")
+    answer = json.dumps({"outputs": [tensor], "parameters": None}).encode()
+    assert tensors.decode_response(answer).parameters == {}
+
+
 @st.composite
 def any_tensor(draw: st.DrawFn) -> Tensor:
     datatype = draw(st.sampled_from(sorted(DTYPES)))

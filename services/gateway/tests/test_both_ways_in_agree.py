@@ -72,6 +72,8 @@ TABLE: list[tuple[str, str, bytes, dict[str, str]]] = [
     ("POST", V2, v2(2, outputs=[{"name": "probabilities", "parameters": {"binary_data": True}}]), {}),
     ("POST", V2, v2(1, outputs=[{"name": "nope"}]), {}),
     ("POST", V2, v2(1, parameters={"timeout": 0}), {}),
+    ("POST", V2, v2(1, parameters=None), {}),
+    ("POST", V2, v2(1, parameters=None, outputs=[{"name": "label", "parameters": None}]), {}),
     ("POST", V2, BINARY_BODY, {"inference-header-content-length": HEAD}),
     ("POST", V2, BINARY_BODY, {"Inference-Header-Content-Length": "99999"}),
     ("POST", V2, BINARY_BODY, {"inference-header-content-length": "0"}),

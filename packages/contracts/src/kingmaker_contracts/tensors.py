@@ -28,19 +28,19 @@ class _Input(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: list[Any] | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _Output(msgspec.Struct):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _Request(msgspec.Struct):
     inputs: list[_Input]
     outputs: list[_Output] | None = None
     id: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -48,7 +48,7 @@ class _Answer(msgspec.Struct):
     model_name: str = ""
     model_version: str | None = None
     id: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 _read_request: Final = msgspec.json.Decoder(_Request).decode
@@ -75,7 +75,7 @@ def decode_request(
         inputs=_tensors(wire.inputs, tail, "input"),
         outputs=outputs,
         id=wire.id,
-        parameters=wire.parameters,
+        parameters=wire.parameters or {},
         binary_output=_flag(wire.parameters, "binary_data_output", "the request") or False,
     )
 
@@ -101,7 +101,7 @@ def decode_response(body: bytes, header_length: int | None = None) -> InferRespo
         outputs=_tensors(wire.outputs, tail, "output"),
         model_version=wire.model_version,
         id=wire.id,
-        parameters=wire.parameters,
+        parameters=wire.parameters or {},
     )
 
 
@@ -183,7 +183,7 @@ def _tensors(wire: list[_Input], tail: memoryview, what: str) -> list[Tensor]:
         if item.name in seen:
             raise BadTensor(f"{what} {item.name!r} stands twice")
         seen.add(item.name)
-        size = item.parameters.get("binary_data_size")
+        size = (item.parameters or {}).get("binary_data_size")
         if size is None:
             if item.data is None:
                 raise BadTensor(f"{what} {item.name!r} has neither data nor binary_data_size")
@@ -206,8 +206,8 @@ def _tensors(wire: list[_Input], tail: memoryview, what: str) -> list[Tensor]:
     return tensors
 
 
-def _flag(parameters: dict[str, Any], key: str, where: str) -> bool | None:
-    value = parameters.get(key)
+def _flag(parameters: dict[str, Any] | None, key: str, where: str) -> bool | None:
+    value = (parameters or {}).get(key)
     if value is not None and type(value) is not bool:
         raise BadTensor(f"{key} of {where} is {value!r}, expected true or false")
     return value

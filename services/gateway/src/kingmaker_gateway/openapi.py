@@ -25,6 +25,11 @@ def _object(required: list[str], **properties: Json) -> Json:
     return {"type": "object", "required": required, "properties": properties}
 
 
+def _parameters(text: str) -> Json:
+    """OIP's, of a request, an input or an output."""
+    return {"type": ["object", "null"], "description": text}
+
+
 def _content(schema: Json, example: Any, media: str = "application/json") -> Json:
     return {media: {"schema": schema, "example": example}}
 
@@ -46,7 +51,7 @@ _TENSOR: Final = _object(
     shape={"type": "array", "items": {"type": "integer", "minimum": 0}, "description": "Rows come first."},
     datatype=_string("OIP V2 datatype, for example FP32, INT64 or BYTES (strings)."),
     data={"type": "array", "items": {}, "description": "Nested or flat, row-major. null is a missing value."},
-    parameters={"type": "object", "description": "binary_data_size, or binary_data for a requested output."},
+    parameters=_parameters("binary_data_size, or binary_data for a requested output."),
 )
 _TENSOR_SPEC: Final = _object(
     ["name", "datatype", "shape"],
@@ -168,7 +173,10 @@ def infer(versioned: bool) -> Json:
     request = _object(
         ["inputs"],
         id=_string("Echoed; without it the answer's id is the prediction id."),
-        parameters={"type": "object", "description": "timeout: microseconds; binary_data_output: true or false."},
+        parameters={
+            "type": ["object", "null"],
+            "description": "timeout: microseconds; binary_data_output: true or false.",
+        },
         inputs={"type": "array", "items": _TENSOR},
         outputs={"type": "array", "items": _object(["name"], name={"type": "string"}), "description": "Default: all."},
     )

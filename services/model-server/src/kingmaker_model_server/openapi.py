@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from kingmaker_contracts.inference import DTYPES
 
-_PARAMETERS: Final = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_PARAMETERS: Final = {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _DATATYPE: Final = {
     "type": "string",
     "enum": list(DTYPES),
