@@ -161,14 +161,14 @@ async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, 
     by = answerer(kit, [("x", "FP32")], [-1, 3])
     async with working(known):
         for _ in range(3):
-            alone = [run_of(by, 1, 3) for _ in range(64)]
+            alone = [run_of(by, 1, 3) for _ in range(128)]
             kept = weakref.ref(alone[0].inputs["x"])
             for run in alone:
                 known.recorder.offer(run)
             del alone, run
             await kit.until(lambda kept=kept: kept() is None)
         assert stored_in(valkey) == []
-    assert [batch.count for batch in stored_in(valkey)] == [64, 64, 64]
+    assert [batch.count for batch in stored_in(valkey)] == [128, 128, 128]
 
 
 async def test_rows_without_inputs_share_no_entry_with_others(valkey: Any, kit: SimpleNamespace) -> None:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _ENTRIES_PER_TRIP = 16
 _RECENT = 0.02
 """Weight of the newest entry in the mean size of entries."""
-_MOST_RUNS = 64
+_MOST_RUNS = 128
 """Of one model, encoded together. Where requests travel alone a flush is made of many small runs, and one request would
 wait for all of them to be joined."""
 _FINAL_ATTEMPTS = 3
