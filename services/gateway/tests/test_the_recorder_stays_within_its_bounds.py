@@ -137,8 +137,8 @@ async def test_wide_rows_are_bounded_in_bytes(free_port: int, kit: SimpleNamespa
     assert known.dropped("shutdown") == kept
 
 
-def stored_in(valkey: Any) -> list[events.EventBatch]:
-    entries = valkey.client.xrange(keys.events(*keys.split_model_id(MODEL), 0))
+def stored_in(valkey: Any, model: str = MODEL) -> list[events.EventBatch]:
+    entries = valkey.client.xrange(keys.events(*keys.split_model_id(model), 0))
     return [events.decode(fields[keys.ENTRY_FIELD]) for _, fields in entries]
 
 
@@ -169,6 +169,56 @@ async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, 
             await kit.until(lambda kept=kept: kept() is None)
         assert stored_in(valkey) == []
     assert [batch.count for batch in stored_in(valkey)] == [128, 128, 128]
+
+
+async def test_a_full_batch_is_written_however_its_requests_came(valkey: Any, kit: SimpleNamespace) -> None:
+    """Else requests that come alone would fill the buffer while Redis has nothing to do."""
+    known = Known(valkey.url, flush_ms=60_000, batch_rows=128)
+    by = answerer(kit, [("x", "FP32")], [-1, 3])
+    async with working(known):
+        for _ in range(2):
+            alone = [run_of(by, 1, 3) for _ in range(64)]
+            kept = weakref.ref(alone[0].inputs["x"])
+            for run in alone:
+                known.recorder.offer(run)
+            del alone, run
+            await kit.until(lambda kept=kept: kept() is None)
+        await kit.until(lambda: len(stored_in(valkey)) == 2)
+
+
+async def test_many_requests_of_one_model_make_no_small_entries_of_another(valkey: Any, kit: SimpleNamespace) -> None:
+    known = Known(valkey.url, flush_ms=60_000)
+    busy = answerer(kit, [("x", "FP32")], [-1, 3])
+    quiet = dataclasses.replace(busy, model="default/quiet")
+    async with working(known):
+        for _ in range(2):
+            known.recorder.offer(run_of(quiet, 1, 3))
+            alone = [run_of(busy, 1, 3) for _ in range(64)]
+            kept = weakref.ref(alone[0].inputs["x"])
+            for run in alone:
+                known.recorder.offer(run)
+            del alone, run
+            await kit.until(lambda kept=kept: kept() is None)
+    assert [batch.count for batch in stored_in(valkey)] == [64, 64]
+    assert [batch.count for batch in stored_in(valkey, "default/quiet")] == [2]
+
+
+async def test_a_flush_is_taken_once(free_port: int, kit: SimpleNamespace) -> None:
+    """The loop's clock may be a rounding behind the timer that has just run."""
+    known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=100)
+    turns, encode = 0, known.recorder.encode
+
+    def counted(at_least: int = 1) -> None:
+        nonlocal turns
+        turns += 1
+        encode(at_least)
+
+    known.recorder.encode = counted  # type: ignore[method-assign]
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    async with working(known):
+        await kit.until(lambda: clock() > began + 0.5)
+        assert 1 <= turns <= (clock() - began) / 0.1 + 1
 
 
 async def test_rows_without_inputs_share_no_entry_with_others(valkey: Any, kit: SimpleNamespace) -> None:

@@ -29,6 +29,16 @@ def test_each_row_is_counted_for_the_variant_it_belongs_to(counting: Any, world:
     assert (gbm.shadowed, gbm.shadow_errors, lr.shadowed) == (4, 1, 0)
 
 
+def test_copies_that_failed_are_counted_though_they_have_no_features(counting: Any, world: Any) -> None:
+    """They say nothing of a feature, and nothing against the profile."""
+    bare = np.empty((0, 10), np.float32)
+    failed = world.batch(2, 10, "gbm", reason="shadow", assigned=0, status=503, features=bare)
+    found = counting.take(world.batch(1, 10, "gbm", reason="shadow", assigned=0), failed).variants["gbm"]
+    assert (found.shadowed, found.shadow_errors) == (20, 10)
+    assert found.drift["distance"].n == 10
+    assert [total.rows("unprofiled") for total in counting.state.totals.values()] == [0] * len(counting.state.totals)
+
+
 def test_another_rollout_is_another_story(counting: Any, world: Any) -> None:
     old, now = world.batch(1, rollout="r0"), world.batch(2, 5, sent=10)
     evidence = counting.take(old, now)

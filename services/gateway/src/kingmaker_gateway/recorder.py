@@ -138,13 +138,17 @@ class Recorder:
         flush_s = self._settings.flush_ms / 1000
         due = clock() + flush_s
         while not self._stop.is_set():
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(due):
                     await self._full.wait()
+            except TimeoutError:
+                is_due = True  # the clock, which counts milliseconds, may be behind the timer by a rounding
+            else:
+                is_due = clock() >= due
             self._full.clear()
-            is_full = self._waiting >= self._settings.batch_rows
-            self.encode()
-            if is_full or clock() >= due:
+            is_due |= self._buffered >= self._settings.batch_rows
+            self.encode(1 if is_due else _MOST_RUNS)
+            if is_due:
                 due = clock() + flush_s
                 if self._unsent:
                     self._has_unsent.set()
@@ -165,9 +169,11 @@ class Recorder:
                         await self._stop.wait()
                 self._has_unsent.set()
 
-    def encode(self) -> None:
-        """Turn waiting predictions into numbered entries."""
+    def encode(self, at_least: int = 1) -> None:
+        """Turn waiting predictions into numbered entries. at_least: runs a model must have; the rest gets company."""
         for model, stream in self._streams.items():
+            if len(stream.waiting) < at_least:
+                continue
             waiting, stream.waiting = stream.waiting, []
             for group in _groups(waiting, self._settings.batch_rows):
                 rows = sum(p.rows for p in group)

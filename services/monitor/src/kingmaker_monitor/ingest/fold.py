@@ -122,7 +122,7 @@ def of_answering(rows: Rows, binning: Binning | None, also: Also | None = None) 
     counts[ROWS.index("errors")] = np.count_nonzero(live & failed)
     counts[ROWS.index("shadowed")] = np.count_nonzero(shadow)
     counts[ROWS.index("shadow_errors")] = np.count_nonzero(shadow & failed)
-    if not fits(rows, binning):
+    if not (fits(rows, binning) or _is_bare(rows, binning)):
         counts[ROWS.index("unprofiled")] = len(shadow)
     result.add("rows", counts)
     for kind, chosen in (("live", live), ("shadow", shadow)):
@@ -162,6 +162,11 @@ def of_assigned(rows: Rows) -> dict[str, Aggregate]:
     table[:, ROWS.index("fallbacks")] = np.bincount(assigned[reason == _FALLBACK], minlength=size)
     table[:, ROWS.index("ineligible")] = np.bincount(assigned[reason == _INELIGIBLE], minlength=size)
     return {name: Aggregate({"rows": table[i]}) for i, name in enumerate(rows.variants) if table[i].any()}
+
+
+def _is_bare(rows: Rows, binning: Binning | None) -> bool:
+    """Whether these came without features, as copies that failed do, and not with some the profile does not know."""
+    return binning is not None and not len(rows.features)
 
 
 def _features(result: Aggregate, kind: str, features: NDArray[np.float32], binning: Binning, also: Also | None) -> None:
