@@ -173,11 +173,11 @@ async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, 
 
 async def test_a_full_batch_is_written_however_its_requests_came(valkey: Any, kit: SimpleNamespace) -> None:
     """Else requests that come alone would fill the buffer while Redis has nothing to do."""
-    known = Known(valkey.url, flush_ms=60_000, batch_rows=128)
+    known = Known(valkey.url, flush_ms=60_000, batch_rows=256)
     by = answerer(kit, [("x", "FP32")], [-1, 3])
     async with working(known):
         for _ in range(2):
-            alone = [run_of(by, 1, 3) for _ in range(64)]
+            alone = [run_of(by, 1, 3) for _ in range(128)]
             kept = weakref.ref(alone[0].inputs["x"])
             for run in alone:
                 known.recorder.offer(run)
@@ -193,13 +193,13 @@ async def test_many_requests_of_one_model_make_no_small_entries_of_another(valke
     async with working(known):
         for _ in range(2):
             known.recorder.offer(run_of(quiet, 1, 3))
-            alone = [run_of(busy, 1, 3) for _ in range(64)]
+            alone = [run_of(busy, 1, 3) for _ in range(128)]
             kept = weakref.ref(alone[0].inputs["x"])
             for run in alone:
                 known.recorder.offer(run)
             del alone, run
             await kit.until(lambda kept=kept: kept() is None)
-    assert [batch.count for batch in stored_in(valkey)] == [64, 64]
+    assert [batch.count for batch in stored_in(valkey)] == [128, 128]
     assert [batch.count for batch in stored_in(valkey, "default/quiet")] == [2]
 
 
