@@ -9,7 +9,7 @@ sha256, "" for a variant without one): numbers as they are, missing as NaN, cate
 codes. A category the profile does not hold is spelled out in `unseen` and coded behind the known ones. A feature in
 `rare` is one of whose rare categories the profile keeps hashes: there the first code behind the known ones stands
 for all of those, and unseen ones follow it. Copies that a shadow failed come in entries without features (width 0): the
-champion's entry has them.
+champion's entry has those it takes too.
 """
 
 from dataclasses import dataclass, field

@@ -236,7 +236,8 @@ class Shadow:
         inputs: dict[str, NDArray[Any]] | None = None,
         outputs: list[Tensor] | None = None,
     ) -> None:
-        """Inputs go with outputs only: the champion's record holds what a failed copy asked."""
+        """Inputs go with outputs only: the champion's record holds what a failed copy asked, but for inputs only this
+        shadow takes."""
         now_us = time.time_ns() // 1000
         self._record(runs.of_copies(by, copied, now_us, rows, inputs or {}, outputs, latency_s, status))
 
