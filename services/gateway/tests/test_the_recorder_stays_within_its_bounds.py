@@ -155,18 +155,22 @@ async def test_frames_whose_rows_differ_in_size_share_an_entry(valkey: Any, kit:
     assert known.recorder.accounts[MODEL].dropped == 0
 
 
+async def alone_until_joined(known: Known, by: Answerer, kit: SimpleNamespace) -> None:
+    """So many requests of one row each as are joined at once."""
+    alone = [run_of(by, 1, 3) for _ in range(128)]
+    kept = weakref.ref(alone[0].inputs["x"])
+    while alone:
+        known.recorder.offer(alone.pop())
+    await kit.until(lambda: kept() is None)
+
+
 async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, kit: SimpleNamespace) -> None:
     """And are written with the others of the same flush, for each way to Redis costs more than joining them."""
     known = Known(valkey.url, flush_ms=60_000)
     by = answerer(kit, [("x", "FP32")], [-1, 3])
     async with working(known):
         for _ in range(3):
-            alone = [run_of(by, 1, 3) for _ in range(128)]
-            kept = weakref.ref(alone[0].inputs["x"])
-            for run in alone:
-                known.recorder.offer(run)
-            del alone, run
-            await kit.until(lambda kept=kept: kept() is None)
+            await alone_until_joined(known, by, kit)
         assert stored_in(valkey) == []
     assert [batch.count for batch in stored_in(valkey)] == [128, 128, 128]
 
@@ -177,12 +181,7 @@ async def test_a_full_batch_is_written_however_its_requests_came(valkey: Any, ki
     by = answerer(kit, [("x", "FP32")], [-1, 3])
     async with working(known):
         for _ in range(2):
-            alone = [run_of(by, 1, 3) for _ in range(128)]
-            kept = weakref.ref(alone[0].inputs["x"])
-            for run in alone:
-                known.recorder.offer(run)
-            del alone, run
-            await kit.until(lambda kept=kept: kept() is None)
+            await alone_until_joined(known, by, kit)
         await kit.until(lambda: len(stored_in(valkey)) == 2)
 
 
@@ -193,12 +192,7 @@ async def test_many_requests_of_one_model_make_no_small_entries_of_another(valke
     async with working(known):
         for _ in range(2):
             known.recorder.offer(run_of(quiet, 1, 3))
-            alone = [run_of(busy, 1, 3) for _ in range(128)]
-            kept = weakref.ref(alone[0].inputs["x"])
-            for run in alone:
-                known.recorder.offer(run)
-            del alone, run
-            await kit.until(lambda kept=kept: kept() is None)
+            await alone_until_joined(known, busy, kit)
     assert [batch.count for batch in stored_in(valkey)] == [128, 128]
     assert [batch.count for batch in stored_in(valkey, "default/quiet")] == [2]
 
