@@ -173,10 +173,7 @@ def infer(versioned: bool) -> Json:
     request = _object(
         ["inputs"],
         id=_string("Echoed; without it the answer's id is the prediction id."),
-        parameters={
-            "type": ["object", "null"],
-            "description": "timeout: microseconds; binary_data_output: true or false.",
-        },
+        parameters=_parameters("timeout: microseconds; binary_data_output: true or false."),
         inputs={"type": "array", "items": _TENSOR},
         outputs={"type": "array", "items": _object(["name"], name={"type": "string"}), "description": "Default: all."},
     )
