@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks import figures, folders, machine, report, results, tools
+from benchmarks import figures, folders, machine, report, results, tools, wakefulness
 from benchmarks.figures import Section
 from benchmarks.lab import NotReady, cores
 from benchmarks.load import BadLoad
@@ -65,7 +65,7 @@ def main() -> int:
         plan = dataclasses.replace(plan, runs=runs, own_runs=runs)
     names = arguments.only or list(_QUICK_PARTS if plan.is_quick else PARTS)
     try:
-        cores()
+        _, load_core = cores()
         found = tools.fetch(list(_QUICK_TOOLS if plan.is_quick else (*tools.DEBIAN, *tools.PEERS)))
         found["wrk"]
     except (RuntimeError, ToolMissing) as error:
@@ -74,14 +74,17 @@ def main() -> int:
     for name, why in found.missing.items():
         _say(f"NOT RUN: {name}: {why}")
     try:
-        return _measure(names, plan, found, whole=not arguments.only)
+        with wakefulness.of(load_core, wakefulness.AWAKE) as is_awake:
+            if not is_awake:
+                _say("the load generator's core may sleep between requests: to keep it awake takes root")
+            return _measure(names, plan, found, whole=not arguments.only, is_awake=is_awake)
     except KeyboardInterrupt:
         sys.stderr.write("benchmarks: interrupted, everything is stopped\n")
         return 130
 
 
-def _measure(names: list[str], plan: Plan, found: Tools, *, whole: bool) -> int:
-    described = machine.describe()
+def _measure(names: list[str], plan: Plan, found: Tools, *, whole: bool, is_awake: bool) -> int:
+    described = machine.describe() | {"generator's core": "kept awake" if is_awake else "may sleep"}
     shutil.rmtree(folders.RUN, ignore_errors=True)
     folders.RAW.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()

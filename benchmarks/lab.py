@@ -6,6 +6,7 @@ this process; leaving the `with` block stops all, also on Ctrl-C and SIGTERM.
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from kingmaker_servicekit import child
 
 HOST: Final = "127.0.0.1"
 _READY_S: Final = 90.0
+_PORTS: Final = iter(random.sample(range(16384, 32768), 8192))
 _ONE_THREAD: Final = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 
 
@@ -87,9 +89,12 @@ def cores() -> tuple[int, int]:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+    """Below those that the kernel gives to any connection made before ours is used. Raises RuntimeError without one."""
+    for port in _PORTS:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind((HOST, port))
+            return port
+    raise RuntimeError("no free port below 32768")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

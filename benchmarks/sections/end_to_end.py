@@ -6,7 +6,7 @@ grow or not.
 
 from collections.abc import Callable
 
-from benchmarks import figures, rounds
+from benchmarks import figures, rounds, wakefulness
 from benchmarks.figures import Ratio, Section
 from benchmarks.lab import Lab, Server
 from benchmarks.load import Target
@@ -35,11 +35,24 @@ def run(tools: Tools, plan: Plan) -> Section:
                 label = f"{connections} connections"
                 section.rows += [figures.row(who, name, label, found) for who, found in samples.items()]
                 section.ratios += _ratios(name, connections, label, samples)
+            if 1 in plan.end_to_end_levels and name == "gb25":
+                _where_the_generator_sleeps(section, stacks, targets, plan)
             if name == "gb25":
                 section.footprint = lab.footprint()
     if not tools.has("envoy"):
         section.not_run["Envoy"] = tools.missing.get("envoy", "not installed")
     return section
+
+
+def _where_the_generator_sleeps(section: Section, stacks: Stacks, targets: dict[str, Target], plan: Plan) -> None:
+    """One connection again with a generator whose core may sleep, if it was kept awake until now."""
+    with wakefulness.of(stacks.lab.load_core, wakefulness.ANY) as was_awake:
+        if not was_awake:
+            return
+        samples = rounds.take(stacks.generator, targets, 1, plan.runs, plan.seconds)
+    label = "1 connection, the generator's core may sleep"
+    section.rows += [figures.row(who, "gb25", label, found) for who, found in samples.items()]
+    section.ratios += _ratios("gb25", "1_asleep", label, samples)
 
 
 def start(stacks: Stacks, model: BenchModel, *, with_kserve: bool) -> dict[str, Target]:
@@ -67,7 +80,7 @@ def _behind_envoy(stacks: Stacks, model: BenchModel, servers: list[Server]) -> T
     return stacks.target(model, envoy, [envoy, *servers])
 
 
-def _ratios(model: str, connections: int, label: str, samples: rounds.Samples) -> list[Ratio]:
+def _ratios(model: str, connections: int | str, label: str, samples: rounds.Samples) -> list[Ratio]:
     found = []
     for name, peer in RATIOS.items():
         if peer in samples:

@@ -22,6 +22,8 @@ _ON, _OFF, _GONE = (f"Kingmaker gateway, {state}" for state in ("recording", "no
 _WIDTH = 25
 _RATE = 140_000
 _SECONDS = 5
+_PROCESSES = 3
+"""Gateways of each kind, as in the shadow part."""
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -30,15 +32,17 @@ def run(tools: Tools, plan: Plan) -> Section:
         stacks = Stacks(lab, tools)
         valkey, lost = stacks.valkey(lab.load_core), stacks.valkey(lab.load_core)
         split = Split(*(stacks.trivial(model, _WIDTH).address for _ in range(2)))
-        gateways = {
-            _ON: stacks.gateway(model, split, valkey),
-            _OFF: stacks.gateway(model, split, valkey, records=False),
-        }
-        if not plan.is_quick:
-            gateways[_GONE] = stacks.gateway(model, split, lost)
+        sets = []
+        for _ in range(_PROCESSES):
+            gateways = {
+                _ON: stacks.gateway(model, split, valkey),
+                _OFF: stacks.gateway(model, split, valkey, records=False),
+            }
+            if not plan.is_quick:
+                gateways[_GONE] = stacks.gateway(model, split, lost)
+            sets.append({name: stacks.constant_target(model, gateway) for name, gateway in gateways.items()})
         lab.stop([lost])
-        targets = {name: stacks.constant_target(model, gateway) for name, gateway in gateways.items()}
-        samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.own_runs, plan.seconds)
+        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, plan.own_runs, plan.seconds)
         section.notes["bytes of Redis per recorded prediction"] = stream_bytes_per_row(valkey)
         if not plan.is_quick:
             section.notes |= _alone(valkey, lab)

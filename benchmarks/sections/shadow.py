@@ -20,6 +20,8 @@ from benchmarks.tools import Tools
 
 CONNECTIONS = 64
 _SECONDS = 2
+_PROCESSES = 3
+"""Fronts of each kind, taking turns: one alone may be a slow one for as long as it lives."""
 _LABEL = f"{CONNECTIONS} connections, full load"
 _HALF = f"{CONNECTIONS} connections, half load"
 _OFF = "no shadow"
@@ -71,39 +73,50 @@ def _proxy(stacks: Stacks, tool: str, champion: Server) -> StartFront:
 
 
 def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...], plan: Plan) -> None:
-    """A front without a mirror beside one for every state of its challenger."""
+    """Fronts without a mirror beside fronts for every state of their challenger."""
     model = load("gb25")
     shadows = {s: stacks.model_server(model, stacks.lab.load_core, f"challenger, {s}") for s in states}
-    fronts = {_OFF: by.start(None)} | {state: by.start(shadow.address) for state, shadow in shadows.items()}
-    targets: dict[str, Target] = {
-        f"{by.who}, {state}": stacks.target(model, server, [server, by.champion]) for state, server in fronts.items()
-    }
-    for target in targets.values():
+    mirrors = {_OFF: None} | {state: shadow.address for state, shadow in shadows.items()}
+    fronts = [{state: by.start(mirror) for state, mirror in mirrors.items()} for _ in range(_PROCESSES)]
+    sets: list[dict[str, Target]] = [
+        {
+            f"{by.who}, {state}": stacks.target(model, server, [server, by.champion])
+            for state, server in one_of_each.items()
+        }
+        for one_of_each in fronts
+    ]
+    for target in (target for targets in sets for target in targets.values()):
         stacks.generator.run(target, CONNECTIONS, 1)  # while every challenger is well
     with contextlib.ExitStack() as sick:
         sick.enter_context(shadows["hung"].hung())
         stacks.lab.stop([shadows["dead"]])
-        samples = rounds.take(stacks.generator, targets, CONNECTIONS, plan.own_runs, _SECONDS)
+        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, plan.own_runs, _SECONDS)
     section.rows += [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     off = samples[f"{by.who}, {_OFF}"]
     for state in states:
         section.ratios += _ratios(f"{by.prefix}_{state}", _LABEL, samples[f"{by.who}, {state}"], off)
-    if "healthy" in states and fronts["healthy"].admin_port is not None:
-        pair = {name: targets[name] for name in (f"{by.who}, {_OFF}", f"{by.who}, healthy")}
-        full = figures.row("", "", "", off)
-        _half_load(section, stacks, pair, mirroring=fronts["healthy"], full=full, plan=plan)
+    if "healthy" in states and fronts[0]["healthy"].admin_port is not None:
+        pairs = [{name: targets[name] for name in (f"{by.who}, {_OFF}", f"{by.who}, healthy")} for targets in sets]
+        full, mirroring = figures.row("", "", "", off), [one_of_each["healthy"] for one_of_each in fronts]
+        _half_load(section, stacks, pairs, mirroring=mirroring, full=full, plan=plan)
 
 
 def _half_load(
-    section: Section, stacks: Stacks, pair: dict[str, Target], *, mirroring: Server, full: figures.Row, plan: Plan
+    section: Section,
+    stacks: Stacks,
+    pairs: list[dict[str, Target]],
+    *,
+    mirroring: list[Server],
+    full: figures.Row,
+    plan: Plan,
 ) -> None:
     """The healthy shadow where the machine is not the limit; connections pause between requests."""
-    off, healthy = pair
+    off, healthy = pairs[0]
     think_ms = think_time_ms(full.requests_per_s.median, full.p50_ms.median)
-    before = shadow_copies(mirroring)
-    samples = rounds.take(stacks.generator, pair, CONNECTIONS, plan.own_runs, _SECONDS, think_ms=think_ms)
-    after = shadow_copies(mirroring)
-    sent, dropped = (now - then for now, then in zip(after, before, strict=True))
+    before = [shadow_copies(front) for front in mirroring]
+    samples = rounds.take_of_several(stacks.generator, pairs, CONNECTIONS, plan.own_runs, _SECONDS, think_ms=think_ms)
+    after = [shadow_copies(front) for front in mirroring]
+    sent, dropped = (sum(now[at] - then[at] for now, then in zip(after, before, strict=True)) for at in (0, 1))
     section.rows += [figures.row(name, "gb25", _HALF, found) for name, found in samples.items()]
     section.ratios += _ratios("shadow_healthy_half_load", _HALF, samples[healthy], samples[off])
     section.notes["share of requests mirrored, healthy shadow, half load"] = sent / max(1.0, sent + dropped)
