@@ -24,12 +24,10 @@ _V1: Final = "v1"
 
 
 class Form(msgspec.Struct, eq=False):
-    """one: the body of one row, with a place for every text of `columns`; own: the same, for an id in quotes; many: the
-    same for several rows, each output also has a place for their number; columns: by output, the text of each row of
-    the frame; rows: the same by row."""
+    """one: the body of one row, with a place for every text of `columns`; many: the same for several rows, each output
+    also has a place for their number; columns: by output, the text of each row of the frame; rows: the same by row."""
 
     one: bytes
-    own: bytes
     many: bytes
     columns: list[list[bytes]]
     rows: list[tuple[bytes, ...]]
@@ -57,9 +55,9 @@ def v2(model: str, version: str, id: bytes, answer: Slice) -> bytes | None:
 
 
 def v2_by_row(model: str, version: str, ids: Iterable[bytes], frame: Frame) -> list[bytes] | None:
-    """V2 answers of one row each, for a whole frame. ids: in ASCII, without quotes; None: not answers of this kind."""
+    """V2 answers of one row each, for a whole frame. ids: as JSON; None: not answers of this kind."""
     form = _v2_form(model, version, frame)
-    return None if form is None else list(map(form.own.__mod__, zip(ids, *form.columns, strict=True)))
+    return None if form is None else list(map(form.one.__mod__, zip(ids, *form.columns, strict=True)))
 
 
 def v1(answer: Slice) -> bytes | None:
@@ -106,7 +104,7 @@ def _v1_form(frame: Frame) -> Form | None:
             _keep(frame.forms, _V1, b'{"predictions":[' + alone + b"]}")
         row = _v1_row(frame.outputs, [b"%b"] * len(columns))
         one = b'{"predictions":[' + row + b"]}"
-        form = frame.v1_form = Form(one, one, row, columns, _by_row(columns, frame.rows))
+        form = frame.v1_form = Form(one, row, columns, _by_row(columns, frame.rows))
     return form
 
 
@@ -134,15 +132,14 @@ def _columns(frame: Frame) -> list[list[bytes]] | None:
     return columns
 
 
-def _v2_forms(model: str, version: str, frame: Frame) -> tuple[bytes, bytes, bytes]:
+def _v2_forms(model: str, version: str, frame: Frame) -> tuple[bytes, bytes]:
     known = frame.signature.forms
     key = (model, version, *[tensor.shape[1:] for tensor in frame.outputs])
     forms = known.get(key)
     if forms is None:
         places = [b"%b"] * len(frame.outputs)
         one = _v2_body(model, version, frame.outputs, b"1", places)
-        own = _v2_body(model, version, frame.outputs, b"1", places, b'"%b"')
-        forms = (one, own, _v2_body(model, version, frame.outputs, b"%d", places))
+        forms = (one, _v2_body(model, version, frame.outputs, b"%d", places))
         _keep(known, key, forms)
     return forms
 
@@ -163,12 +160,10 @@ def _places_of_values(outputs: list[Tensor]) -> list[bytes]:
     return [b",".join([b"%b"] * tensor.array.size) for tensor in outputs]
 
 
-def _v2_body(  # noqa: PLR0917 - once a model
-    model: str, version: str, outputs: list[Tensor], rows: bytes, places: list[bytes], id: bytes = b"%b"
-) -> bytes:
-    """rows: their number, or a place for it; places: for the values of each output; id: its place."""
+def _v2_body(model: str, version: str, outputs: list[Tensor], rows: bytes, places: list[bytes]) -> bytes:
+    """With a place for the id. rows: their number, or a place for it; places: for the values of each output."""
     words = b",".join([_v2_output(tensor, rows, place) for tensor, place in zip(outputs, places, strict=True)])
-    named = b'{"model_name":%b,"model_version":%b,"id":%b,' % (_quoted(model), _quoted(version), id)
+    named = b'{"model_name":%b,"model_version":%b,"id":%%b,' % (_quoted(model), _quoted(version))
     return b'%b"outputs":[%b]}' % (named, words)
 
 

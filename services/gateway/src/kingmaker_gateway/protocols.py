@@ -84,13 +84,14 @@ class V1Call(msgspec.Struct, eq=False, gc=False):
 
 def encode_together(calls: list[Call], model: str, version: str, ids: list[bytes], frame: Frame) -> list[bytes] | None:
     """The answers to usual calls of one row each, who share a whole frame in this order: what `encode` gives each of
-    them. None: they are not all so."""
+    them. ids: what those are named who brought no id of their own. None: they are not all so."""
     kinds = set(map(type, calls))
     if frame.rows != len(calls) or len(kinds) != 1:
         return None
     if PlainV2Call in kinds:
-        has_ids = [call.id for call in cast(list[PlainV2Call], calls)].count(None) < len(calls)
-        return None if has_ids else plain.v2_by_row(model, version, ids, frame)
+        asked = zip(cast(list[PlainV2Call], calls), ids, strict=True)
+        texts = [b'"%b"' % given if call.id is None else _write(call.id) for call, given in asked]
+        return plain.v2_by_row(model, version, texts, frame)
     return plain.v1_by_row(frame) if V1Call in kinds else None
 
 

@@ -81,7 +81,7 @@ class Signature:
     is_open: bool = field(init=False)
     template: bytes | None = field(default=None, init=False)
     frame_heads: dict[int, bytes] = field(default_factory=dict, init=False)
-    forms: dict[tuple[Any, ...], tuple[bytes, bytes, bytes]] = field(default_factory=dict, init=False)
+    forms: dict[tuple[Any, ...], tuple[bytes, bytes]] = field(default_factory=dict, init=False)
     layouts: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
