@@ -99,6 +99,10 @@ def throughput(sample: Sample) -> float:
     return sample.requests_per_s
 
 
+def p50(sample: Sample) -> float:
+    return sample.p50_ms
+
+
 def p99(sample: Sample) -> float:
     return sample.p99_ms
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import figures, folders, pages, plot, results, sizing
+from benchmarks import figures, folders, goals, pages, plot, results, sizing
 from benchmarks.figures import Figure, Row, Section
 from benchmarks.results import Results
 
@@ -101,6 +101,19 @@ def _summary(taken: Results) -> str:
     return "\n".join(lines)
 
 
+def _goals(taken: Results) -> str:
+    lines = ["| goal | wanted | measured | lowest to highest | reached |", "|---|---|---:|---:|---|"]
+    for goal in goals.GOALS:
+        known = goals.found(goal, taken.sections)
+        if known is None:
+            lines.append(f"| {goal.words} | {goal.wanted} | | | *not measured* |")
+            continue
+        spread = "" if known.runs == 1 else f"{short(known.low)} to {short(known.high)}"
+        reached = "yes" if goal.is_reached(known.median) else "**no**"
+        lines.append(f"| {goal.words} | {goal.wanted} | {short(known.median)} | {spread} | {reached} |")
+    return "\n".join(lines)
+
+
 def _footprint(taken: Results) -> str:
     lines = ["| process | part | memory MB | ready after s |", "|---|---|---:|---:|"]
     for section in taken.sections:
@@ -118,6 +131,7 @@ def _plot(taken: Results) -> str:
 _WHOLE: Final = {
     "machine": _machine,
     "summary": _summary,
+    "goals": _goals,
     "footprint": _footprint,
     "plot": _plot,
     "sizing": sizing.table,

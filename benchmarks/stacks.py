@@ -70,12 +70,14 @@ class Stacks:
         *,
         core: int | None = None,
         records: bool = True,
+        max_frame_rows: int | None = None,
         name: str = "gateway",
     ) -> Server:
-        """A gateway with a namespace of its own, ready with every variant."""
+        """A gateway with a namespace of its own, ready with every variant. max_frame_rows: the usual ones, if None."""
         port, admin = free_port(), free_port()
         namespace = f"bench-{port}"
-        variants = _publish(model, split, namespace, valkey.port)
+        limits = Limits() if max_frame_rows is None else Limits(max_frame_rows=max_frame_rows)
+        variants = _publish(model, split, namespace, valkey.port, limits)
         env = {"NAMESPACE": namespace, "PORT": str(port), "ADMIN_PORT": str(admin), "LOG_FORMAT": "text"}
         env |= {"REDIS_URL": f"redis://{HOST}:{valkey.port}/0", "LOG_LEVEL": "WARNING"}
         env["RECORDER__MAX_STREAM_ENTRIES"] = str(_KEPT_ENTRIES)
@@ -98,6 +100,22 @@ class Stacks:
         return server
 
     # peers
+
+    def plain_fastapi(self, model: BenchModel) -> Server:
+        """FastAPI, pydantic and ONNX Runtime."""
+        port = free_port()
+        command = [sys.executable, str(folders.PEERS / "plain_fastapi.py"), str(port), model.path]
+        server = self.lab.start("FastAPI", command, port, env=_peer_env(model))
+        self.lab.wait(server, model.path, body=model.bodies[0].encode())
+        return server
+
+    def plain_httpx(self, model: BenchModel, champion: str, challenger: str) -> Server:
+        """FastAPI and httpx in front of two servers."""
+        port = free_port()
+        command = [sys.executable, str(folders.PEERS / "plain_httpx.py"), str(port), model.path, champion, challenger]
+        server = self.lab.start("FastAPI + httpx", command, port)
+        self.lab.wait(server, model.path, body=model.bodies[0].encode())
+        return server
 
     def mlserver(self, model: BenchModel) -> Server:
         python = self.tools["mlserver"].path
@@ -181,7 +199,7 @@ class Stacks:
         return folder
 
 
-def _publish(model: BenchModel, split: Split, namespace: str, redis_port: int) -> list[str]:
+def _publish(model: BenchModel, split: Split, namespace: str, redis_port: int, limits: Limits) -> list[str]:
     """Put a routing record and the profile where a gateway of that namespace finds them. Returns the variants."""
     sha256 = sha256_of(model.profile)
 
@@ -206,7 +224,7 @@ def _publish(model: BenchModel, split: Split, namespace: str, redis_port: int) -
         ranges="" if split.challenger is None else "challenger:0-999",
         sticky=Sticky("PredictionId", keys.model_id(namespace, model.name)),
         overrides="Allowed",
-        limits=Limits(),
+        limits=limits,
         source="benchmarks",
         updated_at="2026-01-01T00:00:00Z",
     )

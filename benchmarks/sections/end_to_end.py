@@ -20,7 +20,11 @@ RATIOS = {
     "e2e_vs_envoy_mlserver": "Envoy + MLServer",
     "e2e_vs_envoy_kserve": "Envoy + KServe",
     "e2e_vs_envoy_own_server": "Envoy + our model server",
+    "e2e_vs_fastapi_httpx": "FastAPI + httpx",
+    "coalescing_vs_row_by_row": "Kingmaker, a row a frame",
 }
+_ONLY_AT = {"FastAPI + httpx": (1, 64), "Kingmaker, a row a frame": (1, 64)}
+"""Connections at which these take part; the others always do."""
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -30,8 +34,11 @@ def run(tools: Tools, plan: Plan) -> Section:
         with Lab(f"end-to-end-{name}") as lab:
             stacks = Stacks(lab, tools)
             targets = start(stacks, model, with_kserve=not plan.is_quick and name == "gb25")
+            if name == "gb25" and not plan.is_quick:
+                targets |= _yardsticks(stacks, model)
             for connections in plan.end_to_end_levels if name == "gb25" else (64,):
-                samples = rounds.take(stacks.generator, targets, connections, plan.runs, plan.seconds)
+                here = {n: target for n, target in targets.items() if connections in _ONLY_AT.get(n, (connections,))}
+                samples = rounds.take(stacks.generator, here, connections, plan.runs, plan.seconds)
                 label = f"{connections} connections"
                 section.rows += [figures.row(who, name, label, found) for who, found in samples.items()]
                 section.ratios += _ratios(name, connections, label, samples)
@@ -49,7 +56,8 @@ def _where_the_generator_sleeps(section: Section, stacks: Stacks, targets: dict[
     with wakefulness.of(stacks.lab.load_core, wakefulness.ANY) as was_awake:
         if not was_awake:
             return
-        samples = rounds.take(stacks.generator, targets, 1, plan.runs, plan.seconds)
+        usual = {name: target for name, target in targets.items() if name not in _ONLY_AT}
+        samples = rounds.take(stacks.generator, usual, 1, plan.runs, plan.seconds)
     label = "1 connection, the generator's core may sleep"
     section.rows += [figures.row(who, "gb25", label, found) for who, found in samples.items()]
     section.ratios += _ratios("gb25", "1_asleep", label, samples)
@@ -69,6 +77,18 @@ def start(stacks: Stacks, model: BenchModel, *, with_kserve: bool) -> dict[str, 
     if with_kserve and stacks.tools.has("kserve"):
         targets["Envoy + KServe"] = _behind_envoy(stacks, model, _two(stacks.kserve, model))
     return targets
+
+
+def _yardsticks(stacks: Stacks, model: BenchModel) -> dict[str, Target]:
+    """Ourselves without joining rows, and what a tutorial would build."""
+    own, valkey = _two(stacks.model_server, model), stacks.valkey()
+    by_row = stacks.gateway(model, Split(*(server.address for server in own)), valkey, max_frame_rows=1)
+    plain = _two(stacks.plain_fastapi, model)
+    front = stacks.plain_httpx(model, *(server.address for server in plain))
+    return {
+        "Kingmaker, a row a frame": stacks.target(model, by_row, [by_row, *own, valkey]),
+        "FastAPI + httpx": stacks.target(model, front, [front, *plain]),
+    }
 
 
 def _two(start_one: Callable[[BenchModel], Server], model: BenchModel) -> list[Server]:

@@ -21,6 +21,8 @@ _LABEL = f"{CONNECTIONS} connections"
 _ON, _OFF, _GONE = (f"Kingmaker gateway, {state}" for state in ("recording", "not recording", "Redis gone"))
 _WIDTH = 25
 _RATE = 140_000
+BYTES_NOTE = "bytes of Redis per recorded prediction"
+CPU_NOTE = "gateway's processor time per recorded prediction, us"
 _SECONDS = 5
 _PROCESSES = 3
 """Gateways of each kind, as in the shadow part."""
@@ -43,14 +45,14 @@ def run(tools: Tools, plan: Plan) -> Section:
             sets.append({name: stacks.constant_target(model, gateway) for name, gateway in gateways.items()})
         lab.stop([lost])
         samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, plan.own_runs, plan.seconds)
-        section.notes["bytes of Redis per recorded prediction"] = stream_bytes_per_row(valkey)
+        section.notes[BYTES_NOTE] = stream_bytes_per_row(valkey)
         if not plan.is_quick:
             section.notes |= _alone(valkey, lab)
     section.rows = [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     on, off = samples[_ON], samples[_OFF]
     section.ratios = [Ratio("recorder_throughput_ratio", "gb25", _LABEL, figures.ratio(on, off, figures.throughput))]
     spent = [a.total_cpu_us - b.total_cpu_us for a, b in zip(on, off, strict=True)]
-    section.notes["gateway's processor time per recorded prediction, us"] = figures.figure(spent).median
+    section.notes[CPU_NOTE] = figures.figure(spent).median
     if _GONE in samples:
         gone = figures.ratio(samples[_GONE], on, figures.throughput)
         section.ratios.append(Ratio("redis_gone_throughput_ratio", "gb25", _LABEL, gone))

@@ -10,7 +10,7 @@ from benchmarks.stacks import Stacks
 from benchmarks.tools import Tools
 
 OURS = "Kingmaker model server"
-_PEERS = {"mlserver": "MLServer", "kserve": "KServe", "bentoml": "BentoML"}
+_PEERS = {"mlserver": "MLServer", "kserve": "KServe", "bentoml": "BentoML", "fastapi": "FastAPI + pydantic"}
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -20,8 +20,10 @@ def run(tools: Tools, plan: Plan) -> Section:
         with Lab(f"servers-{name}") as lab:
             stacks = Stacks(lab, tools)
             targets = {OURS: _alone(stacks, model, stacks.model_server(model))}
+            if not plan.is_quick:
+                targets[_PEERS["fastapi"]] = _alone(stacks, model, stacks.plain_fastapi(model))
             for tool, peer in _PEERS.items():
-                if plan.is_quick and tool != "mlserver":
+                if peer in targets or (plan.is_quick and tool != "mlserver"):
                     continue
                 started = _start(stacks, model, tool, section)
                 if started is not None:

@@ -20,6 +20,7 @@ from benchmarks.tools import Tools
 
 CONNECTIONS = 64
 _SECONDS = 2
+SHARE_NOTE = "share of requests mirrored, healthy shadow, half load"
 _PROCESSES = 3
 """Fronts of each kind, taking turns: one alone may be a slow one for as long as it lives."""
 _LABEL = f"{CONNECTIONS} connections, full load"
@@ -119,7 +120,7 @@ def _half_load(
     sent, dropped = (sum(now[at] - then[at] for now, then in zip(after, before, strict=True)) for at in (0, 1))
     section.rows += [figures.row(name, "gb25", _HALF, found) for name, found in samples.items()]
     section.ratios += _ratios("shadow_healthy_half_load", _HALF, samples[healthy], samples[off])
-    section.notes["share of requests mirrored, healthy shadow, half load"] = sent / max(1.0, sent + dropped)
+    section.notes[SHARE_NOTE] = sent / max(1.0, sent + dropped)
 
 
 def think_time_ms(full_per_s: float, p50_ms: float) -> int:
@@ -143,5 +144,6 @@ def metric(text: str, name: str) -> float:
 def _ratios(name: str, label: str, mirrored: list[Sample], off: list[Sample]) -> list[Ratio]:
     return [
         Ratio(f"{name}_throughput_ratio", "gb25", label, figures.ratio(mirrored, off, figures.throughput)),
+        Ratio(f"{name}_p50_ratio", "gb25", label, figures.ratio(mirrored, off, figures.p50)),
         Ratio(f"{name}_p99_ratio", "gb25", label, figures.ratio(mirrored, off, figures.p99)),
     ]
