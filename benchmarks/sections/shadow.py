@@ -22,7 +22,7 @@ CONNECTIONS = 64
 _SECONDS = 2
 SHARE_NOTE = "share of requests mirrored, healthy shadow, half load"
 _PROCESSES = 3
-"""Fronts of each kind, taking turns: one alone may be a slow one for as long as it lives."""
+"""Gateways of each kind, taking turns: one alone may be a slow one for as long as it lives."""
 _LABEL = f"{CONNECTIONS} connections, full load"
 _HALF = f"{CONNECTIONS} connections, half load"
 _OFF = "no shadow"
@@ -33,12 +33,15 @@ StartFront = Callable[[str | None], Server]
 
 @dataclass(slots=True, frozen=True)
 class Mirroring:
-    """Who mirrors: its name, what its ratios begin with, how one is started, and whom all of them serve from."""
+    """Who mirrors: its name, what its ratios begin with, how one is started, whom all of them serve from, how many of
+    each kind take turns, and how often."""
 
     who: str
     prefix: str
     start: StartFront
     champion: Server
+    processes: int
+    runs: int
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -52,8 +55,8 @@ def run(tools: Tools, plan: Plan) -> Section:
         def gateway(mirror: str | None) -> Server:
             return stacks.gateway(model, Split(champion.address, shadow=mirror), valkey)
 
-        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion)
-        _measure(section, stacks, kingmaker, states, plan)
+        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion, _PROCESSES, plan.own_runs)
+        _measure(section, stacks, kingmaker, states)
     if plan.is_quick:
         return section
     for name, tool in (("Envoy", "envoy"), ("nginx", "nginx")):
@@ -63,8 +66,8 @@ def run(tools: Tools, plan: Plan) -> Section:
         with Lab(f"shadow-{tool}") as lab:
             stacks = Stacks(lab, tools)
             champion = stacks.model_server(model, name="champion")
-            proxy = Mirroring(name, f"{tool}_mirror", _proxy(stacks, tool, champion), champion)
-            _measure(section, stacks, proxy, states, plan)
+            proxy = Mirroring(name, f"{tool}_mirror", _proxy(stacks, tool, champion), champion, 1, plan.runs)
+            _measure(section, stacks, proxy, states)
     return section
 
 
@@ -73,12 +76,12 @@ def _proxy(stacks: Stacks, tool: str, champion: Server) -> StartFront:
     return lambda mirror: start(champion.address, champion.address, mirror)
 
 
-def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...], plan: Plan) -> None:
+def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...]) -> None:
     """Fronts without a mirror beside fronts for every state of their challenger."""
     model = load("gb25")
     shadows = {s: stacks.model_server(model, stacks.lab.load_core, f"challenger, {s}") for s in states}
     mirrors = {_OFF: None} | {state: shadow.address for state, shadow in shadows.items()}
-    fronts = [{state: by.start(mirror) for state, mirror in mirrors.items()} for _ in range(_PROCESSES)]
+    fronts = [{state: by.start(mirror) for state, mirror in mirrors.items()} for _ in range(by.processes)]
     sets: list[dict[str, Target]] = [
         {
             f"{by.who}, {state}": stacks.target(model, server, [server, by.champion])
@@ -91,7 +94,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     with contextlib.ExitStack() as sick:
         sick.enter_context(shadows["hung"].hung())
         stacks.lab.stop([shadows["dead"]])
-        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, plan.own_runs, _SECONDS)
+        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, by.runs, _SECONDS)
     section.rows += [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     off = samples[f"{by.who}, {_OFF}"]
     for state in states:
@@ -99,7 +102,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     if "healthy" in states and fronts[0]["healthy"].admin_port is not None:
         pairs = [{name: targets[name] for name in (f"{by.who}, {_OFF}", f"{by.who}, healthy")} for targets in sets]
         full, mirroring = figures.row("", "", "", off), [one_of_each["healthy"] for one_of_each in fronts]
-        _half_load(section, stacks, pairs, mirroring=mirroring, full=full, plan=plan)
+        _half_load(section, stacks, pairs, mirroring=mirroring, full=full, runs=by.runs)
 
 
 def _half_load(
@@ -109,13 +112,13 @@ def _half_load(
     *,
     mirroring: list[Server],
     full: figures.Row,
-    plan: Plan,
+    runs: int,
 ) -> None:
     """The healthy shadow where the machine is not the limit; connections pause between requests."""
     off, healthy = pairs[0]
     think_ms = think_time_ms(full.requests_per_s.median, full.p50_ms.median)
     before = [shadow_copies(front) for front in mirroring]
-    samples = rounds.take_of_several(stacks.generator, pairs, CONNECTIONS, plan.own_runs, _SECONDS, think_ms=think_ms)
+    samples = rounds.take_of_several(stacks.generator, pairs, CONNECTIONS, runs, _SECONDS, think_ms=think_ms)
     after = [shadow_copies(front) for front in mirroring]
     sent, dropped = (sum(now[at] - then[at] for now, then in zip(after, before, strict=True)) for at in (0, 1))
     section.rows += [figures.row(name, "gb25", _HALF, found) for name, found in samples.items()]

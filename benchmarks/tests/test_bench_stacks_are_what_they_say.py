@@ -1,14 +1,21 @@
 """Configurations of the peers, the trivial upstream's bytes, and the models' right answers."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks import models, proxies, tools
+from benchmarks import folders, models, proxies, tools
 from benchmarks.answers import CONSTANT, constant_json
+from benchmarks.lab import free_port
 from benchmarks.models import Answer
 from benchmarks.sections.shadow import metric, think_time_ms
 from benchmarks.tools import ToolMissing, Tools
@@ -112,3 +119,36 @@ def test_counters_are_summed_over_their_labels() -> None:
 @pytest.mark.parametrize(("full", "p50", "expected"), [(64000.0, 1.0, 2), (1280.0, 50.0, 75), (1e9, 0.1, 1)])
 def test_connections_pause_long_enough_for_half_the_load(full: float, p50: float, expected: int) -> None:
     assert think_time_ms(full, p50) == expected
+
+
+def test_what_a_tutorial_builds_answers_rightly(tmp_path: Path) -> None:
+    model = models.load("gb25", tmp_path)
+    environment = {**os.environ, "ONNX": str(model.onnx)}
+    peers = [(folders.PEERS / name, free_port()) for name in ("plain_fastapi.py", "plain_httpx.py")]
+    (server, port), (gateway, front) = peers
+    at = f"127.0.0.1:{port}"
+    commands = [[server, str(port), model.path], [gateway, str(front), model.path, at, at]]
+    running = [subprocess.Popen([sys.executable, *map(str, command)], env=environment) for command in commands]
+    try:
+        for number in (0, 7):
+            answer = _asked(f"http://127.0.0.1:{front}{model.path}", model.bodies[number])
+            assert answer["id"] == str(number + 1)
+            expected = model.answers[number]
+            assert answer["outputs"][1]["data"] == pytest.approx([expected.first, expected.second], abs=1e-6)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(30)
+
+
+def _asked(url: str, body: str) -> Any:
+    """Its answer, once it is up."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return httpx.post(url, content=body, headers={"content-type": "application/json"}).raise_for_status().json()
+        except (httpx.TransportError, httpx.HTTPStatusError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

@@ -48,7 +48,7 @@ def test_a_place_nobody_knows_is_an_error() -> None:
 
 def test_the_page_in_the_repository_has_a_place_for_every_part() -> None:
     page = report.DOCUMENT.read_text()
-    for name in (*report.SECTIONS, "machine", "summary", "footprint", "plot"):
+    for name in (*report.SECTIONS, "machine", "summary", "goals", "footprint", "plot"):
         assert f"<!-- figures: {name} -->" in page
     report.filled(page, None)
 
