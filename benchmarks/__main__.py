@@ -21,7 +21,18 @@ from benchmarks.figures import Section
 from benchmarks.lab import NotReady, cores
 from benchmarks.load import BadLoad
 from benchmarks.plan import QUICK, WHOLE, Plan
-from benchmarks.sections import end_to_end, fixed_rate, growth, hop, monitoring, profile, recording, servers, shadow
+from benchmarks.sections import (
+    end_to_end,
+    fixed_rate,
+    growth,
+    hop,
+    joining,
+    monitoring,
+    profile,
+    recording,
+    servers,
+    shadow,
+)
 from benchmarks.tools import ToolMissing, Tools
 
 Part = Callable[[Tools, Plan], Section]
@@ -29,6 +40,7 @@ PARTS: Final[dict[str, Part]] = {
     "hop": hop.run,
     "servers": servers.run,
     "end_to_end": end_to_end.run,
+    "joining": joining.run,
     "shadow": shadow.run,
     "recording": recording.run,
     "fixed_rate": fixed_rate.run,

@@ -21,5 +21,5 @@ class Plan:
         return self.levels if self.is_quick else (1, 16, 64, 256)
 
 
-WHOLE: Final = Plan(is_quick=False, runs=5, own_runs=6, seconds=1, levels=(1, 16, 64), limit_s=13 * 60)
+WHOLE: Final = Plan(is_quick=False, runs=5, own_runs=6, seconds=1, levels=(1, 16, 64), limit_s=14 * 60)
 QUICK: Final = Plan(is_quick=True, runs=3, own_runs=6, seconds=1, levels=(64,), limit_s=4 * 60)

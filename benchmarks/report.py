@@ -35,7 +35,7 @@ def _place(name: str, taken: Results | None) -> str:
 
 
 SECTIONS: Final = (
-    "hop", "servers", "end_to_end", "fixed_rate", "shadow", "recording", "growth", "profile", "monitoring"
+    "hop", "servers", "end_to_end", "joining", "fixed_rate", "shadow", "recording", "growth", "profile", "monitoring"
 )  # fmt: skip
 
 

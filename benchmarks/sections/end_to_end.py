@@ -16,14 +16,14 @@ from benchmarks.stacks import Split, Stacks
 from benchmarks.tools import Tools
 
 OURS = "Kingmaker"
+_TUTORIAL = "FastAPI + httpx"
 RATIOS = {
     "e2e_vs_envoy_mlserver": "Envoy + MLServer",
     "e2e_vs_envoy_kserve": "Envoy + KServe",
     "e2e_vs_envoy_own_server": "Envoy + our model server",
-    "e2e_vs_fastapi_httpx": "FastAPI + httpx",
-    "coalescing_vs_row_by_row": "Kingmaker, a row a frame",
+    "e2e_vs_fastapi_httpx": _TUTORIAL,
 }
-_ONLY_AT = {"FastAPI + httpx": (1, 64), "Kingmaker, a row a frame": (1, 64)}
+_ONLY_AT = {"Envoy + KServe": (1, 64), _TUTORIAL: (1, 64)}
 """Connections at which these take part; the others always do."""
 
 
@@ -35,7 +35,7 @@ def run(tools: Tools, plan: Plan) -> Section:
             stacks = Stacks(lab, tools)
             targets = start(stacks, model, with_kserve=not plan.is_quick and name == "gb25")
             if name == "gb25" and not plan.is_quick:
-                targets |= _yardsticks(stacks, model)
+                targets[_TUTORIAL] = _tutorial(stacks, model)
             for connections in plan.end_to_end_levels if name == "gb25" else (64,):
                 here = {n: target for n, target in targets.items() if connections in _ONLY_AT.get(n, (connections,))}
                 samples = rounds.take(stacks.generator, here, connections, plan.runs, plan.seconds)
@@ -79,16 +79,11 @@ def start(stacks: Stacks, model: BenchModel, *, with_kserve: bool) -> dict[str, 
     return targets
 
 
-def _yardsticks(stacks: Stacks, model: BenchModel) -> dict[str, Target]:
-    """Ourselves without joining rows, and what a tutorial would build."""
-    own, valkey = _two(stacks.model_server, model), stacks.valkey()
-    by_row = stacks.gateway(model, Split(*(server.address for server in own)), valkey, max_frame_rows=1)
+def _tutorial(stacks: Stacks, model: BenchModel) -> Target:
+    """What a tutorial would build."""
     plain = _two(stacks.plain_fastapi, model)
     front = stacks.plain_httpx(model, *(server.address for server in plain))
-    return {
-        "Kingmaker, a row a frame": stacks.target(model, by_row, [by_row, *own, valkey]),
-        "FastAPI + httpx": stacks.target(model, front, [front, *plain]),
-    }
+    return stacks.target(model, front, [front, *plain])
 
 
 def _two(start_one: Callable[[BenchModel], Server], model: BenchModel) -> list[Server]:

@@ -10,7 +10,9 @@ from benchmarks.stacks import Stacks
 from benchmarks.tools import Tools
 
 OURS = "Kingmaker model server"
-_PEERS = {"mlserver": "MLServer", "kserve": "KServe", "bentoml": "BentoML", "fastapi": "FastAPI + pydantic"}
+_PEERS = {"mlserver": "MLServer", "kserve": "KServe", "bentoml": "BentoML"}
+_TUTORIAL = "FastAPI + pydantic"
+_RATIOS = {**_PEERS, "fastapi": _TUTORIAL}
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -20,10 +22,10 @@ def run(tools: Tools, plan: Plan) -> Section:
         with Lab(f"servers-{name}") as lab:
             stacks = Stacks(lab, tools)
             targets = {OURS: _alone(stacks, model, stacks.model_server(model))}
-            if not plan.is_quick:
-                targets[_PEERS["fastapi"]] = _alone(stacks, model, stacks.plain_fastapi(model))
+            if name == "gb25" and not plan.is_quick:
+                targets[_TUTORIAL] = _alone(stacks, model, stacks.plain_fastapi(model))
             for tool, peer in _PEERS.items():
-                if peer in targets or (plan.is_quick and tool != "mlserver"):
+                if plan.is_quick and tool != "mlserver":
                     continue
                 started = _start(stacks, model, tool, section)
                 if started is not None:
@@ -34,7 +36,7 @@ def run(tools: Tools, plan: Plan) -> Section:
                 section.rows += [figures.row(who, name, label, found) for who, found in samples.items()]
                 section.ratios += [
                     Ratio(_named(tool, connections), name, label, figures.ratio(samples[OURS], samples[peer], _RATE))
-                    for tool, peer in _PEERS.items()
+                    for tool, peer in _RATIOS.items()
                     if peer in samples
                 ]
             if name == "gb25":
