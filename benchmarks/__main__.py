@@ -69,7 +69,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--runs", type=int, help="rounds of each comparison, instead of 5 (3 with --quick)")
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):  # also when started in the background, where Ctrl-C is ignored
+    # also when started in the background, where Ctrl-C is ignored, and when the terminal is lost
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     plan = QUICK if arguments.quick else WHOLE
     if arguments.runs is not None:
@@ -86,9 +87,9 @@ def main() -> int:
     for name, why in found.missing.items():
         _say(f"NOT RUN: {name}: {why}")
     try:
-        with wakefulness.of(load_core, wakefulness.AWAKE) as is_awake:
+        with wakefulness.of(load_core, wakefulness.AWAKE, after=wakefulness.ANY) as is_awake:
             if not is_awake:
-                _say("the load generator's core may sleep between requests: to keep it awake takes root")
+                _say("the load generator's core may sleep: keeping it awake takes root and a kernel that can poll")
             return _measure(names, plan, found, whole=not arguments.only, is_awake=is_awake)
     except KeyboardInterrupt:
         sys.stderr.write("benchmarks: interrupted, everything is stopped\n")

@@ -4,8 +4,9 @@ Stacks take turns within a round, so what disturbs the machine for a while distu
 the median over rounds then forgets the rounds it hit unevenly.
 """
 
+import contextlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -56,6 +57,14 @@ class Section(msgspec.Struct):
     footprint: list[dict[str, float | str | None]] = []
     notes: dict[str, float] = {}
     not_run: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def spared(self, stack: str, *faults: type[Exception]) -> Iterator[None]:
+        """A stack that does not come up is reported, and the others go on."""
+        try:
+            yield
+        except faults as error:
+            self.not_run[stack] = str(error)
 
 
 Value = Callable[[Sample], float]

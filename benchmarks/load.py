@@ -1,6 +1,6 @@
 """Closed-loop load by wrk, with answers checked while it runs.
 
-Checking in Lua takes wrk from 130,000 to 90,000 requests a second, which a fast server would feel. So fifteen
+Checking in Lua makes wrk a third slower, which a fast server would feel. So fifteen
 of sixteen connections only count statuses, and every sixteenth is checked answer by answer by a second wrk beside
 the first: its rows travel in the same batches as everybody's. It pauses a millisecond after each answer, because
 two busy programs on one core take turns of milliseconds, and the first one's p99 would show them.

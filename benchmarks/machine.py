@@ -11,7 +11,9 @@ from typing import Final
 from benchmarks.folders import REPOSITORY
 from benchmarks.tools import Tools
 
-_LIBRARIES: Final = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "redis")
+_LIBRARIES: Final = (
+    "onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "pydantic", "httpx", "redis"
+)  # fmt: skip
 
 
 def describe() -> dict[str, str]:

@@ -41,7 +41,7 @@ def by_stack(rows: list[Row]) -> dict[str, list[tuple[int, Row]]]:
     """Rows of each stack by their number of connections, ascending."""
     series: dict[str, list[tuple[int, Row]]] = {}
     for row in rows:
-        match = re.match(r"(\d+) connections", row.load)
+        match = re.fullmatch(r"(\d+) connections", row.load)  # not those of other conditions
         if match:
             series.setdefault(row.stack, []).append((int(match[1]), row))
     return {stack: sorted(points, key=lambda point: point[0]) for stack, points in series.items()}

@@ -108,9 +108,9 @@ def _goals(taken: Results) -> str:
         if known is None:
             lines.append(f"| {goal.words} | {goal.wanted} | | | *not measured* |")
             continue
-        spread = "" if known.runs == 1 else f"{short(known.low)} to {short(known.high)}"
+        spread = "" if known.runs == 1 else f"{known.low:.3g} to {known.high:.3g}"
         reached = "yes" if goal.is_reached(known.median) else "**no**"
-        lines.append(f"| {goal.words} | {goal.wanted} | {short(known.median)} | {spread} | {reached} |")
+        lines.append(f"| {goal.words} | {goal.wanted} | {known.median:.3g} | {spread} | {reached} |")
     return "\n".join(lines)
 
 

@@ -26,8 +26,9 @@ def take_of_several(
         for name in names:
             generator.run(targets[name], connections, 1, think_ms)
     for number in range(runs):
-        targets = sets[number % len(sets)]
-        for name in rotated(names, number):
+        turn, at = divmod(number, len(sets))  # so that not always the same process begins
+        targets = sets[at]
+        for name in rotated(names, number + turn):
             samples[name].append(generator.run(targets[name], connections, seconds, think_ms))
     return samples
 

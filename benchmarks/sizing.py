@@ -9,6 +9,7 @@ from typing import Final
 
 from benchmarks.figures import Row
 from benchmarks.results import Results
+from benchmarks.sections.recording import BYTES_NOTE
 
 RATES: Final = (100, 1_000, 10_000)
 """Requests a second, of one row each."""
@@ -17,7 +18,6 @@ LOAD: Final = "16 connections"
 HEADROOM: Final = 2
 """A pod is planned to be half busy: for bursts, and for the pods that are away during an upgrade."""
 FEWEST_GATEWAYS: Final = 2
-_REDIS_NOTE: Final = "bytes of Redis per recorded prediction"
 _KEPT_NOTE: Final = "bytes of state file per kept row"
 _COUNTED_NOTE: Final = "rows per second and core, counted and kept for labels"
 
@@ -29,7 +29,7 @@ def table(taken: Results) -> str:
     if row is None or recording is None or monitoring is None:
         return "*Not run: the parts end_to_end, recording and monitoring are needed.*"
     gateway, server = row.cpu_by_server["gateway"], row.cpu_by_server["model server"]
-    event, kept = recording.notes[_REDIS_NOTE], monitoring.notes[_KEPT_NOTE]
+    event, kept = recording.notes[BYTES_NOTE], monitoring.notes[_KEPT_NOTE]
     counted = monitoring.notes[_COUNTED_NOTE]
     source = f"the run of {taken.date}, end to end, {row.model}, {row.load}"
     lines = [

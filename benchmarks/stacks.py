@@ -73,7 +73,7 @@ class Stacks:
         max_frame_rows: int | None = None,
         name: str = "gateway",
     ) -> Server:
-        """A gateway with a namespace of its own, ready with every variant. max_frame_rows: the usual ones, if None."""
+        """A gateway with a namespace of its own, ready with every variant. max_frame_rows: the usual, if None."""
         port, admin = free_port(), free_port()
         namespace = f"bench-{port}"
         limits = Limits() if max_frame_rows is None else Limits(max_frame_rows=max_frame_rows)

@@ -23,7 +23,8 @@ def run(tools: Tools, plan: Plan) -> Section:
             stacks = Stacks(lab, tools)
             targets = {OURS: _alone(stacks, model, stacks.model_server(model))}
             if name == "gb25" and not plan.is_quick:
-                targets[_TUTORIAL] = _alone(stacks, model, stacks.plain_fastapi(model))
+                with section.spared(_TUTORIAL, NotReady):
+                    targets[_TUTORIAL] = _alone(stacks, model, stacks.plain_fastapi(model))
             for tool, peer in _PEERS.items():
                 if plan.is_quick and tool != "mlserver":
                     continue

@@ -1,6 +1,6 @@
 """(e) What a mirrored challenger costs the champion's clients: healthy, hung (alive and silent), dead (refusing).
 
-Each gateway is compared with the same gateway without a mirror, in the same rounds. Challengers run on the load
+Gateways are compared with others of the same kind without a mirror, in the same rounds. Challengers run on the load
 generator's core, as they would on another machine. Hung and dead ones were healthy first and failed under load.
 """
 
@@ -33,15 +33,14 @@ StartFront = Callable[[str | None], Server]
 
 @dataclass(slots=True, frozen=True)
 class Mirroring:
-    """Who mirrors: its name, what its ratios begin with, how one is started, whom all of them serve from, how many of
-    each kind take turns, and how often."""
+    """Who mirrors: its name, what its ratios begin with, how one is started, whom all of them serve from, and how
+    many of each kind take turns."""
 
     who: str
     prefix: str
     start: StartFront
     champion: Server
     processes: int
-    runs: int
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -55,8 +54,8 @@ def run(tools: Tools, plan: Plan) -> Section:
         def gateway(mirror: str | None) -> Server:
             return stacks.gateway(model, Split(champion.address, shadow=mirror), valkey)
 
-        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion, _PROCESSES, plan.own_runs)
-        _measure(section, stacks, kingmaker, states)
+        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion, _PROCESSES)
+        _measure(section, stacks, kingmaker, states, plan.own_runs)
     if plan.is_quick:
         return section
     for name, tool in (("Envoy", "envoy"), ("nginx", "nginx")):
@@ -66,8 +65,8 @@ def run(tools: Tools, plan: Plan) -> Section:
         with Lab(f"shadow-{tool}") as lab:
             stacks = Stacks(lab, tools)
             champion = stacks.model_server(model, name="champion")
-            proxy = Mirroring(name, f"{tool}_mirror", _proxy(stacks, tool, champion), champion, 1, plan.runs)
-            _measure(section, stacks, proxy, states)
+            proxy = Mirroring(name, f"{tool}_mirror", _proxy(stacks, tool, champion), champion, 1)
+            _measure(section, stacks, proxy, states, plan.own_runs)
     return section
 
 
@@ -76,7 +75,7 @@ def _proxy(stacks: Stacks, tool: str, champion: Server) -> StartFront:
     return lambda mirror: start(champion.address, champion.address, mirror)
 
 
-def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...]) -> None:
+def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...], runs: int) -> None:
     """Fronts without a mirror beside fronts for every state of their challenger."""
     model = load("gb25")
     shadows = {s: stacks.model_server(model, stacks.lab.load_core, f"challenger, {s}") for s in states}
@@ -94,7 +93,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     with contextlib.ExitStack() as sick:
         sick.enter_context(shadows["hung"].hung())
         stacks.lab.stop([shadows["dead"]])
-        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, by.runs, _SECONDS)
+        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, runs, _SECONDS)
     section.rows += [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     off = samples[f"{by.who}, {_OFF}"]
     for state in states:
@@ -102,7 +101,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     if "healthy" in states and fronts[0]["healthy"].admin_port is not None:
         pairs = [{name: targets[name] for name in (f"{by.who}, {_OFF}", f"{by.who}, healthy")} for targets in sets]
         full, mirroring = figures.row("", "", "", off), [one_of_each["healthy"] for one_of_each in fronts]
-        _half_load(section, stacks, pairs, mirroring=mirroring, full=full, runs=by.runs)
+        _half_load(section, stacks, pairs, mirroring=mirroring, full=full, runs=runs)
 
 
 def _half_load(

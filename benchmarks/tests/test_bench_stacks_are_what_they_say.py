@@ -15,11 +15,11 @@ import pytest
 
 from benchmarks import folders, models, proxies, tools
 from benchmarks.answers import CONSTANT, constant_json
-from benchmarks.lab import free_port
 from benchmarks.models import Answer
 from benchmarks.sections.shadow import metric, think_time_ms
 from benchmarks.tools import ToolMissing, Tools
 from benchmarks.trivial_upstream import Answers, Upstream
+from conftest import take_free_port
 from kingmaker_contracts import package, tensors, wire
 from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.profile import Profile, sha256_of
@@ -124,12 +124,14 @@ def test_connections_pause_long_enough_for_half_the_load(full: float, p50: float
 def test_what_a_tutorial_builds_answers_rightly(tmp_path: Path) -> None:
     model = models.load("gb25", tmp_path)
     environment = {**os.environ, "ONNX": str(model.onnx)}
-    peers = [(folders.PEERS / name, free_port()) for name in ("plain_fastapi.py", "plain_httpx.py")]
+    peers = [(folders.PEERS / name, take_free_port()) for name in ("plain_fastapi.py", "plain_httpx.py")]
     (server, port), (gateway, front) = peers
     at = f"127.0.0.1:{port}"
     commands = [[server, str(port), model.path], [gateway, str(front), model.path, at, at]]
-    running = [subprocess.Popen([sys.executable, *map(str, command)], env=environment) for command in commands]
+    running: list[subprocess.Popen[bytes]] = []
     try:
+        for command in commands:
+            running.append(subprocess.Popen([sys.executable, *map(str, command)], env=environment))
         for number in (0, 7):
             answer = _asked(f"http://127.0.0.1:{front}{model.path}", model.bodies[number])
             assert answer["id"] == str(number + 1)
@@ -137,7 +139,7 @@ def test_what_a_tutorial_builds_answers_rightly(tmp_path: Path) -> None:
             assert answer["outputs"][1]["data"] == pytest.approx([expected.first, expected.second], abs=1e-6)
     finally:
         for process in running:
-            process.terminate()
+            process.kill()
         for process in running:
             process.wait(30)
 

@@ -90,7 +90,7 @@ def encode_together(calls: list[Call], model: str, version: str, ids: list[bytes
         return None
     if PlainV2Call in kinds:
         asked = zip(cast(list[PlainV2Call], calls), ids, strict=True)
-        texts = [b'"%b"' % given if call.id is None else _write(call.id) for call, given in asked]
+        texts = (b'"%b"' % given if call.id is None else _write(call.id) for call, given in asked)
         return plain.v2_by_row(model, version, texts, frame)
     return plain.v1_by_row(frame) if V1Call in kinds else None
 
