@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kingmaker_contracts.routing import Limits, Sticky
+from kingmaker_gateway.aftermath import Aftermath
 from kingmaker_gateway.hot_path import HotPath
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.upstream import Upstream
@@ -319,3 +320,28 @@ async def test_a_variant_whose_requests_cannot_leave_keeps_no_others_here(
     assert bench.metric("in_flight", model="flights") == 0
     first.close()
     second.close()
+
+
+async def test_a_mistake_in_recording_some_costs_nobody_an_answer(
+    valkey: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where routing changed while they waited, so that one frame is settled state by state."""
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Aftermath, "settle", fails)
+    async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+        pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 1.0
+        clients = [await Client.to(bench) for _ in range(3)]
+        for revision, client in enumerate(clients, 1):
+            client.send(request(GOOD))
+            await kit.until(lambda: bench.metric("in_flight", model="flights") == revision)  # noqa: B023 - at once
+            if revision == 2:
+                await bench.publish(pair.record(revision=2, epoch=2), [])
+        assert [status for status, _, _ in [await client.answer() for client in clients]] == [200, 200, 200]
+        assert pair.champion.frames == [1, 2]
+        assert bench.metric("in_flight", model="flights") == 0
+        for client in clients:
+            client.close()

@@ -77,7 +77,10 @@ class Desk:
             ]
         else:
             latencies_s = _answer_all(predictions, requests, bodies)
-        self._aftermath.settle(predictions, frame, firsts, latencies_s)
+        try:
+            self._aftermath.settle(predictions, frame, firsts, latencies_s)
+        except Exception:  # these have been answered; others who share their frame or their round have not
+            logger.exception("answers could not be recorded", extra={"model": predictions[0].shared.model.name})
 
     def failed(self, prediction: Prediction, problem: Problem) -> None:
         """No model answered."""
