@@ -66,7 +66,9 @@ class World:
             self.signature = Signature({**self.signature.inputs, "z": z}, self.signature.outputs)
         self.by = [Answerer("default/m", at, 1, "r", "gbm", "1", "challenger", ("lr", "gbm")) for at in range(2)]
         self.registry, self.recorded = CollectorRegistry(), list[Run]()
-        settings = ShadowSettings(connections=dice.choice([1, 2, 4]), queue_size=dice.choice([4, 16, 256]))
+        settings = ShadowSettings(
+            connections=dice.choice([1, 2, 4]), queue_size=dice.choice([4, 16, 256]), gather_ms=dice.choice([0, 1])
+        )
         upstream: Any = self.upstream
         counts = Metrics(self.registry).variant("m", "gbm")
         self.shadow = Shadow(upstream, settings, counts, self.recorded.append)
@@ -118,10 +120,10 @@ class World:
 
     async def come_to_rest(self) -> None:
         self.upstream.is_down = False
-        for _ in range(2 * len(self.offered)):
+        while self.shadow._queue or self.upstream.asked:
             for ask in tuple(self.upstream.asked):
                 self.upstream.answer(ask)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.0005)  # some wait for company
 
     def told(self) -> dict[int, str]:
         """What became of each copy that was recorded, by the number of its request."""

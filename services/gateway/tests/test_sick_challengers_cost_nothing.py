@@ -167,7 +167,7 @@ async def test_a_champion_that_is_away_is_503_until_it_is_back(bench: Any, pair:
 async def test_a_hung_shadow_costs_nothing_and_what_it_misses_is_counted(
     valkey: Any, pair: Any, kit: SimpleNamespace
 ) -> None:
-    shadow = {"queue_size": 3, "connections": 2, "timeout_ms": 60_000}
+    shadow = {"queue_size": 3, "connections": 2, "timeout_ms": 60_000, "gather_ms": 0}
     async with kit.running(kit.settings(valkey.url, shadow=shadow), valkey.client) as bench:
         await bench.publish(pair.record(mirror=100, mode="Shadow"), pair.profiles)
         pair.challenger.fault = Fault.HANG

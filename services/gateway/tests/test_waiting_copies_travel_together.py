@@ -43,7 +43,7 @@ class Upstream:
 class World:
     """A shadow with one connection, and the champion whose requests it gets copies of."""
 
-    def __init__(self, kit: SimpleNamespace, shadows_inputs: list[tuple[str, str]]) -> None:
+    def __init__(self, kit: SimpleNamespace, shadows_inputs: list[tuple[str, str]], **settings: int) -> None:
         self.champion, self.shadows = (
             signature.from_profile(kit.profile(inputs)) for inputs in ([("x", "FP32"), ("y", "FP32")], shadows_inputs)
         )
@@ -51,7 +51,9 @@ class World:
         self.upstream, self.recorded = Upstream(), list[Run]()
         upstream: Any = self.upstream
         counts = Metrics(CollectorRegistry()).variant("m", "gbm")
-        self.shadow = Shadow(upstream, ShadowSettings(connections=1), counts, self.recorded.append)
+        self.shadow = Shadow(
+            upstream, ShadowSettings(**{"connections": 1, "gather_ms": 0, **settings}), counts, self.recorded.append
+        )
         self.offered: list[Any] = []
 
     def offer(self, *sizes: int) -> None:
@@ -110,6 +112,32 @@ async def test_what_waited_leaves_in_one_frame_of_the_same_bytes(kit: SimpleName
     assert second.ids == b"".join(one.id for one in world.offered[1:])
     for tensor in values:
         assert np.array_equal(second.inputs[tensor.name], tensor.array)
+    await world.shadow.close()
+
+
+async def test_copies_wait_for_company_and_no_longer_than_they_may(kit: SimpleNamespace) -> None:
+    world = World(kit, SAME, gather_ms=20)
+    world.offer(1)
+    world.offer(1, 2)
+    await asyncio.sleep(0)
+    assert not world.upstream.asked
+    await kit.until(lambda: world.upstream.asked)
+    assert [ask.rows for ask in world.upstream.asked] == [4]
+    await world.shadow.close()
+
+
+@pytest.mark.parametrize(("limit", "rows"), [({}, [100, 156]), ({"queue_size": 2}, [1, 1])], ids=["frame", "queue"])
+async def test_a_full_frame_or_queue_leaves_without_company(
+    kit: SimpleNamespace, limit: dict[str, int], rows: list[int]
+) -> None:
+    world = World(kit, SAME, gather_ms=1000, **limit)
+    for size in rows:
+        assert not world.upstream.asked
+        world.offer(size)
+    assert [ask.rows for ask in world.upstream.asked] == [sum(rows)]
+    world.offer(1)
+    await world.answer()
+    assert len(world.upstream.asked) == 1  # the one behind waits for company anew, though there is room
     await world.shadow.close()
 
 

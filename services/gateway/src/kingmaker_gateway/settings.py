@@ -47,6 +47,8 @@ class RecorderSettings(_Section):
 class ShadowSettings(_Section):
     """Copies of answered requests."""
 
+    gather_ms: int = Field(default=2, ge=0, le=1000)
+    """How long copies wait for others to travel with; nobody waits for them. 0: not at all."""
     queue_size: int = Field(default=256, ge=1)
     """Copies waiting for one shadow, at most. A full queue drops the newest and counts it."""
     connections: int = Field(default=4, ge=1, le=64)

@@ -2,9 +2,10 @@
 
 Whole frames are copied: the champion's arrays, and its very bytes where the shadow takes the same inputs. Nothing else
 of a request is kept for a copy: its memory is the next request's at once, while the processor still has it at hand.
-The queue is bounded: when the shadow falls behind, copies are dropped and counted, because a late comparison is worth
-less than a slow client. So many frames in flight are the whole load a shadow can cause; each has a time limit, after
-which its connection is closed. A shadow that is known to be away is not called at all.
+Copies wait a moment for others to travel with, for a frame costs a gateway more than a row of it, and nobody waits for
+a copy. The queue is bounded: when the shadow falls behind, copies are dropped and counted, because a late comparison is
+worth less than a slow client. So many frames in flight are the whole load a shadow can cause; each has a time limit,
+after which its connection is closed. A shadow that is known to be away is not called at all.
 """
 
 import asyncio
@@ -98,10 +99,13 @@ class Shadow:
         self._timeout_s = settings.timeout_ms / 1000
         self._queue_size = settings.queue_size
         self._max_in_flight = settings.connections
+        self._gather_s = settings.gather_ms / 1000
+        self._gathering: asyncio.TimerHandle | None = None
         self._counts = counts
         self._record = record
         self._queue: deque[_Copies] = deque()
         self._queued = 0
+        self._queued_rows = 0
         self._in_flight = 0
         self._failures = 0
         self._closed = False
@@ -137,14 +141,17 @@ class Shadow:
         if frame is not None and not self._takes(signature, frame.signature):
             frame = None
         self._push(requests, run, frame, signature, by, max_rows)
-        self._pump()
+        if self._queued_rows >= max_rows or self._queued >= self._queue_size or not self._gather_s:
+            self._pump()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(self._gather_s, self._pump)
 
     async def close(self) -> None:
         """Stop now; copies not sent are dropped and counted."""
         self._closed = True
         self._counts.shadow_dropped.inc(self._queued)
         self._queue.clear()
-        self._queued = 0
+        self._queued = self._queued_rows = 0
         await self._upstream.close()
 
     def _push(  # noqa: PLR0917 - as offer
@@ -164,8 +171,12 @@ class Shadow:
             frame = frames.join([Part(request.batch, 0, request.rows) for request in requests], signature)
         self._queue.append(_Copies(len(requests), [run], run.rows, [frame], signature, by, max_rows))
         self._queued += len(requests)
+        self._queued_rows += run.rows
 
     def _pump(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         while self._queue and self._in_flight < self._max_in_flight and not self._closed:
             copies = self._pop()
             while self._queue and copies.takes(self._queue[0]):
@@ -175,6 +186,7 @@ class Shadow:
     def _pop(self) -> _Copies:
         copies = self._queue.popleft()
         self._queued -= copies.requests
+        self._queued_rows -= copies.rows
         return copies
 
     def _send(self, copies: _Copies) -> None:
@@ -204,12 +216,13 @@ class Shadow:
             for one in reversed(copies.each_alone()):
                 self._queue.appendleft(one)
                 self._queued += 1
+                self._queued_rows += one.rows
         else:
             self._failures += 1
             self._counts.shadow_failed.inc(copies.requests)
             code = Code.DEADLINE_EXCEEDED if isinstance(error, UpstreamTimeout) else Code.UPSTREAM_FAILED
             self._tell(copies.by, copies.runs, copies.rows, latency_s, HTTP_STATUS[code])
-        if self._queue:
+        if self._queue and self._gathering is None:
             asyncio.get_running_loop().call_soon(self._pump)
 
     def _is_worth_a_second_try(self, copies: _Copies, error: UpstreamError | None) -> bool:
