@@ -5,6 +5,7 @@ this process; leaving the `with` block stops all, also on Ctrl-C and SIGTERM.
 """
 
 import contextlib
+import ctypes
 import os
 import random
 import shutil
@@ -26,6 +27,9 @@ from kingmaker_servicekit import child
 
 HOST: Final = "127.0.0.1"
 _READY_S: Final = 90.0
+_LOOK_S: Final = 0.01
+_AT_REST: Final = 0.2
+"""Of a core, and less: what a server uses that nobody asks anything, its timers and flushes."""
 _PORTS: Final = iter(random.sample(range(16384, 32768), 8192))
 _ONE_THREAD: Final = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 
@@ -51,8 +55,9 @@ class Server:
         return f"{HOST}:{self.port}"
 
     def cpu_s(self) -> float:
-        """utime + stime of the process and all its descendants."""
-        return sum(t.user + t.system for t in (p.cpu_times() for p in self._tree()))
+        """Processor time of the process and all its descendants, by the kernel's own clock: to less than a microsecond,
+        where /proc counts hundredths of a second."""
+        return sum(_spent_s(process.pid) for process in self._tree())
 
     def kernel_s(self) -> float:
         """stime of the same."""
@@ -76,6 +81,30 @@ class Server:
         finally:
             for process in tree:
                 process.send_signal(signal.SIGCONT)
+
+
+def _spent_s(pid: int) -> float:
+    """0 for a process that has just ended. See clock_getcpuclockid(3)."""
+    clock = ctypes.c_int()
+    if ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)) != 0:
+        return 0.0
+    try:
+        return time.clock_gettime(clock.value)
+    except OSError:
+        return 0.0
+
+
+def wait_for_rest(servers: Sequence[Server], timeout_s: float) -> bool:
+    """Until these have worked off what they were asked; False when they are busy still."""
+    deadline = time.monotonic() + timeout_s
+    at, spent = time.monotonic(), sum(server.cpu_s() for server in servers)
+    while at < deadline:
+        time.sleep(_LOOK_S)
+        now, total = time.monotonic(), sum(server.cpu_s() for server in servers)
+        if total - spent < _AT_REST * (now - at):
+            return True
+        at, spent = now, total
+    return False
 
 
 def cores() -> tuple[int, int]:

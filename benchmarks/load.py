@@ -15,17 +15,18 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.lab import Server
+from benchmarks.lab import Server, wait_for_rest
 from benchmarks.tools import Tool
 
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 _MARK: Final = "RESULT "
 _CHECKED_SHARE: Final = 16
 _CHECKED_PAUSE_MS: Final = 1
+_REST_S: Final = 20.0
 
 
 class BadLoad(RuntimeError):
-    """wrk said something that is no result."""
+    """wrk said something that is no result, or a server did not come to rest."""
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -115,7 +116,9 @@ class Generator:
         self._core = core
 
     def run(self, target: Target, connections: int, seconds: int, think_ms: int = 0) -> Sample:
-        """Load all URLs of a target alike for whole seconds. Raises BadLoad."""
+        """Load all URLs of a target alike for whole seconds, and come back when its servers are at rest: wrk leaves
+        without the answers it still waited for, and whoever comes next on that core must not wait for them to be made.
+        Raises BadLoad."""
         urls = [target.url, *target.more_urls]
         counting, checking = shares(max(1, connections // len(urls)))
         before = _cpu(target.servers)
@@ -134,6 +137,9 @@ class Generator:
                     process.kill()
                     process.wait()
         after = _cpu(target.servers)
+        if not wait_for_rest(target.servers, _REST_S):
+            names = ", ".join(sorted({server.name for server in target.servers}))
+            raise BadLoad(f"{names}: still busy {_REST_S:g} s after the load has ended")
         return joined([parse(output) for output in outputs], {name: after[name] - before[name] for name in after})
 
     def _start(
