@@ -5,6 +5,7 @@ which stream a late label belongs to, so prediction and label meet without a loo
 Row i of a request is `<id>.<i>`; `<id>` alone means row 0 of a one-row request.
 """
 
+import functools
 import re
 import struct
 from binascii import hexlify
@@ -24,8 +25,8 @@ BLANK: Final = 16 + 36
 """The bytes of an id and its text, one after the other."""
 _STAMPED: Final = (4, 5, *range(16 + 9, 16 + 13))
 """Where in them stands what differs between milliseconds of a span."""
-_TAILS: Final = struct.Struct("6x10s13x23s").iter_unpack
-"""Of blanks: what stands behind the time, bytes and text."""
+_TAIL: Final = struct.Struct("6x10s13x23s")
+"""Of a blank: what stands behind the time, bytes and text."""
 _MANY: Final = 8
 """From here on it pays to stamp them together."""
 
@@ -47,6 +48,7 @@ def new(unix_ms: int, noise: bytes, partition: int) -> bytes:
     return bytes(raw)
 
 
+@functools.lru_cache(maxsize=1)
 def head(unix_ms: int) -> tuple[bytes, bytes]:
     """The first 6 bytes of an id, and their text in ASCII: what all ids of a millisecond share."""
     raw = unix_ms.to_bytes(6, "big")
@@ -77,12 +79,12 @@ def stamped(blanks: bytes, unix_ms: int) -> tuple[Sequence[bytes], Sequence[byte
     is to be done for each is done in C."""
     count = len(blanks) // BLANK
     first, words = head(unix_ms)
+    if count == 1:
+        raw, text = _TAIL.unpack(blanks)
+        return [first + raw], [words + text]
     if count < _MANY:
-        raws, texts = [], []
-        for raw, text in _TAILS(blanks):
-            raws.append(first + raw)
-            texts.append(words + text)
-        return raws, texts
+        tails = list(_TAIL.iter_unpack(blanks))
+        return [first + raw for raw, _ in tails], [words + text for _, text in tails]
     made, time = bytearray(blanks), bytearray(first[4:] + words[9:])
     for at, place in enumerate(_STAMPED):
         made[place::BLANK] = time[at : at + 1] * count

@@ -24,10 +24,11 @@ class Rounds(Generic[Item]):
         self._serve = serve
         self._is_alone = is_alone
         self._items: list[Item] = []
+        self._loop = asyncio.get_running_loop()
 
     def add(self, item: Item) -> None:
         if not self._items:
-            asyncio.get_running_loop().call_soon(self._look)
+            self._loop.call_soon(self._look)
         self._items.append(item)
 
     def _look(self) -> None:
@@ -35,7 +36,7 @@ class Rounds(Generic[Item]):
         if self._is_alone(self._items):
             self._end()
         else:
-            asyncio.get_running_loop().call_soon(self._end)
+            self._loop.call_soon(self._end)
 
     def _end(self) -> None:
         items, self._items = self._items, []

@@ -87,7 +87,7 @@ class _Line(msgspec.Struct, eq=False):
     def split(self) -> tuple["_Line", "_Line | None"]:
         """Its head, as much as one frame takes, and the rest."""
         asks = self.asks
-        if self.rows <= self.max_rows or len(asks) == 1:
+        if len(asks) == 1:
             return self, None
         rows = count = 0
         allowed = asks[0].max_rows
@@ -161,7 +161,8 @@ class Coalescer:
             earliest = min([self._join(kind, _line([ask], max_rows)) for kind, ask in zip(kinds, asks, strict=True)])
         else:
             earliest = self._join(signature, _line(asks, max_rows))
-        self._earliest_waiting = min(self._earliest_waiting, earliest)
+        if earliest < self._earliest_waiting:
+            self._earliest_waiting = earliest
         return earliest
 
     def _join(self, kind: Hashable, coming: _Line) -> float:
@@ -181,10 +182,12 @@ class Coalescer:
         """What leaves now for the first time: all of one kind that fit into a frame, oldest first."""
         while self._waiting:
             kind = next(iter(self._waiting))
-            leaving, staying = self._waiting.pop(kind).split()
-            if staying is not None:  # behind all other kinds
-                self._waiting[kind] = staying
-            elif not self._waiting:
+            leaving = self._waiting.pop(kind)
+            if leaving.rows > leaving.max_rows:
+                leaving, staying = leaving.split()
+                if staying is not None:  # behind all other kinds
+                    self._waiting[kind] = staying
+            if not self._waiting:
                 self._earliest_waiting = math.inf
             try:
                 flight = _joined(leaving)

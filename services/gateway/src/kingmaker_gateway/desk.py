@@ -36,10 +36,10 @@ class Desk:
 
     def deliver(self, frame: Frame, asks: list[Ask], firsts: list[int]) -> None:
         """Answer the members of a frame. See coalescer.Deliver."""
-        if len(asks) == 1:
-            asks[0].asker.answered(Slice(frame, firsts[0], asks[0].rows))
-            return
         askers: list[Any] = [ask.asker for ask in asks]
+        if len(asks) == 1 and askers[0].__class__ is Prediction:
+            self.answered(askers, frame, firsts)
+            return
         if set(map(type, askers)) == _PREDICTIONS:
             states = [prediction.shared.state for prediction in askers]
             if states.count(states[0]) == len(states):
@@ -61,6 +61,17 @@ class Desk:
         for predictions, own_firsts in groups.values():
             self.answered(predictions, frame, own_firsts)
 
+    def _answer_several(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> list[float]:
+        """Gives how long each took."""
+        requests: list[Any] = [prediction.request for prediction in predictions]
+        bodies = _bodies_of_all(predictions, requests, frame)
+        if bodies is not None:
+            return _answer_all(predictions, requests, bodies)
+        return [
+            self._answer(prediction, Slice(frame, first, prediction.rows))
+            for prediction, first in zip(predictions, firsts, strict=True)
+        ]
+
     # prediction.Desk
 
     def answered(self, predictions: list[Prediction], frame: Frame, firsts: list[int]) -> None:
@@ -68,15 +79,10 @@ class Desk:
         if predictions[0].variant != CHAMPION:
             for prediction in predictions:
                 prediction.praise()
-        requests: list[Any] = [prediction.request for prediction in predictions]
-        bodies = _bodies_of_all(predictions, requests, frame) if len(predictions) > 1 else None
-        if bodies is None:
-            latencies_s = [
-                self._answer(prediction, Slice(frame, first, prediction.rows))
-                for prediction, first in zip(predictions, firsts, strict=True)
-            ]
+        if len(predictions) == 1:
+            latencies_s = [self._answer(predictions[0], Slice(frame, firsts[0], predictions[0].rows))]
         else:
-            latencies_s = _answer_all(predictions, requests, bodies)
+            latencies_s = self._answer_several(predictions, frame, firsts)
         try:
             self._aftermath.settle(predictions, frame, firsts, latencies_s)
         except Exception:  # these have been answered; others who share their frame or their round have not

@@ -109,7 +109,7 @@ def kind(batch: Batch, signature: Signature) -> Hashable:
 
 def join(members: Sequence[Rows], signature: Signature) -> Frame:
     """A frame of the members' rows, in that order; all are of one kind."""
-    packed = _packed(members, signature)
+    packed = _packed(members, signature) if signature.raw_input is not None else None
     if packed is not None:
         return packed
     arrays: dict[str, NDArray[Any]] = {}
@@ -141,20 +141,30 @@ def joined(parts: Sequence[Frame], signature: Signature) -> Frame:
 
 
 def _packed(members: Sequence[Rows], signature: Signature) -> Frame | None:
-    """Of members some of whom have the one row each sends as bytes. None: nobody has, or bytes are not asked for."""
+    """Of members some of whom have the one row each sends as bytes. None: nobody has."""
+    if len(members) == 1:
+        raw = members[0].batch.packed
+        return None if raw is None else _of_raw(raw, 1, signature)
     raws: Sequence[bytes | None] = [member.batch.packed for member in members]
     missing = raws.count(None)
-    if missing == len(raws) or len(signature.inputs) != 1:
-        return None
-    [(name, spec)] = signature.inputs.items()
-    if spec.datatype != "FP32":
+    if missing == len(raws):
         return None
     rows = len(raws)
     if missing:
+        [name] = signature.inputs
         rows = sum([member.rows for member in members])
         raws = [member.batch.packed or _raw_rows(member, name) for member in members]
-    raw = b"".join(cast(list[bytes], raws))
-    return Frame(signature, rows, {name: spec.of_raw(raw, rows)}) if len(raw) == 4 * rows * spec.width else None
+    return _of_raw(b"".join(cast(list[bytes], raws)), rows, signature)
+
+
+def _of_raw(raw: bytes, rows: int, signature: Signature) -> Frame | None:
+    """The bytes are what is sent and what is kept. None: they are not so many rows of `raw_input`."""
+    spec = signature.raw_input
+    if spec is None or len(raw) != 4 * rows * spec.width:
+        return None
+    head = signature.frame_heads.get(rows)
+    body = None if head is None else Body(head, raw, True)
+    return Frame(signature, rows, {spec.name: spec.of_raw(raw, rows)}, body=body)
 
 
 def _raw_rows(member: Rows, name: str) -> bytes:
@@ -176,9 +186,6 @@ def encode(frame: Frame) -> Body:
     signature = frame.signature
     head = signature.frame_heads.get(frame.rows)
     if head is not None:
-        if len(frame.arrays) == 1:  # a fifth of the steps
-            [only] = frame.arrays.values()
-            return Body(head, only.tobytes(), True)
         return Body(head, b"".join([array.tobytes() for array in frame.arrays.values()]), True)
     if signature.is_open:
         body, head_length = tensors.encode_request(

@@ -47,7 +47,8 @@ class LiveModel:
 
     def take_places(self, wanted: int) -> int:
         """How many more requests may be in flight now, which then are."""
-        taken = max(0, min(wanted, self.state.record.limits.max_in_flight - self.in_flight))
+        room = self.state.record.limits.max_in_flight - self.in_flight
+        taken = wanted if wanted <= room else max(0, room)  # a lowered limit leaves less than none
         self.in_flight += taken
         return taken
 

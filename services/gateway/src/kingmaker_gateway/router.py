@@ -92,10 +92,12 @@ class Router:
                 request.answer(*self.refuse(unknown_model(name)))
             return
         places = model.take_places(len(requests))
-        for request in requests[places:]:
-            request.answer(*self.refuse(too_many(name, model.state.record.limits.max_in_flight), model))
+        if places < len(requests):
+            for request in requests[places:]:
+                request.answer(*self.refuse(too_many(name, model.state.record.limits.max_in_flight), model))
+            requests = requests[:places]
         if places:
-            self._serve(model, wish, requests[:places])
+            self._serve(model, wish, requests)
 
     def flush(self) -> None:
         """All that were taken in leave, as far as connections are free."""
@@ -115,7 +117,7 @@ class Router:
     def _serve(self, model: LiveModel, wish: Wish, requests: Sequence[Request]) -> None:
         state = model.state
         try:
-            override = wishes.override(state, wish.variant, wish.headers)
+            override = None if wish.is_plain else wishes.override(state, wish.variant, wish.headers)
             read = wish.reader(_vocabulary(state, override))
         except Exception as fault:
             for request in requests:
@@ -144,16 +146,15 @@ class Router:
         calls: list[Call],
     ) -> list[Prediction]:
         """Who is to answer each of them. calls: what the requests' bodies say."""
-        keys: Iterable[str | None] = repeat(None, len(calls))
+        shared = Shared(self._desk, model, state, self._loop.time())
         try:
+            if wish.is_plain and not state.is_sticky and False not in [call.batch.is_whole for call in calls]:
+                return self._choose_usual(shared, requests, calls)
+            keys: Iterable[str | None] = repeat(None, len(calls))
             if state.is_sticky:
                 requests, calls, keys = self._keyed(model, state, requests, calls)
             raws, texts = self._ids.take(len(calls))
             owners = state.table.assigned(_names(keys, texts) if state.is_sticky else texts)
-            shared = Shared(self._desk, model, state, self._loop.time())
-            is_split_alone = len(calls) > 1 and override is None and not state.is_sticky and not wish.headers
-            if is_split_alone and False not in [call.batch.is_whole for call in calls]:
-                return self._choose_usual(shared, requests, calls, raws, texts, owners)
         except Exception as fault:
             for request in requests:
                 self._turn_away(model, request, fault)
@@ -181,17 +182,11 @@ class Router:
             )
         return predictions
 
-    @staticmethod
-    def _choose_usual(  # noqa: PLR0917 - once a round
-        shared: Shared,
-        requests: Sequence[Request],
-        calls: list[Call],
-        raws: Sequence[bytes],
-        texts: Sequence[bytes],
-        owners: list[int],
-    ) -> list[Prediction]:
+    def _choose_usual(self, shared: Shared, requests: Sequence[Request], calls: list[Call]) -> list[Prediction]:
         """The same in half the steps where bodies are usual and nothing but the split decides, as for most."""
         state, now = shared.state, shared.arrived
+        raws, texts = self._ids.take(len(calls))
+        owners = state.table.assigned(texts)
         fits, deadline = state.fits_whole, now + state.deadline_s
         one_row, can_answer = Mark(1, CHAMPION, "weight", fits.bits, 200), fits.by_variant
         predictions = [
@@ -225,7 +220,7 @@ class Router:
         """Turn to those who were chosen, to each with all that is theirs."""
         signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
         champions: list[Ask] = []
-        leaving = {CHAMPION: champions}
+        others: dict[int, list[Ask]] = {}
         for prediction in predictions:
             if prediction.variant == CHAMPION and signature is not None:  # as most are; first_ask, written out
                 batch, deadline = prediction.call.batch, prediction.deadline
@@ -238,20 +233,25 @@ class Router:
                 self._give_up(prediction)
                 continue
             if ask is not None:
-                leaving.setdefault(prediction.variant, []).append(ask)
-        for variant, asks in leaving.items():
-            if not asks:
-                continue
-            upstream = state.variants[variant].upstream
-            try:
-                upstream.add(asks)
-            except Exception:  # they must neither wait for ever nor keep their places
-                logger.exception("requests could not be sent", extra={"model": state.record.name})
-                for prediction in predictions:
-                    if prediction.variant == variant:
-                        self._give_up(prediction)
-            else:
-                self._leaving[upstream] = None
+                others.setdefault(prediction.variant, []).append(ask)
+        if champions:
+            self._leave(state, CHAMPION, champions, predictions)
+        if others:
+            for variant, asks in others.items():
+                self._leave(state, variant, asks, predictions)
+
+    def _leave(self, state: State, variant: int, asks: list[Ask], predictions: list[Prediction]) -> None:
+        """All that are asked of one variant; predictions: these and others of the round."""
+        upstream = state.variants[variant].upstream
+        try:
+            upstream.add(asks)
+        except Exception:  # they must neither wait for ever nor keep their places
+            logger.exception("requests could not be sent", extra={"model": state.record.name})
+            for prediction in predictions:
+                if prediction.variant == variant:
+                    self._give_up(prediction)
+        else:
+            self._leaving[upstream] = None
 
     def _give_up(self, prediction: Prediction) -> None:
         """After a mistake of ours, unless it came when its end had been told."""

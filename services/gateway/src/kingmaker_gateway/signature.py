@@ -72,20 +72,24 @@ class Signature:
     """inputs and outputs by name, in the model's own order; outputs: datatype. Equal only to itself: requests
     are joined by it, so a variant keeps one object for as long as it takes the same.
 
-    is_open: some input's row has no size known beforehand; template, frame_heads, forms, layouts: what `frames`,
+    is_open: some input's row has no size known beforehand; raw_input: the only input, where a row of it may come as the
+    bytes of so many FP32; template, frame_heads, forms, layouts: what `frames`,
     `plain` and `replies` remember of it.
     """
 
     inputs: dict[str, InputSpec]
     outputs: dict[str, TensorSpec]
     is_open: bool = field(init=False)
+    raw_input: InputSpec | None = field(init=False)
     template: bytes | None = field(default=None, init=False)
     frame_heads: dict[int, bytes] = field(default_factory=dict, init=False)
     forms: dict[tuple[Any, ...], tuple[bytes, bytes]] = field(default_factory=dict, init=False)
     layouts: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.is_open = any(spec.is_open for spec in self.inputs.values())
+        specs = list(self.inputs.values())
+        self.is_open = any(spec.is_open for spec in specs)
+        self.raw_input = specs[0] if len(specs) == 1 and specs[0].datatype == "FP32" and not self.is_open else None
 
     def conflicts(self, other: "Signature") -> list[str]:
         """Inputs both have with different types or sizes, in words; none: the two can share requests."""

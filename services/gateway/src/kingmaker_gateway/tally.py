@@ -37,10 +37,12 @@ class Tally:
         """Of one or more requests. Those of a frame come nearly sorted, and nearly always all of one bucket."""
         slots, count = self.slots, len(latencies_s)
         self.by_status[status] = self.by_status.get(status, 0) + count
-        self.total_s += sum(latencies_s)
         if count == 1:
-            slots[bisect_left(LATENCY_S, latencies_s[0])] += 1
+            [latency_s] = latencies_s
+            self.total_s += latency_s
+            slots[bisect_left(LATENCY_S, latency_s)] += 1
             return
+        self.total_s += sum(latencies_s)
         ascending = sorted(latencies_s)
         first, last = bisect_left(LATENCY_S, ascending[0]), bisect_left(LATENCY_S, ascending[-1])
         counted = 0

@@ -16,14 +16,16 @@ VARIANT_HEADER: Final = "x-kingmaker-variant"
 
 class Wish:
     """What requests to one path with the same headers ask alike, but for whom they keep with one variant. variant: from
-    the path; headers: names in lower case; language: how their bodies are read."""
+    the path; headers: names in lower case; language: how their bodies are read; is_plain: nothing is asked for but an
+    answer."""
 
-    __slots__ = ("_reader", "_vocabulary", "headers", "language", "variant")
+    __slots__ = ("_reader", "_vocabulary", "headers", "is_plain", "language", "variant")
 
     def __init__(self, variant: str | None, headers: Mapping[str, str], language: Language) -> None:
         self.variant = variant
         self.headers = headers
         self.language = language
+        self.is_plain = variant is None and not headers
         self._vocabulary: Vocabulary | None = None
         self._reader: Reader | None = None
 
