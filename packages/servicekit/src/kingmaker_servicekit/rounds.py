@@ -24,10 +24,12 @@ class Rounds(Generic[Item]):
         self._serve = serve
         self._is_alone = is_alone
         self._items: list[Item] = []
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, item: Item) -> None:
         if not self._items:
+            if self._loop is None:  # asking for it is a system call each time, and there is none yet where this is made
+                self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._look)
         self._items.append(item)
 
@@ -35,7 +37,7 @@ class Rounds(Generic[Item]):
         """The sockets have been read once since the first item came, and are once more before `_end` is called."""
         if self._is_alone(self._items):
             self._end()
-        else:
+        elif self._loop is not None:
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:
