@@ -161,8 +161,7 @@ class Coalescer:
             earliest = min([self._join(kind, _line([ask], max_rows)) for kind, ask in zip(kinds, asks, strict=True)])
         else:
             earliest = self._join(signature, _line(asks, max_rows))
-        if earliest < self._earliest_waiting:
-            self._earliest_waiting = earliest
+        self._earliest_waiting = min(self._earliest_waiting, earliest)
         return earliest
 
     def _join(self, kind: Hashable, coming: _Line) -> float:
