@@ -232,8 +232,9 @@ class Router:
                 logger.exception("a request could not be sent", extra={"model": state.record.name})
                 self._give_up(prediction)
                 continue
-            if ask is not None:
-                others.setdefault(prediction.variant, []).append(ask)
+            if ask is not None:  # one that has fallen back travels with the champion's own
+                asks = champions if prediction.variant == CHAMPION else others.setdefault(prediction.variant, [])
+                asks.append(ask)
         if champions:
             self._leave(state, CHAMPION, champions, predictions)
         if others:

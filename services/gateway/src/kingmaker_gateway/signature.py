@@ -73,8 +73,7 @@ class Signature:
     are joined by it, so a variant keeps one object for as long as it takes the same.
 
     is_open: some input's row has no size known beforehand; raw_input: the only input, where a row of it may come as the
-    bytes of so many FP32; template, frame_heads, forms, layouts: what `frames`,
-    `plain` and `replies` remember of it.
+    bytes of so many FP32; template, frame_heads, forms, layouts: what `frames`, `plain` and `replies` remember of it.
     """
 
     inputs: dict[str, InputSpec]
