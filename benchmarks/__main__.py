@@ -45,8 +45,8 @@ PARTS: Final[dict[str, Part]] = {
     "recording": recording.run,
     "fixed_rate": fixed_rate.run,
     "growth": growth.run,
-    "monitoring": monitoring.run,
     "profile": profile.run,
+    "monitoring": monitoring.run,
 }
 _QUICK_PARTS: Final = ("hop", "servers", "end_to_end", "shadow", "recording")
 _QUICK_TOOLS: Final = ("wrk", "nginx", "envoy", "mlserver")

@@ -20,6 +20,7 @@ from benchmarks.tools import Tools
 
 CONNECTIONS = 64
 _SECONDS = 2
+"""Of one run with ourselves. A proxy's differences are many times larger, so half as long tells them."""
 SHARE_NOTE = "share of requests mirrored, healthy shadow, half load"
 _PROCESSES = 3
 """Gateways of each kind, taking turns: one alone may be a slow one for as long as it lives."""
@@ -33,14 +34,16 @@ StartFront = Callable[[str | None], Server]
 
 @dataclass(slots=True, frozen=True)
 class Mirroring:
-    """Who mirrors: its name, what its ratios begin with, how one is started, whom all of them serve from, and how
-    many of each kind take turns."""
+    """Who mirrors: its name, what its ratios begin with, how one is started, whom all of them serve from, how many of
+    each kind take turns, how often and for how long each time."""
 
     who: str
     prefix: str
     start: StartFront
     champion: Server
     processes: int
+    runs: int
+    seconds: int
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -54,8 +57,8 @@ def run(tools: Tools, plan: Plan) -> Section:
         def gateway(mirror: str | None) -> Server:
             return stacks.gateway(model, Split(champion.address, shadow=mirror), valkey)
 
-        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion, _PROCESSES)
-        _measure(section, stacks, kingmaker, states, plan.own_runs)
+        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion, _PROCESSES, plan.own_runs, _SECONDS)
+        _measure(section, stacks, kingmaker, states)
     if plan.is_quick:
         return section
     for name, tool in (("Envoy", "envoy"), ("nginx", "nginx")):
@@ -65,8 +68,9 @@ def run(tools: Tools, plan: Plan) -> Section:
         with Lab(f"shadow-{tool}") as lab:
             stacks = Stacks(lab, tools)
             champion = stacks.model_server(model, name="champion")
-            proxy = Mirroring(name, f"{tool}_mirror", _proxy(stacks, tool, champion), champion, 1)
-            _measure(section, stacks, proxy, states, plan.own_runs)
+            start = _proxy(stacks, tool, champion)
+            proxy = Mirroring(name, f"{tool}_mirror", start, champion, 1, plan.runs, plan.seconds)
+            _measure(section, stacks, proxy, states)
     return section
 
 
@@ -75,7 +79,7 @@ def _proxy(stacks: Stacks, tool: str, champion: Server) -> StartFront:
     return lambda mirror: start(champion.address, champion.address, mirror)
 
 
-def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...], runs: int) -> None:
+def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str, ...]) -> None:
     """Fronts without a mirror beside fronts for every state of their challenger."""
     model = load("gb25")
     shadows = {s: stacks.model_server(model, stacks.lab.load_core, f"challenger, {s}") for s in states}
@@ -93,7 +97,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     with contextlib.ExitStack() as sick:
         sick.enter_context(shadows["hung"].hung())
         stacks.lab.stop([shadows["dead"]])
-        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, runs, _SECONDS)
+        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, by.runs, by.seconds)
     section.rows += [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     off = samples[f"{by.who}, {_OFF}"]
     for state in states:
@@ -101,7 +105,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     if "healthy" in states and fronts[0]["healthy"].admin_port is not None:
         pairs = [{name: targets[name] for name in (f"{by.who}, {_OFF}", f"{by.who}, healthy")} for targets in sets]
         full, mirroring = figures.row("", "", "", off), [one_of_each["healthy"] for one_of_each in fronts]
-        _half_load(section, stacks, pairs, mirroring=mirroring, full=full, runs=runs)
+        _half_load(section, stacks, pairs, mirroring=mirroring, full=full, runs=by.runs)
 
 
 def _half_load(
