@@ -144,6 +144,7 @@ class World:
                     assert run.inputs == {}
                     found[number] = "failed"
                     continue
+                assert min(run.latencies_s) > 0
                 assert [*run.inputs] == [*self.signature.inputs]
                 for name, values in {**run.inputs, "y": run.outputs[0].array}.items():
                     assert np.array_equal(values[rows], request.batch.arrays[name])
@@ -182,3 +183,21 @@ async def test_a_shadow_that_is_down_is_told_of_nothing_that_waits(kit: SimpleNa
     assert world.count("dropped") > dropped
     assert len(world.recorded) == before
     assert world.count("sent") + world.count("dropped") == len(world.offered)
+
+
+async def test_copies_that_are_not_sent_took_no_time(kit: SimpleNamespace) -> None:
+    """Else a shadow that is away would look like the fastest of all."""
+    world = World(kit, random.Random(1))
+    while not world.shadow._queue or not world.upstream.asked:
+        world.offer()
+    asked, waiting = sum(len(ask.asker.copies.runs) for ask in world.upstream.asked), len(world.shadow._queue)
+    world.upstream.is_down = True
+    world.offer()
+    turned_away = world.recorded[-1]
+    world.upstream.fail(UpstreamUnreachable("down"), world.upstream.asked)
+    await kit.until(lambda: not world.shadow._queue)
+    told = [max(run.latencies_s) for run in world.recorded]
+    assert max(turned_away.latencies_s) == 0
+    assert len([latency_s for latency_s in told if latency_s > 0]) <= asked
+    assert told.count(0) > waiting
+    await world.shadow.close()

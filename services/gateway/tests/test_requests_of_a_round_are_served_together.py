@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from kingmaker_contracts.routing import Limits, Sticky
-from kingmaker_gateway.aftermath import Aftermath
+from kingmaker_gateway import runs
 from kingmaker_gateway.hot_path import HotPath
 from kingmaker_gateway.ids import Ids
+from kingmaker_gateway.shadow import Shadow
 from kingmaker_gateway.upstream import Upstream
 from kingmaker_servicekit.fast_call import Call, Head
 from tests.fakes.fake_model_server import Fault
@@ -322,15 +323,11 @@ async def test_a_variant_whose_requests_cannot_leave_keeps_no_others_here(
     second.close()
 
 
-async def test_a_mistake_in_recording_some_costs_nobody_an_answer(
+async def test_a_mistake_in_recording_some_costs_nobody_an_answer_and_is_counted(
     valkey: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even where routing changed while they waited, so that one frame is settled state by state."""
-
-    def fails(*_: Any) -> None:
-        raise RuntimeError("a mistake of ours")
-
-    monkeypatch.setattr(Aftermath, "settle", fails)
+    monkeypatch.setattr(runs, "of", _fails)
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 1.0
@@ -343,5 +340,23 @@ async def test_a_mistake_in_recording_some_costs_nobody_an_answer(
         assert [status for status, _, _ in [await client.answer() for client in clients]] == [200, 200, 200]
         assert pair.champion.frames == [1, 2]
         assert bench.metric("in_flight", model="flights") == 0
+        assert bench.metric("events_sent_total", model="flights") == 3
+        assert bench.metric("events_dropped_total", model="flights", reason="unencodable") == 3
         for client in clients:
             client.close()
+
+
+async def test_a_mistake_in_copying_some_costs_neither_their_answer_nor_their_record(
+    bench: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.publish(pair.record(mirror=100), pair.profiles)
+    await bench.challenger_is_up("gbm")
+    monkeypatch.setattr(Shadow, "offer", _fails)
+    assert [status for status, _, _ in await together(bench, [request(GOOD)] * 3)] == [200] * 3
+    assert bench.metric("in_flight", model="flights") == 0
+    await kit.until(lambda: bench.metric("events_buffered") == 0)
+    assert sum(batch.count for batch in bench.batches()) == 3
+
+
+def _fails(*_: Any) -> None:
+    raise RuntimeError("a mistake of ours")

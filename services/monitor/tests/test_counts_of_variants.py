@@ -51,6 +51,14 @@ def test_rows_of_another_version_do_not_count_for_the_planned_one(counting: Any,
     assert evidence.variants["lr"].answered == 10
 
 
+def test_copies_that_were_never_sent_do_not_make_a_shadow_fast(counting: Any, world: Any) -> None:
+    away = world.batch(1, 10, "gbm", reason="shadow", assigned=0, latency=np.zeros(10), status=np.full(10, 502))
+    found = counting.take(away).variants["gbm"]
+    assert (found.shadow_errors, found.latency.p50_ms) == (10, None)
+    asked = world.batch(2, 2, "gbm", reason="shadow", assigned=0, latency=np.full(2, 8000), sent=10, first=9000)
+    assert counting.take(asked).variants["gbm"].latency.p50_ms == pytest.approx(8, rel=0.01)
+
+
 def test_latency_of_a_shadow_alone_is_that_of_its_copies(counting: Any, world: Any) -> None:
     copies = world.batch(1, 10, "gbm", reason="shadow", assigned=0, latency=np.full(10, 8000))
     assert counting.take(copies).variants["gbm"].latency.p99_ms == pytest.approx(8, rel=0.01)

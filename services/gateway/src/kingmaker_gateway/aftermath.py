@@ -3,6 +3,7 @@
 Both by reference, a few steps a frame and next to nothing a request; no client waits for any of it.
 """
 
+import logging
 from time import time_ns
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from kingmaker_gateway.runs import Mark, Run
 from kingmaker_gateway.split import CHAMPION
 from kingmaker_gateway.state import State
 
+logger = logging.getLogger(__name__)
+
 _MIRRORED: Final[frozenset[Reason]] = frozenset({"weight", "sticky", "ineligible", "fallback"})
 
 
@@ -29,17 +32,27 @@ class Aftermath:
         self._recorder = recorder
 
     def settle(self, predictions: list[Prediction], frame: Frame, firsts: list[int], latencies_s: list[float]) -> None:
-        """They have been answered out of this frame. firsts: where the rows of each begin; latencies_s: of each."""
-        state = predictions[0].shared.state
+        """They have been answered out of this frame. firsts: where the rows of each begin; latencies_s: of each.
+
+        Never raises: others who share their frame or their round may not have been answered yet.
+        """
+        state, variant = predictions[0].shared.state, predictions[0].variant
+        by = state.answerers[variant]
         rows = predictions[0].rows if len(predictions) == 1 else sum([prediction.rows for prediction in predictions])
         is_theirs = rows == frame.rows
-        arrays, outputs = (frame.arrays, frame.outputs) if is_theirs else _picked(frame, predictions, firsts)
-        variant = predictions[0].variant
-        by, now_us = state.answerers[variant], time_ns() // 1000
-        run = runs.of(by, predictions, latencies_s, now_us, rows, arrays, outputs)
+        try:
+            arrays, outputs = (frame.arrays, frame.outputs) if is_theirs else _picked(frame, predictions, firsts)
+            run = runs.of(by, predictions, latencies_s, time_ns() // 1000, rows, arrays, outputs)
+        except Exception:
+            logger.exception("answers could not be recorded", extra={"model": by.model, "rows": rows})
+            self._recorder.lose(by.model, rows)
+            return
         self._recorder.offer(run)
         if variant == CHAMPION and state.mirrors:
-            self._mirror(frame if is_theirs else None, run, state, predictions)
+            try:
+                self._mirror(frame if is_theirs else None, run, state, predictions)
+            except Exception:
+                logger.exception("copies could not be sent", extra={"model": by.model, "rows": rows})
 
     def _mirror(self, frame: Frame | None, run: Run, state: State, predictions: list[Prediction]) -> None:
         """frame: when it holds these predictions and nobody else; run: theirs."""

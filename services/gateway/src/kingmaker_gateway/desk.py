@@ -83,10 +83,7 @@ class Desk:
             latencies_s = [self._answer(predictions[0], Slice(frame, firsts[0], predictions[0].rows))]
         else:
             latencies_s = self._answer_several(predictions, frame, firsts)
-        try:
-            self._aftermath.settle(predictions, frame, firsts, latencies_s)
-        except Exception:  # these have been answered; others who share their frame or their round have not
-            logger.exception("answers could not be recorded", extra={"model": predictions[0].shared.model.name})
+        self._aftermath.settle(predictions, frame, firsts, latencies_s)
 
     def failed(self, prediction: Prediction, problem: Problem) -> None:
         """No model answered."""

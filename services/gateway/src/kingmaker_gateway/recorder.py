@@ -94,11 +94,8 @@ class Recorder:
 
     def offer(self, run: Run) -> None:
         """Keep answered requests for writing, or drop and count their rows. Never waits."""
-        model = run.by.model
-        stream = self._streams.get(model)
-        if stream is None:
-            stream = self._streams[model] = _Stream(*self._metrics.events(keys.split_model_id(model)[1]))
-        rows = run.rows
+        model, rows = run.by.model, run.rows
+        stream = self._streams.get(model) or self._begin(model)
         stream.sent.value += rows
         if self._buffered + rows > self._settings.buffer_rows:
             self._drop(model, rows, "buffer_full")
@@ -108,6 +105,12 @@ class Recorder:
         self._waiting += rows
         if self._waiting >= self._settings.batch_rows or len(stream.waiting) >= _MOST_RUNS:
             self._full.set()
+
+    def lose(self, model: str, rows: int) -> None:
+        """Count answered rows of which nothing can be kept."""
+        stream = self._streams.get(model) or self._begin(model)
+        stream.sent.value += rows
+        self._drop(model, rows, "unencodable")
 
     def start(self) -> None:
         self._tasks = [
@@ -132,6 +135,10 @@ class Recorder:
             entry = self._unsent.popleft()
             self._forget(entry)
             self._drop(entry.model, entry.rows, "shutdown")
+
+    def _begin(self, model: str) -> _Stream:
+        stream = self._streams[model] = _Stream(*self._metrics.events(keys.split_model_id(model)[1]))
+        return stream
 
     async def _encode_all(self) -> None:
         clock = asyncio.get_running_loop().time

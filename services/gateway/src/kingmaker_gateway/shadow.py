@@ -206,8 +206,9 @@ class Shadow:
         self._upstream.ask(ask)
 
     def _done(self, flight: "_Flight", answer: Slice | None, error: UpstreamError | None) -> None:
-        copies, latency_s = flight.copies, time.perf_counter() - flight.started
+        copies, latency_s = flight.copies, 0.0
         if flight.is_sent:
+            latency_s = time.perf_counter() - flight.started
             self._in_flight -= 1
         if answer is not None:
             self._failures = 0

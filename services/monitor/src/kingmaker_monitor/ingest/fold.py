@@ -128,7 +128,8 @@ def of_answering(rows: Rows, binning: Binning | None, also: Also | None = None) 
     for kind, chosen in (("live", live), ("shadow", shadow)):
         if not chosen.any():
             continue
-        result.add(f"latency.{kind}", latency.histogram(rows.columns["latency"][chosen]))
+        took = rows.columns["latency"][chosen]
+        result.add(f"latency.{kind}", latency.histogram(took[took > 0]))  # 0: nobody was asked
         if binning is not None and fits(rows, binning):
             features = rows.features if chosen.all() else rows.features[:, chosen]
             _features(result, kind, features, binning, also)
