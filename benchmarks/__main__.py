@@ -101,6 +101,7 @@ def _measure(names: list[str], plan: Plan, found: Tools, *, whole: bool, is_awak
     shutil.rmtree(folders.RUN, ignore_errors=True)
     folders.RAW.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    plan = dataclasses.replace(plan, ends_at=began + plan.most_s)
     sections: list[Section] = []
     not_run = dict(found.missing)
     for name in names:

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -30,6 +31,7 @@ _READY_S: Final = 90.0
 _LOOK_S: Final = 0.01
 _AT_REST: Final = 0.2
 """Of a core, and less: what a server uses that nobody asks anything, its timers and flushes."""
+_QUIET_LOOKS: Final = 2
 _PORTS: Final = iter(random.sample(range(16384, 32768), 8192))
 _ONE_THREAD: Final = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 
@@ -55,8 +57,8 @@ class Server:
         return f"{HOST}:{self.port}"
 
     def cpu_s(self) -> float:
-        """Processor time of the process and all its descendants, by the kernel's own clock: to less than a microsecond,
-        where /proc counts hundredths of a second."""
+        """Processor time of the process and all its descendants, by the kernel's own clock: exact once they sleep,
+        as of the last tick while they run. /proc counts hundredths of a second."""
         return sum(_spent_s(process.pid) for process in self._tree())
 
     def kernel_s(self) -> float:
@@ -65,6 +67,10 @@ class Server:
 
     def rss_mb(self) -> float:
         return sum(p.memory_info().rss for p in self._tree()) / 1e6
+
+    def is_at_work(self) -> bool:
+        """Whether a thread of theirs has a core, or waits for one."""
+        return any(_is_at_work(process.pid) for process in self._tree())
 
     def _tree(self) -> list[psutil.Process]:
         top = psutil.Process(self.process.pid)
@@ -94,14 +100,30 @@ def _spent_s(pid: int) -> float:
         return 0.0
 
 
+def _is_at_work(pid: int) -> bool:
+    """No for a process that has just ended. See proc_pid_stat(5)."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rpartition(") ")[2][0] in "RD":
+                return True
+    return False
+
+
 def wait_for_rest(servers: Sequence[Server], timeout_s: float) -> bool:
-    """Until these have worked off what they were asked; False when they are busy still."""
+    """Until these have worked off what they were asked; False when they are busy still.
+
+    Two looks in a row must find nobody at work and next to no processor time spent since the one before. Time alone
+    says too little: one who waits for a core spends none, and that of a child that ends is gone from the sum.
+    """
     deadline = time.monotonic() + timeout_s
     at, spent = time.monotonic(), sum(server.cpu_s() for server in servers)
+    quiet = 0
     while at < deadline:
         time.sleep(_LOOK_S)
+        is_at_work = any(server.is_at_work() for server in servers)
         now, total = time.monotonic(), sum(server.cpu_s() for server in servers)
-        if total - spent < _AT_REST * (now - at):
+        quiet = quiet + 1 if not is_at_work and 0 <= total - spent < _AT_REST * (now - at) else 0
+        if quiet == _QUIET_LOOKS:
             return True
         at, spent = now, total
     return False

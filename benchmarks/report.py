@@ -43,8 +43,7 @@ def section_text(section: Section) -> str:
     """Tables of one part: stacks by load, ratios, single numbers, what was not run."""
     parts = []
     for (model, load), rows in figures.by_load(section.rows).items():
-        runs = rows[0].requests_per_s.runs
-        parts.append(f"**{model}, {load}** (median, lowest to highest of {runs} runs)\n\n{_table(rows)}")
+        parts.append(f"**{model}, {load}** (median, lowest to highest of {_runs(rows)} runs)\n\n{_table(rows)}")
     if section.ratios:
         lines = ["| ratio | model | load | median | lowest | highest |", "|---|---|---|---:|---:|---:|"]
         lines += [f"| {r.name} | {r.model} | {r.load} | {_cells(r.value)} |" for r in section.ratios]
@@ -52,6 +51,12 @@ def section_text(section: Section) -> str:
     parts += [f"- {name}: {short(value)}" for name, value in section.notes.items()]
     parts += [f"- **Not run:** {name}: {why}" for name, why in section.not_run.items()]
     return "\n\n".join(parts)
+
+
+def _runs(rows: list[Row]) -> str:
+    """How many, or from how many to how many."""
+    found = [row.requests_per_s.runs for row in rows]
+    return str(found[0]) if min(found) == max(found) else f"{min(found)} to {max(found)}"
 
 
 def _table(rows: list[Row]) -> str:

@@ -1,8 +1,8 @@
 """(i) What a monitor makes of predictions: rows a second on one core, bytes, and the drift question beside Evidently.
 
 Processor time, not the clock: a monitor waits for Redis in between. Each measurement is a process of its own,
-pinned to one core, so that memory is its own too. The part has a time of its own: on a busy machine it measures less
-often, and asks Evidently about fewer rows, rather than to take the time of the parts behind it.
+pinned to one core, so that memory is its own too. The part has a time of its own, or what is left of the whole: on a
+busy machine it measures less often, and asks Evidently about fewer rows.
 """
 
 import statistics
@@ -41,7 +41,7 @@ class _Clock:
     """The time this part has left."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._began = seconds, time.monotonic()
+        self.seconds, self._began = seconds, time.monotonic()
 
     @property
     def spent_s(self) -> float:
@@ -49,15 +49,15 @@ class _Clock:
 
     @property
     def left_s(self) -> float:
-        return self._seconds - self.spent_s
+        return self.seconds - self.spent_s
 
 
 def run(tools: Tools, plan: Plan) -> Section:
     section = Section("monitoring")
-    clock = _Clock(_BUDGET_S)
+    clock = _Clock(min(_BUDGET_S, plan.ends_at - time.monotonic()))
     with tempfile.TemporaryDirectory() as name:
         told: list[dict[str, Any]] = []
-        while not told or (len(told) < min(plan.runs, 3) and clock.spent_s < _BUDGET_S * _LOAD_SHARE):
+        while not told or (len(told) < min(plan.runs, 3) and clock.spent_s < clock.seconds * _LOAD_SHARE):
             told.append(_asked([sys.executable, "-m", "benchmarks.monitor_load", name, "400000"], clock.left_s))
         section.notes = {name: statistics.median(one[name] for one in told) for name in told[0] if name != "rows"}
         _Comparison(section, tools, Path(name), clock).run()
@@ -100,7 +100,7 @@ class _Comparison:
                 continue
             rows = fitting(wanted, took, self.clock.left_s)
             if rows < wanted:
-                why = f"by the smaller ones there is no time for it in the {_BUDGET_S} s of this part"
+                why = f"by the smaller ones there is no time for it in the {self.clock.seconds:.0f} s of this part"
                 self.section.not_run[f"Evidently, {wanted:,} rows"] = why
             if rows <= max(took, default=0):
                 continue

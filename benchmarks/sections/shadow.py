@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import figures, rounds
+from benchmarks import figures, proxies, rounds
 from benchmarks.figures import Ratio, Section
 from benchmarks.lab import HOST, Lab, Server
 from benchmarks.load import Sample, Target
@@ -19,8 +19,8 @@ from benchmarks.stacks import Split, Stacks
 from benchmarks.tools import Tools
 
 CONNECTIONS = 64
-_SECONDS = 2
-"""Of one run with ourselves. A proxy's differences are many times larger, so half as long tells them."""
+_SECONDS = 2 * proxies.MIRROR_TIMEOUT_S
+"""Of one run, so that requests which a hung mirror holds up are seen to end."""
 SHARE_NOTE = "share of requests mirrored, healthy shadow, half load"
 _PROCESSES = 3
 """Gateways of each kind, taking turns: one alone may be a slow one for as long as it lives."""
@@ -35,7 +35,7 @@ StartFront = Callable[[str | None], Server]
 @dataclass(slots=True, frozen=True)
 class Mirroring:
     """Who mirrors: its name, what its ratios begin with, how one is started, whom all of them serve from, how many of
-    each kind take turns, how often and for how long each time."""
+    each kind take turns, and how often."""
 
     who: str
     prefix: str
@@ -43,7 +43,6 @@ class Mirroring:
     champion: Server
     processes: int
     runs: int
-    seconds: int
 
 
 def run(tools: Tools, plan: Plan) -> Section:
@@ -57,7 +56,7 @@ def run(tools: Tools, plan: Plan) -> Section:
         def gateway(mirror: str | None) -> Server:
             return stacks.gateway(model, Split(champion.address, shadow=mirror), valkey)
 
-        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion, _PROCESSES, plan.own_runs, _SECONDS)
+        kingmaker = Mirroring("Kingmaker", "shadow", gateway, champion, _PROCESSES, plan.own_runs)
         _measure(section, stacks, kingmaker, states)
     if plan.is_quick:
         return section
@@ -69,7 +68,7 @@ def run(tools: Tools, plan: Plan) -> Section:
             stacks = Stacks(lab, tools)
             champion = stacks.model_server(model, name="champion")
             start = _proxy(stacks, tool, champion)
-            proxy = Mirroring(name, f"{tool}_mirror", start, champion, 1, plan.runs, plan.seconds)
+            proxy = Mirroring(name, f"{tool}_mirror", start, champion, 1, plan.runs)
             _measure(section, stacks, proxy, states)
     return section
 
@@ -97,7 +96,7 @@ def _measure(section: Section, stacks: Stacks, by: Mirroring, states: tuple[str,
     with contextlib.ExitStack() as sick:
         sick.enter_context(shadows["hung"].hung())
         stacks.lab.stop([shadows["dead"]])
-        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, by.runs, by.seconds)
+        samples = rounds.take_of_several(stacks.generator, sets, CONNECTIONS, by.runs, _SECONDS)
     section.rows += [figures.row(name, "gb25", _LABEL, found) for name, found in samples.items()]
     off = samples[f"{by.who}, {_OFF}"]
     for state in states:

@@ -1,14 +1,19 @@
 """What a stack still works off after its load has gone is not charged to the next one."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from benchmarks import load
 from benchmarks.lab import Server, wait_for_rest
+from benchmarks.load import BadLoad, Counted, Generator, Target
+from benchmarks.tools import Tool
 
 Start = Callable[[str], Server]
 
@@ -39,6 +44,33 @@ def test_a_server_that_works_off_its_queue_is_waited_for(start: Start, tmp_path:
 
 def test_a_server_that_never_rests_is_told_apart(start: Start) -> None:
     assert not wait_for_rest([start("while True: pass")], 0.3)
+
+
+def test_a_server_that_waits_for_a_core_is_not_at_rest(start: Start) -> None:
+    servers = [start(code) for code in ("import os\nos.nice(19)\nwhile True: pass", "while True: pass")]
+    for server in servers:
+        os.sched_setaffinity(server.process.pid, {min(os.sched_getaffinity(0))})
+    assert not wait_for_rest(servers[:1], 1)
+
+
+def test_a_child_that_ends_is_no_rest(start: Start) -> None:
+    """The time it took is gone from the sum then."""
+    child = "import time\nwhile time.process_time() < 0.2: pass"
+    server = start(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\nwhile True: pass")
+    assert not wait_for_rest([server], 1)
+
+
+def test_the_next_load_waits_for_rest(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_REST_S", 0.3)
+    wrk = tmp_path / "wrk"
+    told = Counted(10, 1.0, 1.0, 1.0, 0, 0, 0, 0)
+    wrk.write_text(f"#!/bin/sh\necho 'RESULT {msgspec.json.encode(told).decode()}'\n")
+    wrk.chmod(0o755)
+    generator = Generator(Tool("wrk", wrk, "1"), min(os.sched_getaffinity(0)))
+    resting, busy = (Target("http://127.0.0.1:1", tmp_path, [start(code)]) for code in ("", "while True: pass"))
+    assert generator.run(resting, 1, 1).requests == 10
+    with pytest.raises(BadLoad, match="busy: still busy"):
+        generator.run(busy, 1, 1)
 
 
 def test_processor_time_is_told_in_more_than_hundredths_of_a_second(start: Start) -> None:

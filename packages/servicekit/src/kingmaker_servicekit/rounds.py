@@ -18,7 +18,10 @@ Item = TypeVar("Item")
 
 
 class Rounds(Generic[Item]):
-    """serve: what to do with the items of a round, in the order they came; is_alone: whether they are one request."""
+    """serve: what to do with the items of a round, in the order they came; is_alone: whether they are one request.
+
+    For one event loop: the one that runs when the first item comes.
+    """
 
     def __init__(self, serve: Callable[[list[Item]], None], is_alone: Callable[[list[Item]], bool]) -> None:
         self._serve = serve
@@ -37,7 +40,7 @@ class Rounds(Generic[Item]):
         """The sockets have been read once since the first item came, and are once more before `_end` is called."""
         if self._is_alone(self._items):
             self._end()
-        elif self._loop is not None:
+        elif self._loop is not None:  # as it is once there are items, which a type checker cannot know
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:

@@ -97,6 +97,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
     # coalescer.Asker
 
     def answered(self, answer: Slice) -> None:
+        """As every asker; a desk that is given frames answers predictions itself, those of a frame together."""
         self.shared.desk.answered([self], answer.frame, [answer.first])
 
     def failed(self, error: UpstreamError) -> None:
