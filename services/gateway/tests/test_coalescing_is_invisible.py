@@ -1,5 +1,6 @@
 """Whatever travels together, each request gets what it would have got alone: any interleaving, no server, no clock."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +93,20 @@ class World:
         listed: bool = False,
         max_rows: int = MAX_ROWS,
     ) -> None:
+        self.coalescer.add([self._ask(is_open, rows, width, poison, patience, listed, max_rows)])
+
+    def depart(self, is_open: bool, rows: Sequence[int], poison: bool, patience: int, listed: bool) -> None:
+        """Several at once, without a place in line where there is none. rows: of each."""
+        asks = [self._ask(is_open, n, 2, poison, patience + n, listed, MAX_ROWS) for n in rows]
+        flight = None if self.coalescer.has_work else self.coalescer.depart(asks)
+        if flight is None:
+            self.coalescer.add(asks)
+        else:
+            self.flying.append(flight)
+
+    def _ask(
+        self, is_open: bool, rows: int, width: int, poison: bool, patience: int, listed: bool, max_rows: int
+    ) -> Ask:
         width = width if is_open else 3
         at = len(self.clients)
         x = (np.arange(rows * width, dtype=np.float32).reshape(rows, width) + at * 100) / np.float32(7)
@@ -106,7 +121,7 @@ class World:
             batch = of_lists(rows, columns, signature.inputs, frozenset())
         client = Client(batch, signature, self.now + patience, clock=self)
         self.clients.append(client)
-        self.coalescer.add([Ask(client.batch, signature, max_rows, client.deadline, client, rows)])
+        return Ask(client.batch, signature, max_rows, client.deadline, client, rows)
 
     def launch(self) -> None:
         again = self.coalescer.again
@@ -156,6 +171,14 @@ STEPS = st.one_of(
         st.integers(1, 12),
         st.booleans(),
     ),
+    st.tuples(
+        st.just("depart"),
+        st.booleans(),
+        st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        st.booleans(),
+        st.integers(1, 12),
+        st.booleans(),
+    ),
     st.tuples(st.just("launch")),
     st.tuples(st.just("launch")),
     st.tuples(st.just("land"), st.integers(0, 9)),
@@ -196,6 +219,24 @@ def test_any_interleaving_gives_each_request_what_it_would_have_had_alone(steps:
     for frame, asks, firsts in world.frames:
         for ask, first in zip(asks, firsts, strict=True):
             assert np.array_equal(frame.arrays["x"][first : first + ask.batch.rows], ask.batch.arrays["x"])
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.booleans())
+def test_who_departs_at_once_travels_like_who_waits_for_nobody(rows: list[int], listed: bool) -> None:
+    at_once, in_line = World(), World()
+    at_once.depart(False, rows, False, 10, listed)
+    in_line.coalescer.add([in_line._ask(False, n, 2, False, 10 + n, listed, MAX_ROWS) for n in rows])
+    in_line.launch()
+    if sum(rows) > MAX_ROWS:
+        assert at_once.flying == []
+        at_once.launch()
+    told = [
+        (flight.frame.encoded().data, flight.firsts, [ask.rows for ask in flight.asks], flight.earliest, flight.latest)
+        for world in (at_once, in_line)
+        for flight in world.flying
+    ]
+    assert len(told) == 2
+    assert told[0] == told[1]
 
 
 def test_what_waits_together_leaves_together_and_no_more_than_a_frame() -> None:

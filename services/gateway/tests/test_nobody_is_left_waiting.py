@@ -16,7 +16,7 @@ from kingmaker_contracts.routing import Limits
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.coalescer import Ask, hand_out
 from kingmaker_gateway.endpoint import Endpoint
-from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage, UpstreamRefused
+from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage, UpstreamRefused, UpstreamTimeout
 from kingmaker_gateway.frames import Slice
 from kingmaker_gateway.settings import UpstreamSettings
 from kingmaker_gateway.signature import InputSpec, Signature
@@ -45,12 +45,29 @@ class Asker:
 def ask(
     upstream: Upstream, values: list[float], max_rows: int = 256, within_s: float = LONG_S, is_hurried: bool = False
 ) -> "asyncio.Future[Any]":
+    made = made_ask(values, max_rows, within_s, is_hurried)
+    upstream.ask(made)
+    return end_of(made)
+
+
+def leave(upstream: Upstream, *several: list[float], max_rows: int = 256) -> "list[asyncio.Future[Any]]":
+    """The same for all of a round."""
+    asks = [made_ask(values, max_rows) for values in several]
+    upstream.leave(asks)
+    return [end_of(ask) for ask in asks]
+
+
+def made_ask(values: list[float], max_rows: int, within_s: float = LONG_S, is_hurried: bool = False) -> Ask:
     asker = Asker()
     asker.is_hurried = is_hurried
     batch = Batch(len(values), {"x": np.array(values, np.float32).reshape(-1, 1)}, frozenset())
     deadline = asyncio.get_running_loop().time() + within_s
-    upstream.ask(Ask(batch, SIGNATURE, max_rows, deadline, asker, batch.rows))
-    return asker.end
+    return Ask(batch, SIGNATURE, max_rows, deadline, asker, batch.rows)
+
+
+def end_of(ask: Ask) -> "asyncio.Future[Any]":
+    end: asyncio.Future[Any] = ask.asker.end  # type: ignore[attr-defined]
+    return end
 
 
 async def soon(*ends: "asyncio.Future[Any]") -> list[Any]:
@@ -93,6 +110,26 @@ async def test_neighbours_of_a_refused_row_are_asked_again_at_once(kit: SimpleNa
         ends = await soon(*(ask(upstream, [value]) for value in (1.0, 13.0, 2.0)))
         assert [isinstance(end, Slice) for end in ends] == [True, False, True]
         assert isinstance(ends[1], UpstreamRefused)
+
+
+async def test_who_leaves_at_once_is_answered_like_all(kit: SimpleNamespace) -> None:
+    async with Picky([("x", "FP32")]) as server, upstream_to(server, until=kit.until, connections=1) as upstream:
+        ends = await soon(*leave(upstream, [1.0], [13.0], [2.0]))
+        assert [type(end) for end in ends] == [Slice, UpstreamRefused, Slice]
+        [large] = await soon(*leave(upstream, [float(value) for value in range(5)], max_rows=2))
+        assert large.rows == 5
+        before = len(server.frames)
+        server.fault, server.slow_s = Fault.SLOW, 0.1
+        await soon(*leave(upstream, [1.0]), *leave(upstream, [2.0]), *leave(upstream, [3.0], [4.0, 5.0]))
+        assert server.frames[before:] == [1, 4]  # who found no free connection waited, and had company
+
+
+async def test_a_deadline_of_who_left_at_once_is_kept(kit: SimpleNamespace) -> None:
+    async with FakeModelServer([("x", "FP32")]) as server, upstream_to(server, until=kit.until) as upstream:
+        server.fault = Fault.HANG
+        late = made_ask([1.0], 256, within_s=0.1)
+        upstream.leave([late])
+        assert [type(end) for end in await soon(end_of(late))] == [UpstreamTimeout]
 
 
 async def test_a_frame_moves_at_once_to_a_server_that_is_well(kit: SimpleNamespace) -> None:

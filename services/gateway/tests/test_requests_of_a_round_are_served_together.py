@@ -228,7 +228,7 @@ async def test_everybody_is_answered_once_whatever_the_servers_do(
 async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_those_to_come() -> None:
     served: list[bytes] = []
 
-    def answer(_: str, __: Any, calls: list[Call]) -> None:
+    def answer(_: str, __: Any, calls: list[Call], ___: bool) -> None:
         bodies = [call.body for call in calls]
         if b"bad" in bodies:
             raise RuntimeError("a mistake of ours")
@@ -251,7 +251,8 @@ async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_t
 async def test_long_headers_and_paths_are_served_and_not_kept() -> None:
     served: list[tuple[Any, ...]] = []
 
-    def answer(name: str, wish: Any, calls: list[Call]) -> None:
+    def answer(name: str, wish: Any, calls: list[Call], is_all: bool) -> None:
+        assert is_all
         served.extend((name, wish.headers["x-kingmaker-variant"], call.body) for call in calls)
 
     router, models = (
@@ -275,9 +276,13 @@ async def test_long_headers_and_paths_are_served_and_not_kept() -> None:
     assert kept < 250_000
 
 
-@pytest.mark.parametrize("step", [(Ids, "take"), (Upstream, "add")], ids=["choosing", "sending"])
+@pytest.mark.parametrize(
+    ("step", "is_all"),
+    [((Ids, "take"), True), ((Upstream, "leave"), True), ((Upstream, "add"), False)],
+    ids=["choosing", "sending", "sending those who may have company"],
+)
 async def test_requests_that_a_mistake_of_ours_stops_are_told_so_and_give_back_their_places(
-    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str]
+    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], is_all: bool
 ) -> None:
     await bench.publish(pair.record(), pair.profiles)
 
@@ -286,7 +291,9 @@ async def test_requests_that_a_mistake_of_ours_stops_are_told_so_and_give_back_t
 
     with monkeypatch.context() as patch:
         patch.setattr(*step, fails)
-        answers = await together(bench, [request(GOOD), request({"instances": ["bad"]}), request(GOOD)])
+        wishes = [{} if is_all else {"x_kingmaker_timeout_ms": f"{ms}"} for ms in (1000, 1001, 1002)]
+        bodies = (GOOD, {"instances": ["bad"]}, GOOD)
+        answers = await together(bench, [request(body, **wish) for body, wish in zip(bodies, wishes, strict=True)])
     assert [(status, body["code"]) for status, _, body in answers] == [
         (500, "internal"),
         (400, "bad_input"),

@@ -104,7 +104,7 @@ async def test_a_probe_that_a_mistake_of_ours_stops_is_not_the_last(
             raise RuntimeError("a mistake of ours")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Upstream, "add", fails)
+            patch.setattr(Upstream, "leave", fails)
             assert (await bench.predict([kit.full_row])).status_code == 500
         answer = await bench.predict([kit.full_row])
         assert answer.headers["x-variant"] == "gbm"

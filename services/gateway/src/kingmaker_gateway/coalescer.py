@@ -164,6 +164,29 @@ class Coalescer:
         self._earliest_waiting = min(self._earliest_waiting, earliest)
         return earliest
 
+    def depart(self, asks: list[Ask]) -> Flight | None:
+        """What `add` and `next` come to for asks of one signature who wait behind nobody and fit into one frame. None:
+        these do not, or no frame can be made of them."""
+        one = asks[0]
+        if one.signature.is_open:
+            return None
+        try:
+            if len(asks) == 1:
+                if one.rows > one.max_rows:
+                    return None
+                frame = one.frame or frames.join(asks, one.signature)
+                flight = Flight(asks, frame, [0], one.deadline, one.deadline)
+            else:
+                line = _line(asks, one.max_rows)
+                if line.rows > line.max_rows:
+                    return None
+                flight = _joined(line)
+            flight.frame.encoded()
+        except Exception:  # `next` meets the same, and tells them
+            return None
+        self._out.add(flight)
+        return flight
+
     def _join(self, kind: Hashable, coming: _Line) -> float:
         line = self._waiting.get(kind)
         if line is None:

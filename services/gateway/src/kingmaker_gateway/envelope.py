@@ -8,6 +8,7 @@ import math
 import uuid
 from collections.abc import Sequence
 from itertools import chain, groupby
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -35,7 +36,7 @@ TURNED_AT_ONCE: Final = 256
 def build(runs: Sequence[Run], producer: str, seq: int, sent: int, dropped: int) -> EventBatch:
     """One batch from runs of one Answerer, in the order they were answered; without features when no run has inputs."""
     by = runs[0].by
-    rows = sum([run.rows for run in runs])
+    rows = sum(_of_each(runs, "rows"))
     t0 = runs[0].answered_us // 1000
     columns = _columns(runs, t0 * 1000)
     with np.errstate(over="ignore"):
@@ -68,7 +69,8 @@ def new_producer() -> str:
 
 def _columns(runs: Sequence[Run], since_us: int) -> dict[str, NDArray[Any]]:
     """All but the outcomes. One element stands for that value in every row, see contracts.events."""
-    requests = [len(run.latencies_s) for run in runs]
+    latencies_s = _of_each(runs, "latencies_s")
+    requests = list(map(len, latencies_s))
     marks, which = _marks(runs, requests)
     sizes, *values = zip(*marks, strict=True)
     values[1] = tuple([_REASON_CODE[reason] for reason in values[1]])
@@ -76,10 +78,11 @@ def _columns(runs: Sequence[Run], since_us: int) -> dict[str, NDArray[Any]]:
     for name, column in zip(_MARKED, values, strict=True):
         held = np.array([_held(name, value) for value in column], COLUMNS[name])
         columns[name] = held if which is None else held[which]
-    columns["id"] = np.frombuffer(b"".join([run.ids for run in runs]), COLUMNS["id"])
+    columns["id"] = np.frombuffer(b"".join(_of_each(runs, "ids")), COLUMNS["id"])
     columns["key_hash"] = _key_hashes(runs)
-    columns["dt"] = np.array([_held("dt", run.answered_us - since_us) for run in runs], COLUMNS["dt"]).repeat(requests)
-    latencies_us = np.frombuffer(b"".join([run.latencies_s for run in runs])) * 1e6
+    after_us = np.array(_of_each(runs, "answered_us")) - since_us
+    columns["dt"] = np.minimum(np.maximum(after_us, 0), _MOST["dt"]).astype(COLUMNS["dt"]).repeat(requests)
+    latencies_us = np.frombuffer(b"".join(latencies_s)) * 1e6
     columns["latency"] = np.minimum(latencies_us, _MOST["latency"]).astype(COLUMNS["latency"])
     if max(sizes) == 1:
         columns["row"] = np.zeros(1, COLUMNS["row"])
@@ -98,7 +101,7 @@ def _spread(columns: dict[str, NDArray[Any]], sizes: NDArray[Any]) -> dict[str, 
 
 def _marks(runs: Sequence[Run], requests: list[int]) -> tuple[list[Mark], NDArray[np.intp] | None]:
     """The marks there are, and which one each request has; None: all have the same."""
-    marks = list(dict.fromkeys(chain.from_iterable([run.marks for run in runs])))
+    marks = list(dict.fromkeys(chain.from_iterable(_of_each(runs, "marks"))))
     if len(marks) == 1:
         return marks, None
     place = {mark: at for at, mark in enumerate(marks)}
@@ -108,7 +111,7 @@ def _marks(runs: Sequence[Run], requests: list[int]) -> tuple[list[Mark], NDArra
 
 
 def _key_hashes(runs: Sequence[Run]) -> NDArray[Any]:
-    hashes = [run.key_hashes for run in runs]
+    hashes = _of_each(runs, "key_hashes")
     if hashes.count(None) == len(hashes):
         return np.zeros(1, COLUMNS["key_hash"])
     return np.frombuffer(key_hashes(runs), np.uint64)
@@ -146,7 +149,7 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
 def _values(runs: Sequence[Run], feature: Feature, width: int, rows: int) -> NDArray[Any]:
     """Of one feature: rows by values."""
     try:
-        joined = _joined([run.inputs[feature.name] for run in runs])
+        joined = _joined(list(map(itemgetter(feature.name), _of_each(runs, "inputs"))))
         if joined.shape[0] == rows and joined.size == rows * width:
             return joined.reshape(rows, width)
     except (KeyError, ValueError):  # some have none, or another form
@@ -163,6 +166,11 @@ def _block(run: Run, feature: Feature, width: int) -> NDArray[Any]:
         if block.shape[1] == width:
             return block
     return np.full((run.rows, width), None if feature.datatype == "BYTES" else np.nan)
+
+
+def _of_each(things: Sequence[Any], name: str) -> list[Any]:
+    """That attribute of each, in C: where requests travel alone there is a run for each of them."""
+    return list(map(attrgetter(name), things))
 
 
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
@@ -211,16 +219,18 @@ def _outcomes(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
 def _outputs_alike(runs: Sequence[Run], wanted: list[str]) -> dict[str, NDArray[Any]] | None:
     """The wanted outputs of all runs, by name; None: not all runs have them, in the same place and form."""
     found: dict[str, NDArray[Any]] = {}
-    names = [tensor.name for tensor in runs[0].outputs or ()]
+    outputs = _of_each(runs, "outputs")
+    if None in outputs:
+        return None
+    names = _of_each(outputs[0], "name")
     for name in wanted:
         if name not in names:
             return None
-        at = names.index(name)
         try:
-            tensors = [run.outputs[at] for run in runs if run.outputs is not None]
-            if len(tensors) < len(runs) or [tensor.name for tensor in tensors].count(name) < len(runs):
+            tensors = list(map(itemgetter(names.index(name)), outputs))
+            if _of_each(tensors, "name").count(name) < len(runs):
                 return None
-            found[name] = _joined([tensor.array for tensor in tensors])
+            found[name] = _joined(_of_each(tensors, "array"))
         except (IndexError, ValueError):
             return None
     return found

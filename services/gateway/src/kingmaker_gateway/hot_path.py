@@ -157,13 +157,15 @@ class HotPath:
         return handle_known
 
     def _serve(self, round: list[_Alike]) -> None:
+        is_all = len(round) == 1
         for alike in round:
             calls, alike.calls = alike.calls, []
             try:
-                self._router.answer(alike.name, alike.wish, calls)
+                self._router.answer(alike.name, alike.wish, calls, is_all)
             except Exception:  # a mistake with these must cost neither the others of the round nor those to come
                 logger.exception("requests of a round could not be served", extra={"model": alike.name})
-        self._router.flush()
+        if not is_all:
+            self._router.flush()
 
     def _forget(self) -> None:
         """Limits may have changed, and which headers count."""

@@ -13,6 +13,8 @@ import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import attrgetter
 
 from prometheus_client import Counter
 from redis.asyncio import Redis
@@ -35,6 +37,7 @@ _RECENT = 0.02
 _MOST_RUNS = 128
 """Of one model, encoded together. Where requests travel alone a flush is made of many small runs, and one request would
 wait for all of them to be joined."""
+_ROWS, _BY, _INPUTS = attrgetter("rows"), attrgetter("by"), attrgetter("inputs")
 _FINAL_ATTEMPTS = 3
 _FINAL_S = 3.0
 """After which no further attempt begins; one takes some seconds when Redis is silent."""
@@ -182,8 +185,7 @@ class Recorder:
             if len(stream.waiting) < at_least:
                 continue
             waiting, stream.waiting = stream.waiting, []
-            for group in _groups(waiting, self._settings.batch_rows):
-                rows = sum(p.rows for p in group)
+            for group, rows in _groups(waiting, self._settings.batch_rows):
                 self._waiting -= rows
                 self._encode(model, stream, group, rows)
 
@@ -270,17 +272,22 @@ class Recorder:
         self._failing = failing
 
 
-def _groups(runs: list[Run], max_rows: int) -> list[list[Run]]:
-    """Runs of one answerer each, all with inputs or all without, in order; no more than max_rows rows together unless
-    one alone has more."""
-    groups: list[list[Run]] = []
-    current: dict[tuple[Answerer, bool], tuple[list[Run], int]] = {}
-    for run in runs:
-        kind = run.by, bool(run.inputs)
-        group, rows = current.get(kind, (None, 0))
-        if group is None or rows + run.rows > max_rows:
-            group, rows = [], 0
-            groups.append(group)
-        group.append(run)
-        current[kind] = group, rows + run.rows
+def _groups(runs: list[Run], max_rows: int) -> list[tuple[list[Run], int]]:
+    """Runs of one answerer each, all with inputs or all without, in order, and the rows of each group; no more than
+    max_rows together unless one alone has more."""
+    kinds = list(zip(map(_BY, runs), map(bool, map(_INPUTS, runs)), strict=True))
+    if sum(map(_ROWS, runs)) <= max_rows:  # as where requests travel alone, and there are many runs
+        alike = [list(compress(runs, map(kind.__eq__, kinds))) for kind in dict.fromkeys(kinds)]
+        return [(group, sum(map(_ROWS, group))) for group in alike]
+    groups: list[tuple[list[Run], int]] = []
+    current: dict[tuple[Answerer, bool], int] = {}
+    for run, kind in zip(runs, kinds, strict=True):
+        place = current.get(kind)
+        if place is None or groups[place][1] + run.rows > max_rows:
+            current[kind] = len(groups)
+            groups.append(([run], run.rows))
+        else:
+            group, rows = groups[place]
+            group.append(run)
+            groups[place] = group, rows + run.rows
     return groups

@@ -79,13 +79,12 @@ class Router:
     async def predict(self, model: LiveModel, wish: Wish, body: bytes) -> Answer:
         """Answer one request that was admitted, for a caller that is a coroutine."""
         answered: asyncio.Future[Answer] = self._loop.create_future()
-        self._serve(model, wish, [_Awaited(wish.headers, body, answered)])
-        self.flush()
+        self._serve(model, wish, [_Awaited(wish.headers, body, answered)], is_all=True)
         return await answered
 
-    def answer(self, name: str, wish: Wish, requests: Sequence[Request]) -> None:
-        """Answer requests of one round that ask alike, each step for all of them (see servicekit.rounds). They leave
-        when `flush` is called, for others of the round may travel with them."""
+    def answer(self, name: str, wish: Wish, requests: Sequence[Request], is_all: bool) -> None:
+        """Answer requests of one round that ask alike, each step for all of them (see servicekit.rounds). is_all: the
+        round has no others, and they leave at once; else when `flush` is called, for others may travel with them."""
         model = self._models.get(name)
         if model is None:
             for request in requests:
@@ -97,7 +96,7 @@ class Router:
                 request.answer(*self.refuse(too_many(name, model.state.record.limits.max_in_flight), model))
             requests = requests[:places]
         if places:
-            self._serve(model, wish, requests)
+            self._serve(model, wish, requests, is_all)
 
     def flush(self) -> None:
         """All that were taken in leave, as far as connections are free."""
@@ -114,7 +113,7 @@ class Router:
         (self._metrics.unrouted if model is None else model.unrouted).tally.count(problem.status)
         return problem_answer(problem)
 
-    def _serve(self, model: LiveModel, wish: Wish, requests: Sequence[Request]) -> None:
+    def _serve(self, model: LiveModel, wish: Wish, requests: Sequence[Request], is_all: bool) -> None:
         state = model.state
         try:
             override = None if wish.is_plain else wishes.override(state, wish.variant, wish.headers)
@@ -134,7 +133,7 @@ class Router:
         if unread:
             requests = [request for request in requests if request not in unread]
         if calls:
-            self._begin(state, self._choose(model, state, wish, override, requests, calls))
+            self._begin(state, self._choose(model, state, wish, override, requests, calls), is_all)
 
     def _choose(  # noqa: PLR0917 - once a round
         self,
@@ -189,14 +188,15 @@ class Router:
         owners = state.table.assigned(texts)
         fits, deadline = state.fits_whole, now + state.deadline_s
         one_row, can_answer = Mark(1, CHAMPION, "weight", fits.bits, 200), fits.by_variant
-        predictions = [
-            Prediction(shared, call, request, call.batch.rows, id, text_id, CHAMPION, one_row, can_answer, deadline)
-            for request, call, id, text_id in zip(requests, calls, raws, texts, strict=True)
-        ]
-        for prediction, owner in zip(predictions, owners, strict=True):
-            if owner != CHAMPION or prediction.rows > 1:
+        predictions = []
+        for request, call, id, text_id, owner in zip(requests, calls, raws, texts, owners, strict=True):
+            rows, variant, mark = call.batch.rows, CHAMPION, one_row
+            if owner != CHAMPION or rows > 1:
                 choice = split.choose(state.table, owner, False, None, fits.eligible, state.takes_traffic, now)
-                prediction.variant, prediction.mark = choice.variant, _mark(state, prediction.rows, choice, fits)
+                variant, mark = choice.variant, _mark(state, rows, choice, fits)
+            predictions.append(
+                Prediction(shared, call, request, rows, id, text_id, variant, mark, can_answer, deadline)
+            )
         return predictions
 
     def _keyed(
@@ -216,7 +216,7 @@ class Router:
                 kept_calls.append(call)
         return kept, kept_calls, keys
 
-    def _begin(self, state: State, predictions: list[Prediction]) -> None:
+    def _begin(self, state: State, predictions: list[Prediction], is_all: bool) -> None:
         """Turn to those who were chosen, to each with all that is theirs."""
         signature, max_rows = state.signatures[CHAMPION], state.record.limits.max_frame_rows
         champions: list[Ask] = []
@@ -236,23 +236,25 @@ class Router:
                 asks = champions if prediction.variant == CHAMPION else others.setdefault(prediction.variant, [])
                 asks.append(ask)
         if champions:
-            self._leave(state, CHAMPION, champions, predictions)
+            self._leave(state, CHAMPION, champions, predictions, is_all)
         if others:
             for variant, asks in others.items():
-                self._leave(state, variant, asks, predictions)
+                self._leave(state, variant, asks, predictions, is_all)
 
-    def _leave(self, state: State, variant: int, asks: list[Ask], predictions: list[Prediction]) -> None:
+    def _leave(self, state: State, variant: int, asks: list[Ask], predictions: list[Prediction], is_all: bool) -> None:
         """All that are asked of one variant; predictions: these and others of the round."""
         upstream = state.variants[variant].upstream
         try:
-            upstream.add(asks)
+            if is_all:
+                upstream.leave(asks)
+            else:
+                upstream.add(asks)
+                self._leaving[upstream] = None
         except Exception:  # they must neither wait for ever nor keep their places
             logger.exception("requests could not be sent", extra={"model": state.record.name})
             for prediction in predictions:
                 if prediction.variant == variant:
                     self._give_up(prediction)
-        else:
-            self._leaving[upstream] = None
 
     def _give_up(self, prediction: Prediction) -> None:
         """After a mistake of ours, unless it came when its end had been told."""

@@ -106,6 +106,27 @@ class Upstream:
         if earliest < self._wakes_at:
             self._wake_at(earliest)
 
+    def leave(self, asks: list[Ask]) -> None:
+        """`add` and `flush` in one, and in a third of the steps where nobody waits and a connection is free."""
+        if self._scheduled or self._coalescer.has_work or not self._list:
+            self.add(asks)
+            self.flush()
+            return
+        now = self._loop.time()
+        found = pick(self._list, (), now, self._dice)
+        if found is None:
+            self.add(asks)
+            return
+        flight = self._coalescer.depart(asks)
+        if flight is None:
+            found[0].put_back(found[1])
+            self.add(asks)
+            self.flush()
+            return
+        if flight.earliest < self._wakes_at:
+            self._wake_at(flight.earliest)
+        self._send(flight, *found, now)
+
     def flush(self) -> None:
         """What was added leaves, as far as connections are free. Askers may be told before this returns."""
         if not self._scheduled:
