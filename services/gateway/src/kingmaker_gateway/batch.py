@@ -51,7 +51,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     """
 
     rows: int
-    held: dict[str, NDArray[Any]]
+    held: Mapping[str, NDArray[Any]]
     nulls: frozenset[str]
     extra: NDArray[Any] | None = None
     columns: dict[str, Any] | None = None
@@ -67,7 +67,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
         return self.held if self.columns is None else self.columns
 
     @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
         """By input: shape (rows, *tail), dtype as the spec says."""
         if not self.held:
             if self.packed is not None:

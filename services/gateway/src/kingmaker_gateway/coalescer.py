@@ -221,7 +221,7 @@ class Coalescer:
             return flight
         return None
 
-    def answered(self, flight: Flight, outputs: list[Tensor]) -> None:
+    def answered(self, flight: Flight, outputs: Sequence[Tensor]) -> None:
         """Give everybody still waiting their own rows; a late member's are thrown away."""
         self._out.discard(flight)
         frame = flight.frame

@@ -35,7 +35,7 @@ def decode(body: bytes, header_length: str | None, model_inputs: Sequence[Tensor
 
 def encode(call: InferRequest, model: str, version: str, prediction_id: str, answer: Slice) -> Encoded:
     """The answer to `call`, with the outputs it asked for in the order it asked. They were checked by `wanted`."""
-    chosen = answer.tensors
+    chosen = list(answer.tensors)
     if call.outputs is not None:
         by_name = {tensor.name: tensor for tensor in chosen}
         chosen = [by_name[output.name] for output in call.outputs]

@@ -19,6 +19,7 @@ from kingmaker_contracts.feedback import label_text
 from kingmaker_contracts.labels import REASONS
 from kingmaker_contracts.profile import Feature, Score
 from kingmaker_gateway.answerers import Answerer, Codes
+from kingmaker_gateway.lone import inputs_together, outputs_together
 from kingmaker_gateway.runs import Mark, Run, key_hashes
 
 MAX_UNSEEN: Final = 256
@@ -149,7 +150,7 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
 def _values(runs: Sequence[Run], feature: Feature, width: int, rows: int) -> NDArray[Any]:
     """Of one feature: rows by values."""
     try:
-        joined = _joined(list(map(itemgetter(feature.name), _of_each(runs, "inputs"))))
+        joined = _joined(list(map(itemgetter(feature.name), inputs_together(_of_each(runs, "inputs")))))
         if joined.shape[0] == rows and joined.size == rows * width:
             return joined.reshape(rows, width)
     except (KeyError, ValueError):  # some have none, or another form
@@ -219,16 +220,17 @@ def _outcomes(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
 def _outputs_alike(runs: Sequence[Run], wanted: list[str]) -> dict[str, NDArray[Any]] | None:
     """The wanted outputs of all runs, by name; None: not all runs have them, in the same place and form."""
     found: dict[str, NDArray[Any]] = {}
-    outputs = _of_each(runs, "outputs")
-    if None in outputs:
+    given = _of_each(runs, "outputs")
+    if None in given:
         return None
+    outputs = outputs_together(given)
     names = _of_each(outputs[0], "name")
     for name in wanted:
         if name not in names:
             return None
         try:
             tensors = list(map(itemgetter(names.index(name)), outputs))
-            if _of_each(tensors, "name").count(name) < len(runs):
+            if _of_each(tensors, "name").count(name) < len(outputs):
                 return None
             found[name] = _joined(_of_each(tensors, "array"))
         except (IndexError, ValueError):

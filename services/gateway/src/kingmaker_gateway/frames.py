@@ -4,7 +4,7 @@ A frame is columnar: for every input one array over the rows of all its members.
 what a shadow gets and what the recorder keeps, by reference. Bytes are written once a frame and never a request.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol, cast
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kingmaker_contracts import raw_tensors, tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_gateway.batch import Batch
+from kingmaker_gateway.lone import LoneInputs
 from kingmaker_gateway.signature import Signature
 
 _MOST_HEADS: Final = 4096
@@ -70,8 +71,8 @@ class Frame(msgspec.Struct, eq=False):
 
     signature: Signature
     rows: int
-    arrays: dict[str, NDArray[Any]]
-    outputs: list[Tensor] = []
+    arrays: Mapping[str, NDArray[Any]]
+    outputs: Sequence[Tensor] = ()
     body: Body | None = None
     values: tuple[Any, ...] | None = None
     forms: Any = None
@@ -93,7 +94,7 @@ class Slice(msgspec.Struct, eq=False, gc=False):
     rows: int
 
     @property
-    def tensors(self) -> list[Tensor]:
+    def tensors(self) -> Sequence[Tensor]:
         if self.rows == self.frame.rows:
             return self.frame.outputs
         first, last = self.first, self.first + self.rows
@@ -164,7 +165,8 @@ def _of_raw(raw: bytes, rows: int, signature: Signature) -> Frame | None:
         return None
     head = signature.frame_heads.get(rows)
     body = None if head is None else Body(head, raw, True)
-    return Frame(signature, rows, {spec.name: spec.of_raw(raw, rows)}, body=body)
+    arrays = LoneInputs(spec, raw) if rows == 1 else {spec.name: spec.of_raw(raw, rows)}
+    return Frame(signature, rows, arrays, body=body)
 
 
 def _raw_rows(member: Rows, name: str) -> bytes:

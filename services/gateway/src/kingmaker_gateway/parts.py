@@ -3,7 +3,7 @@
 One part at a time, so that a client with ten thousand rows takes its turn like everybody else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Parts:
         self._ask = ask
         self._add = add
         self._deliver = deliver
-        self._answers: list[list[Tensor]] = []
+        self._answers: list[Sequence[Tensor]] = []
         self._next = 0
 
     @property

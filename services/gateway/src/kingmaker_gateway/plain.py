@@ -5,7 +5,7 @@ texts into a form that is made once. A lone row's few values are written in one 
 of its own. What comes out is what `codec.encode` and `rows.encode` write, byte for byte. Pure.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -155,12 +155,12 @@ def _keep(known: dict[Any, Any], key: Any, form: Any) -> None:
     known[key] = form
 
 
-def _places_of_values(outputs: list[Tensor]) -> list[bytes]:
+def _places_of_values(outputs: Sequence[Tensor]) -> list[bytes]:
     """For each output, a place for every value of a row."""
     return [b",".join([b"%b"] * tensor.array.size) for tensor in outputs]
 
 
-def _v2_body(model: str, version: str, outputs: list[Tensor], rows: bytes, places: list[bytes]) -> bytes:
+def _v2_body(model: str, version: str, outputs: Sequence[Tensor], rows: bytes, places: list[bytes]) -> bytes:
     """With a place for the id. rows: their number, or a place for it; places: for the values of each output."""
     words = b",".join([_v2_output(tensor, rows, place) for tensor, place in zip(outputs, places, strict=True)])
     named = b'{"model_name":%b,"model_version":%b,"id":%%b,' % (_quoted(model), _quoted(version))
@@ -177,7 +177,7 @@ def _v2_output(tensor: Tensor, rows: bytes, place: bytes) -> bytes:
     )
 
 
-def _v1_row(outputs: list[Tensor], places: list[bytes]) -> bytes:
+def _v1_row(outputs: Sequence[Tensor], places: list[bytes]) -> bytes:
     """places: for the values of each output."""
     values = [
         place if tensor.array.ndim == 1 else b"[%b]" % place for tensor, place in zip(outputs, places, strict=True)

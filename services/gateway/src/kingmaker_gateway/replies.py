@@ -6,7 +6,7 @@ once for a text and remembered; only the values differ, and they are looked at e
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +18,7 @@ from kingmaker_contracts.inference import DTYPES, FLOATS, BadTensor, Tensor
 from kingmaker_gateway.connection import Reply
 from kingmaker_gateway.errors import UpstreamGarbage, UpstreamRefused
 from kingmaker_gateway.frames import Frame
+from kingmaker_gateway.lone import LoneOutputs, Place
 from kingmaker_gateway.signature import Signature
 
 _MOST_LAYOUTS: Final = 1024
@@ -31,10 +32,6 @@ _LETTERS: Final = {
 """Of the struct module, which reads a few numbers in a fifth of the time."""
 
 
-_Place = tuple[str, str, np.dtype[Any], tuple[int, ...], int]
-"""Name, datatype, dtype, shape of an output, and where in a body it begins."""
-
-
 class Layout(msgspec.Struct, eq=False):
     """Where the outputs lie in a body.
 
@@ -44,12 +41,12 @@ class Layout(msgspec.Struct, eq=False):
 
     rows: int
     end: int
-    places: list[_Place]
+    places: list[Place]
     values_of: Callable[[bytes, int], tuple[Any, ...]] | None
     forms: dict[Any, bytes] = {}
 
 
-def read(reply: Reply, frame: Frame) -> list[Tensor]:
+def read(reply: Reply, frame: Frame) -> Sequence[Tensor]:
     """The outputs of a frame, in the signature's order. Raises UpstreamError."""
     if reply.status != 200:
         raise UpstreamRefused(reply.status)
@@ -59,18 +56,19 @@ def read(reply: Reply, frame: Frame) -> list[Tensor]:
     layout: Layout | None = frame.signature.layouts.get(body[: reply.head_length])
     if layout is None or layout.rows != frame.rows or layout.end != len(body):
         return _met(reply, frame, reply.head_length)
-    outputs = []
-    for name, datatype, dtype, shape, start in layout.places:
-        outputs.append(Tensor(name, datatype, np.ndarray(shape, dtype, body, start)))
     if layout.values_of is None:
+        outputs = []
+        for name, datatype, dtype, shape, start in layout.places:
+            outputs.append(Tensor(name, datatype, np.ndarray(shape, dtype, body, start)))
         _refuse_infinities(outputs)
         frame.values = None
         return outputs
+    alone = LoneOutputs(body, layout)
     values = layout.values_of(body, reply.head_length)
     if not math.isfinite(sum(values)):  # one of them may be infinite; a third of the steps of looking for one
-        _refuse_infinities(outputs)
+        _refuse_infinities(alone)
     frame.values, frame.forms = values, layout.forms
-    return outputs
+    return alone
 
 
 def _met(reply: Reply, frame: Frame, head_length: int) -> list[Tensor]:
@@ -86,7 +84,7 @@ def _met(reply: Reply, frame: Frame, head_length: int) -> list[Tensor]:
     return outputs
 
 
-def _refuse_infinities(outputs: list[Tensor]) -> None:
+def _refuse_infinities(outputs: Sequence[Tensor]) -> None:
     for tensor in outputs:
         if tensor.datatype in FLOATS and _holds_infinity(tensor.array):
             raise UpstreamGarbage(f"{tensor.name!r} holds an infinity")

@@ -6,7 +6,7 @@ through at a flush is a hundredth of what the requests were. What neighbours nea
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -54,8 +54,8 @@ class Run(msgspec.Struct, eq=False):
     key_hashes: "array[int] | None"
     answered_us: int
     rows: int
-    inputs: dict[str, NDArray[Any]]
-    outputs: list[Tensor] | None
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Sequence[Tensor] | None
 
 
 def of(  # noqa: PLR0917 - once a frame
@@ -64,8 +64,8 @@ def of(  # noqa: PLR0917 - once a frame
     latencies_s: Sequence[float],
     answered_us: int,
     rows: int,
-    inputs: dict[str, NDArray[Any]],
-    outputs: list[Tensor] | None,
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Sequence[Tensor] | None,
 ) -> Run:
     """Requests that were answered together. latencies_s: of each."""
     if len(requests) == 1:  # the same in half the steps, for where little comes together much comes alone
@@ -94,8 +94,8 @@ def of_copies(  # noqa: PLR0917 - the same
     answered: Sequence[Run],
     answered_us: int,
     rows: int,
-    inputs: dict[str, NDArray[Any]],
-    outputs: list[Tensor] | None,
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Sequence[Tensor] | None,
     latency_s: float,
     status: int,
 ) -> Run:

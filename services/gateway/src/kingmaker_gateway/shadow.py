@@ -11,7 +11,7 @@ after which its connection is closed. A shadow that is known to be away is not c
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -247,8 +247,8 @@ class Shadow:
         rows: int,
         latency_s: float,
         status: int,
-        inputs: dict[str, NDArray[Any]] | None = None,
-        outputs: list[Tensor] | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
+        outputs: Sequence[Tensor] | None = None,
     ) -> None:
         """Inputs go with outputs only: the champion's record holds what a failed copy asked, but for inputs only this
         shadow takes."""
