@@ -18,7 +18,10 @@ def test_frames_of_any_latencies_count_as_one_by_one(frames: list[tuple[int, lis
     tally = Tally()
     slots, by_status, total_s = [0] * (len(LATENCY_S) + 1), {200: 0, 503: 0}, 0.0
     for status, found in frames:
-        tally.answered(status, found)
+        if len(found) == 1:
+            tally.answered(status, found[0])
+        else:
+            tally.answered_together(status, found)
         by_status[status] += len(found)
         total_s += sum(found)
         for latency_s in found:  # the first bucket whose upper bound it does not exceed

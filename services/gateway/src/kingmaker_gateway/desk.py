@@ -132,7 +132,8 @@ def _answer_all(predictions: list[Prediction], calls: list[Call], bodies: list[b
     ids = [prediction.text_id for prediction in predictions]
     now = perf_counter()
     latencies_s = [now - call.arrived for call in calls]
-    _close(shared, variant, 200, latencies_s)
+    shared.state.variants[variant].counts.tally.answered_together(200, latencies_s)
+    shared.model.in_flight -= len(calls)
     headers = shared.state.head_of(variant, reason).json
     for _, error in answer_all(calls, 200, headers, bodies, name=ID, values=ids):
         _could_not_be_sent(shared, error)
@@ -140,19 +141,15 @@ def _answer_all(predictions: list[Prediction], calls: list[Call], bodies: list[b
 
 
 def _send(prediction: Prediction, status: int, headers: Headers, body: bytes) -> float:
-    latency_s = perf_counter() - prediction.request.arrived
-    _close(prediction.shared, prediction.variant, status, [latency_s])
+    shared, request = prediction.shared, prediction.request
+    latency_s = perf_counter() - request.arrived
+    shared.state.variants[prediction.variant].counts.tally.answered(status, latency_s)
+    shared.model.in_flight -= 1
     try:
-        prediction.request.answer(status, headers, body, ID_LINE % prediction.text_id)
+        request.answer(status, headers, body, ID_LINE % prediction.text_id)
     except Exception as error:  # nor one that cannot be sent
-        _could_not_be_sent(prediction.shared, error)
+        _could_not_be_sent(shared, error)
     return latency_s
-
-
-def _close(shared: Shared, variant: int, status: int, latencies_s: list[float]) -> None:
-    """Count answers of one variant, and give back their places in flight."""
-    shared.state.variants[variant].counts.tally.answered(status, latencies_s)
-    shared.model.in_flight -= len(latencies_s)
 
 
 def _could_not_be_sent(shared: Shared, error: Exception) -> None:

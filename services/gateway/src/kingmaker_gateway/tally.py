@@ -33,15 +33,16 @@ class Tally:
     def count(self, status: int) -> None:
         self.by_status[status] = self.by_status.get(status, 0) + 1
 
-    def answered(self, status: int, latencies_s: Sequence[float]) -> None:
+    def answered(self, status: int, latency_s: float) -> None:
+        by_status = self.by_status
+        by_status[status] = by_status.get(status, 0) + 1
+        self.total_s += latency_s
+        self.slots[bisect_left(LATENCY_S, latency_s)] += 1
+
+    def answered_together(self, status: int, latencies_s: Sequence[float]) -> None:
         """Of one or more requests. Those of a frame come nearly sorted, and nearly always all of one bucket."""
         slots, count = self.slots, len(latencies_s)
         self.by_status[status] = self.by_status.get(status, 0) + count
-        if count == 1:
-            [latency_s] = latencies_s
-            self.total_s += latency_s
-            slots[bisect_left(LATENCY_S, latency_s)] += 1
-            return
         self.total_s += sum(latencies_s)
         ascending = sorted(latencies_s)
         first, last = bisect_left(LATENCY_S, ascending[0]), bisect_left(LATENCY_S, ascending[-1])
