@@ -113,7 +113,7 @@ def wait_for_rest(servers: Sequence[Server], timeout_s: float) -> bool:
     """Until these have worked off what they were asked; False when they are busy still.
 
     Two looks in a row must find nobody at work and next to no processor time spent since the one before. Time alone
-    says too little: one who waits for a core spends none, and that of a child that ends is gone from the sum.
+    says too little: one who waits for a core spends none.
     """
     deadline = time.monotonic() + timeout_s
     at, spent = time.monotonic(), sum(server.cpu_s() for server in servers)
@@ -122,7 +122,7 @@ def wait_for_rest(servers: Sequence[Server], timeout_s: float) -> bool:
         time.sleep(_LOOK_S)
         is_at_work = any(server.is_at_work() for server in servers)
         now, total = time.monotonic(), sum(server.cpu_s() for server in servers)
-        quiet = quiet + 1 if not is_at_work and 0 <= total - spent < _AT_REST * (now - at) else 0
+        quiet = quiet + 1 if not is_at_work and total - spent < _AT_REST * (now - at) else 0
         if quiet == _QUIET_LOOKS:
             return True
         at, spent = now, total

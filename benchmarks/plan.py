@@ -9,7 +9,7 @@ from typing import Final
 class Plan:
     """runs: rounds of each comparison; own_runs: of those with ourselves, whose bars are closer;
     seconds: length of one run, whole (wrk knows no parts); levels: connections; limit_s: no part begins after it;
-    most_s: a part that can measure less ends by then; ends_at: the same, as a moment of time.monotonic()."""
+    most_s: a part that can measure less begins nothing after it; ends_at: the same, as a moment of time.monotonic()."""
 
     is_quick: bool
     runs: int

@@ -94,6 +94,9 @@ class _Comparison:
     def run(self) -> None:
         took: dict[int, float] = {}
         for wanted in _SIZES:
+            if self.clock.left_s <= 0:
+                self.section.not_run[f"{wanted:,} rows"] = "the time was up"
+                continue
             ours = self._ours(wanted)
             if not self.tools.has("evidently"):
                 self.section.not_run["Evidently"] = self.tools.missing.get("evidently", "not fetched")

@@ -53,13 +53,6 @@ def test_a_server_that_waits_for_a_core_is_not_at_rest(start: Start) -> None:
     assert not wait_for_rest(servers[:1], 1)
 
 
-def test_a_child_that_ends_is_no_rest(start: Start) -> None:
-    """The time it took is gone from the sum then."""
-    child = "import time\nwhile time.process_time() < 0.2: pass"
-    server = start(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\nwhile True: pass")
-    assert not wait_for_rest([server], 1)
-
-
 def test_the_next_load_waits_for_rest(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "_REST_S", 0.3)
     wrk = tmp_path / "wrk"

@@ -86,7 +86,7 @@ def test_outputs_of_lone_rows_are_those_of_their_bytes(drawn: list[tuple[int | N
     assert rows_by_name(given_outputs) == rows_by_name(together) == rows_by_name(expected)
 
 
-@pytest.mark.parametrize("are_lone", product([False, True], repeat=4))
+@pytest.mark.parametrize("are_lone", list(product([False, True], repeat=4)))
 def test_an_entry_of_lone_rows_is_that_of_their_arrays(kit: SimpleNamespace, are_lone: tuple[bool, ...]) -> None:
     profile = kit.profile([("x", "FP32")])
     profile = msgspec.structs.replace(profile, inputs=[msgspec.structs.replace(profile.inputs[0], shape=[-1, 3])])

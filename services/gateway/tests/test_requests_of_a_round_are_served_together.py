@@ -13,8 +13,10 @@ import pytest
 
 from kingmaker_contracts.routing import Limits, Sticky
 from kingmaker_gateway import runs
+from kingmaker_gateway.calls import Calls
 from kingmaker_gateway.hot_path import HotPath
 from kingmaker_gateway.ids import Ids
+from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.shadow import Shadow
 from kingmaker_gateway.upstream import Upstream
 from kingmaker_servicekit.fast_call import Call, Head
@@ -336,21 +338,44 @@ async def test_a_mistake_in_recording_some_costs_nobody_an_answer_and_is_counted
     """Not even where routing changed while they waited, so that one frame is settled state by state."""
     monkeypatch.setattr(runs, "of", _fails)
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
-        await bench.publish(pair.record(), pair.profiles)
-        pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 1.0
-        clients = [await Client.to(bench) for _ in range(3)]
-        for revision, client in enumerate(clients, 1):
-            client.send(request(GOOD))
-            await kit.until(lambda: bench.metric("in_flight", model="flights") == revision)  # noqa: B023 - at once
-            if revision == 2:
-                await bench.publish(pair.record(revision=2, epoch=2), [])
-        assert [status for status, _, _ in [await client.answer() for client in clients]] == [200, 200, 200]
-        assert pair.champion.frames == [1, 2]
-        assert bench.metric("in_flight", model="flights") == 0
+        await _answered_across_a_change_of_routing(bench, pair, kit)
         assert bench.metric("events_sent_total", model="flights") == 3
         assert bench.metric("events_dropped_total", model="flights", reason="unencodable") == 3
-        for client in clients:
-            client.close()
+
+
+async def test_a_mistake_in_recording_a_refusal_keeps_nobody_waiting_and_is_counted(
+    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    monkeypatch.setattr(runs, "of", _fails)
+    pair.champion.fault = Fault.HANG
+    answers = await together(bench, [request(GOOD, x_kingmaker_timeout_ms="300")] * 3)
+    assert [status for status, _, _ in answers] == [504] * 3
+    assert bench.metric("in_flight", model="flights") == 0
+    assert bench.metric("events_dropped_total", model="flights", reason="unencodable") == 3
+
+
+async def test_a_mistake_of_the_recorder_costs_nobody_an_answer(
+    valkey: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorder, "offer", _fails)
+    async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
+        await _answered_across_a_change_of_routing(bench, pair, kit)
+
+
+@pytest.mark.parametrize("timeouts_ms", [(300,), (300, 300), (300, 301)])
+async def test_a_mistake_in_sending_is_told_once(
+    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, timeouts_ms: tuple[int, ...]
+) -> None:
+    """Who is on the way already is told when the time is up, and only then."""
+    await bench.publish(pair.record(), pair.profiles)
+    with monkeypatch.context() as patch:
+        patch.setattr(Calls, "infer", _fails)
+        answers = await together(bench, [request(GOOD, x_kingmaker_timeout_ms=f"{ms}") for ms in timeouts_ms])
+    assert [status for status, _, _ in answers] == [504] * len(timeouts_ms)
+    assert bench.metric("in_flight", model="flights") == 0
+    assert bench.metric("events_sent_total", model="flights") == len(timeouts_ms)
+    assert [status for status, _, _ in await together(bench, [request(GOOD)] * 2)] == [200, 200]
 
 
 async def test_a_mistake_in_copying_some_costs_neither_their_answer_nor_their_record(
@@ -367,3 +392,20 @@ async def test_a_mistake_in_copying_some_costs_neither_their_answer_nor_their_re
 
 def _fails(*_: Any) -> None:
     raise RuntimeError("a mistake of ours")
+
+
+async def _answered_across_a_change_of_routing(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+    """Three requests, of which two share a frame though routing changed between them."""
+    await bench.publish(pair.record(), pair.profiles)
+    pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 1.0
+    clients = [await Client.to(bench) for _ in range(3)]
+    for revision, client in enumerate(clients, 1):
+        client.send(request(GOOD))
+        await kit.until(lambda: bench.metric("in_flight", model="flights") == revision)  # noqa: B023 - at once
+        if revision == 2:
+            await bench.publish(pair.record(revision=2, epoch=2), [])
+    assert [status for status, _, _ in [await client.answer() for client in clients]] == [200, 200, 200]
+    assert pair.champion.frames == [1, 2]
+    assert bench.metric("in_flight", model="flights") == 0
+    for client in clients:
+        client.close()

@@ -40,9 +40,9 @@ COLUMNS: Final[dict[str, np.dtype[Any]]] = {
 }
 """Column to element type. assigned: index into `variants`; reason: index into labels.REASONS;
 eligible: bit i says the request had every input of variants[i + 1]; dt: microseconds after t0;
-latency: microseconds, 0 of a copy that was not sent, its shadow being away; status: the HTTP status the client got (or
-the copy, for a shadow);
-score: NaN when there is none; label: index of the predicted class in the profile's score.labels."""
+latency: microseconds, 0 of a copy that reached no server, its shadow being away; status: the HTTP status the client
+got (or the copy, for a shadow); score: NaN when there is none; label: index of the predicted class in the profile's
+score.labels."""
 
 
 class BadEnvelope(ValueError):

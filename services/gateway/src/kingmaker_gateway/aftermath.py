@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.labels import Reason
 from kingmaker_gateway import runs, split
+from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.frames import Frame
 from kingmaker_gateway.prediction import Prediction
 from kingmaker_gateway.recorder import Recorder
@@ -44,15 +45,32 @@ class Aftermath:
             arrays, outputs = (frame.arrays, frame.outputs) if is_theirs else _picked(frame, predictions, firsts)
             run = runs.of(by, predictions, latencies_s, time_ns() // 1000, rows, arrays, outputs)
         except Exception:
-            logger.exception("answers could not be recorded", extra={"model": by.model, "rows": rows})
-            self._recorder.lose(by.model, rows)
+            self._lose(by, rows)
             return
-        self._recorder.offer(run)
-        if variant == CHAMPION and state.mirrors:
-            try:
+        try:
+            self._recorder.offer(run)
+            if variant == CHAMPION and state.mirrors:
                 self._mirror(frame if is_theirs else None, run, state, predictions)
-            except Exception:
-                logger.exception("copies could not be sent", extra={"model": by.model, "rows": rows})
+        except Exception:
+            logger.exception("answers could not be passed on", extra={"model": by.model, "rows": rows})
+
+    def refused(self, prediction: Prediction, latency_s: float) -> None:
+        """No model has answered it. Never raises either."""
+        by = prediction.shared.state.answerers[prediction.variant]
+        try:
+            arrays = prediction.batch.arrays
+            run = runs.of(by, [prediction], [latency_s], time_ns() // 1000, prediction.rows, arrays, None)
+        except Exception:
+            self._lose(by, prediction.rows)
+            return
+        try:
+            self._recorder.offer(run)
+        except Exception:
+            logger.exception("a refusal could not be passed on", extra={"model": by.model, "rows": prediction.rows})
+
+    def _lose(self, by: Answerer, rows: int) -> None:
+        logger.exception("answers could not be recorded", extra={"model": by.model, "rows": rows})
+        self._recorder.lose(by.model, rows)
 
     def _mirror(self, frame: Frame | None, run: Run, state: State, predictions: list[Prediction]) -> None:
         """frame: when it holds these predictions and nobody else; run: theirs."""

@@ -5,11 +5,11 @@ Requests of one frame are answered in steps that each are taken for all of them 
 
 import asyncio
 import logging
-from time import perf_counter, time_ns
+from time import perf_counter
 from typing import Any, Final
 
 from kingmaker_contracts.problems import Code, Problem
-from kingmaker_gateway import codec, protocols, runs
+from kingmaker_gateway import codec, protocols
 from kingmaker_gateway.aftermath import Aftermath
 from kingmaker_gateway.answers import ID, ID_LINE, Headers, problem_answer
 from kingmaker_gateway.coalescer import Ask, hand_out
@@ -30,7 +30,6 @@ class Desk:
     """recorder: told of all that was answered, or was not."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
         self._aftermath = Aftermath(recorder)
         self.now = asyncio.get_running_loop().time
 
@@ -87,10 +86,7 @@ class Desk:
 
     def failed(self, prediction: Prediction, problem: Problem) -> None:
         """No model answered."""
-        latencies_s = [self._refuse(prediction, problem)]
-        by = prediction.shared.state.answerers[prediction.variant]
-        rows, arrays = prediction.rows, prediction.batch.arrays
-        self._recorder.offer(runs.of(by, [prediction], latencies_s, time_ns() // 1000, rows, arrays, None))
+        self._aftermath.refused(prediction, self._refuse(prediction, problem))
 
     def _answer(self, prediction: Prediction, answer: Slice) -> float:
         """Gives how long it took, as the others do."""

@@ -19,7 +19,7 @@ from kingmaker_contracts.feedback import label_text
 from kingmaker_contracts.labels import REASONS
 from kingmaker_contracts.profile import Feature, Score
 from kingmaker_gateway.answerers import Answerer, Codes
-from kingmaker_gateway.lone import inputs_together, outputs_together
+from kingmaker_gateway.lone import form_of, inputs_together, outputs_together
 from kingmaker_gateway.runs import Mark, Run, key_hashes
 
 MAX_UNSEEN: Final = 256
@@ -239,14 +239,14 @@ def _outputs_alike(runs: Sequence[Run], wanted: list[str]) -> dict[str, NDArray[
 
 
 def _form_of_outputs(run: Run) -> list[tuple[str, tuple[int, ...]]] | None:
-    return None if run.outputs is None else [(tensor.name, tensor.array.shape[1:]) for tensor in run.outputs]
+    return None if run.outputs is None else form_of(run.outputs)
 
 
 def _outputs(runs: Sequence[Run]) -> dict[str, NDArray[Any]]:
     """By name, one row after another."""
     columns: dict[str, list[NDArray[Any]]] = {}
-    for run in runs:
-        for tensor in run.outputs or ():
+    for outputs in outputs_together([run.outputs for run in runs if run.outputs is not None]):
+        for tensor in outputs:
             columns.setdefault(tensor.name, []).append(tensor.array)
     return {name: _joined(arrays) for name, arrays in columns.items()}
 

@@ -103,6 +103,14 @@ def outputs_together(outputs: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[T
     return found
 
 
+def form_of(outputs: Sequence[Tensor]) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of a row of each."""
+    layout = _layout_of(outputs)
+    if layout is not None:
+        return [(name, shape[1:]) for name, _, _, shape, _ in layout.places]
+    return [(tensor.name, tensor.array.shape[1:]) for tensor in outputs]
+
+
 def _spec_of(inputs: Mapping[str, NDArray[Any]]) -> InputSpec | None:
     return inputs.spec if inputs.__class__ is LoneInputs else None
 

@@ -23,7 +23,7 @@ from kingmaker_gateway import frames, runs
 from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.batch import Batch
 from kingmaker_gateway.coalescer import Ask
-from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout
+from kingmaker_gateway.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from kingmaker_gateway.frames import Frame, Part, Slice
 from kingmaker_gateway.metrics import VariantMetrics
 from kingmaker_gateway.runs import Answered, Run
@@ -206,10 +206,11 @@ class Shadow:
         self._upstream.ask(ask)
 
     def _done(self, flight: "_Flight", answer: Slice | None, error: UpstreamError | None) -> None:
-        copies, latency_s = flight.copies, 0.0
+        copies, latency_s = flight.copies, time.perf_counter() - flight.started
         if flight.is_sent:
-            latency_s = time.perf_counter() - flight.started
             self._in_flight -= 1
+        if not flight.is_sent or isinstance(error, UpstreamUnreachable):
+            latency_s = 0.0
         if answer is not None:
             self._failures = 0
             self._tell(copies.by, copies.runs, copies.rows, latency_s, 200, copies.frame.arrays, answer.tensors)

@@ -6,6 +6,7 @@ fails is moved once to another server inside its deadline, because predicting tw
 """
 
 import asyncio
+import logging
 import math
 import random
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from kingmaker_gateway.errors import (
 )
 from kingmaker_gateway.parts import Parts
 from kingmaker_gateway.settings import UpstreamSettings
+
+logger = logging.getLogger(__name__)
 
 _SERVERS_FAULT = frozenset({502, 503, 504})
 """Statuses that say nothing about the rows: another server may well answer them."""
@@ -107,25 +110,31 @@ class Upstream:
             self._wake_at(earliest)
 
     def leave(self, asks: list[Ask]) -> None:
-        """`add` and `flush` in one, and in a third of the steps where nobody waits and a connection is free."""
-        if self._scheduled or self._coalescer.has_work or not self._list:
-            self.add(asks)
-            self.flush()
-            return
-        now = self._loop.time()
-        found = pick(self._list, (), now, self._dice)
-        if found is None:
-            self.add(asks)
-            return
-        flight = self._coalescer.depart(asks)
+        """`add` and `flush` in one, and in a third of the steps where nobody waits and a connection is free.
+
+        Raises only what `add` raises, before they are in line: whom a mistake keeps here later is told in time."""
+        flight = None
+        if self._list and not (self._scheduled or self._coalescer.has_work):
+            now = self._loop.time()
+            found = pick(self._list, (), now, self._dice)
+            if found is None:  # one is being opened, or will be free
+                self.add(asks)
+                return
+            endpoint, connection = found
+            flight = self._coalescer.depart(asks)
+            if flight is None:
+                endpoint.put_back(connection)
         if flight is None:
-            found[0].put_back(found[1])
             self.add(asks)
-            self.flush()
-            return
-        if flight.earliest < self._wakes_at:
-            self._wake_at(flight.earliest)
-        self._send(flight, *found, now)
+        try:
+            if flight is None:
+                self.flush()
+                return
+            if flight.earliest < self._wakes_at:
+                self._wake_at(flight.earliest)
+            self._send(flight, endpoint, connection, now)
+        except Exception:
+            logger.exception("requests could not be sent")
 
     def flush(self) -> None:
         """What was added leaves, as far as connections are free. Askers may be told before this returns."""

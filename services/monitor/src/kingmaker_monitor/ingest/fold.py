@@ -129,7 +129,7 @@ def of_answering(rows: Rows, binning: Binning | None, also: Also | None = None) 
         if not chosen.any():
             continue
         took = rows.columns["latency"][chosen]
-        result.add(f"latency.{kind}", latency.histogram(took[took > 0]))  # 0: nobody was asked
+        result.add(f"latency.{kind}", latency.histogram(took[took > 0]))  # 0: no server was reached
         if binning is not None and fits(rows, binning):
             features = rows.features if chosen.all() else rows.features[:, chosen]
             _features(result, kind, features, binning, also)
