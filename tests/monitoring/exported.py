@@ -54,7 +54,7 @@ def _declared(metrics: object) -> list[MetricWrapperBase]:
 def _gateway() -> Found:
     registry = CollectorRegistry()
     metrics = gateway.Metrics(registry)
-    metrics.variant("flights", "gbm").tally.answered(200, [0.003])
+    metrics.variant("flights", "gbm").tally.answered(200, 0.003)
     metrics.events("flights")
     return registry, _declared(metrics)
 
