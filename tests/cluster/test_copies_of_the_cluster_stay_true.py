@@ -185,9 +185,12 @@ async def test_everything_is_listed_again_now_and_then(cluster: Cluster) -> None
 
 async def test_an_older_event_does_not_undo_what_a_write_returned(cluster: Cluster) -> None:
     made = await cluster.make("x")
+    await until(lambda: "x" in cluster.copy.objects)
+    cluster.server.faults.half_open = True  # the watch brings nothing any more
     await cluster.weigh("x", 5)
     newest = await cluster.client.get(SERVED_MODEL, "default", "x")
     cluster.copy.put(newest)
+    assert cluster.weight("x") == 5
     cluster.copy.put(made)
     assert cluster.weight("x") == 5
 
@@ -316,6 +319,25 @@ async def test_an_edit_of_the_spec_meanwhile_does_not_matter_once_it_is_seen(
     await until(lambda: cluster.weight("x") == 3)
     await records.save(stored("x", "mine", "Degraded"), [], NOW)
     assert writes(cluster) == 2
+
+
+@pytest.mark.parametrize("is_made_again", [False, True])
+async def test_a_model_deleted_while_its_status_is_written_stays_deleted(
+    cluster: Cluster, records: KubernetesRecords, is_made_again: bool
+) -> None:
+    cluster.server.faults.trouble(verb="PATCH", path="/status", how="hang after")
+    writing = asyncio.create_task(records.save(stored("x", "mine"), [], NOW))
+    await until(lambda: writes(cluster) == 1)
+    await cluster.client.delete(SERVED_MODEL, "default", "x")
+    await until(lambda: "x" not in cluster.copy.objects)
+    uids = set()
+    if is_made_again:
+        uids.add((await cluster.make("x"))["metadata"]["uid"])
+        await until(lambda: "x" in cluster.copy.objects)
+    cluster.server.faults.clear()
+    await writing
+    assert {item["metadata"]["uid"] for item in cluster.copy.objects.values()} == uids
+    assert set(records.models()) == {"default/x"} if is_made_again else not records.models()
 
 
 async def test_a_repeated_event_is_counted_and_another_is_another(cluster: Cluster) -> None:

@@ -22,12 +22,13 @@ class Request(NamedTuple):
 @dataclass
 class Trouble:
     """What to do with requests that match: answer `code`; or, with code 0, close the connection, before or after
-    the request was carried out; or hang. times: how many more requests it strikes."""
+    the request was carried out; or hang, until `clear` is called, before or after it was carried out. times: how
+    many more requests it strikes."""
 
     matches: Callable[[str, str], bool]
     times: int = 1
     code: int = 503
-    how: Literal["answer", "drop before", "drop after", "hang"] = "answer"
+    how: Literal["answer", "drop before", "drop after", "hang", "hang after"] = "answer"
     retry_after_s: int | None = None
 
 

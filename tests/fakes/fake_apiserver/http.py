@@ -76,10 +76,11 @@ class Handler(BaseHTTPRequestHandler):
         agent = self.headers.get("User-Agent", "")
         if self.faults.latency_s:
             time.sleep(self.faults.latency_s)
+        released = self.faults.released
+        trouble = self.faults.strikes(verb, path)
         try:
-            trouble = self.faults.strikes(verb, path)
             if trouble is not None and trouble.how == "hang":
-                self.faults.released.wait(_LONGEST_HANG_S)
+                released.wait(_LONGEST_HANG_S)
                 raise Dropped
             if trouble is not None and trouble.how == "drop before":
                 raise Dropped
@@ -92,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
                 watch.run()
                 return
             code, answer, warnings = self._carry_out(method, path, query, body)
-            if trouble is not None:
+            if trouble is not None and trouble.how == "drop after":
                 raise Dropped
         except ApiError as error:
             code, answer, warnings = error.code, error.status(), []
@@ -109,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             failed = ApiError(500, "InternalError", f"the fake apiserver is broken: {error!r}")
             code, answer, warnings = 500, failed.status(), []
         self.faults.note(verb, path, query, agent, code, began)
+        if trouble is not None and trouble.how == "hang after":
+            released.wait(_LONGEST_HANG_S)
         self._send(code, answer, warnings)
 
     def _send(self, code: int, answer: Any, warnings: list[str] | None = None) -> None:

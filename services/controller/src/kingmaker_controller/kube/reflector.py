@@ -66,10 +66,10 @@ class Reflector:
         return self._objects
 
     def put(self, item: Object) -> None:
-        """An object as a write returned it, unless a newer one is known."""
-        name = item["metadata"]["name"]
-        known = self._objects.get(name)
-        if known is None or not _is_older(item, known):
+        """An object as a write returned it, unless a newer one is known. Only the watch says what is there: the
+        answer may be late, and the object deleted, or another made under its name, since it was given."""
+        known = self._objects.get(item["metadata"]["name"])
+        if known is not None and _is_same(item, known) and not _is_older(item, known):
             self._take(item)
 
     async def run(self) -> None:
@@ -153,7 +153,7 @@ class Reflector:
             self._drop(item["metadata"]["name"])
         elif event["type"] != "BOOKMARK":
             known = self._objects.get(item["metadata"]["name"])
-            if known is None or not _is_older(item, known):
+            if known is None or not _is_same(item, known) or not _is_older(item, known):
                 self._take(item)
         return _version(item)
 
@@ -177,10 +177,14 @@ def _version(item: Object) -> str:
     return str(item["metadata"]["resourceVersion"])
 
 
+def _is_same(item: Object, known: Object) -> bool:
+    """Whether two states are of one object, not of two that bore its name one after the other."""
+    is_one: bool = item["metadata"].get("uid") == known["metadata"].get("uid")
+    return is_one
+
+
 def _is_older(item: Object, known: Object) -> bool:
-    """Whether an object is older than the known one of its name and uid. Versions are numbers since Kubernetes 1.35
-    said so, and were before; should they not be, the newcomer wins."""
-    if item["metadata"].get("uid") != known["metadata"].get("uid"):
-        return False
+    """Of two states of one object. Versions are numbers since Kubernetes 1.35 said so, and were before; should they
+    not be, the newcomer wins."""
     mine, theirs = _version(item), _version(known)
     return mine.isdecimal() and theirs.isdecimal() and int(mine) < int(theirs)
