@@ -197,15 +197,38 @@ async def test_many_requests_of_one_model_make_no_small_entries_of_another(valke
     assert [batch.count for batch in stored_in(valkey, "default/quiet")] == [2]
 
 
+async def test_little_traffic_makes_few_entries(valkey: Any, kit: SimpleNamespace) -> None:
+    """A challenger's rows wait for the clock while its champion's fill one batch after another."""
+    known = Known(valkey.url, flush_ms=60_000, batch_rows=100)
+    champion = answerer(kit, [("x", "FP32")], [-1, 3])
+    challenger = dataclasses.replace(champion, variant="gbm", role="challenger")
+    async with working(known):
+        for full in range(1, 5):
+            for by, rows in ((champion, 60), (challenger, 6), (champion, 40)):
+                known.recorder.offer(run_of(by, rows, 3))
+            await kit.until(lambda full=full: len(stored_in(valkey)) == full)
+    told = [(batch.variant, batch.seq, batch.count) for batch in stored_in(valkey)]
+    assert told == [*(("lr", seq, 100) for seq in range(1, 5)), ("gbm", 5, 24)]
+
+
+async def test_an_entry_has_no_more_rows_than_a_batch_unless_one_frame_has(valkey: Any, kit: SimpleNamespace) -> None:
+    known = Known(valkey.url, flush_ms=60_000, batch_rows=100)
+    by = answerer(kit, [("x", "FP32")], [-1, 3])
+    async with working(known):
+        for rows in (60, 41, 59, 250, 3):
+            known.recorder.offer(run_of(by, rows, 3))
+    assert [batch.count for batch in stored_in(valkey)] == [60, 100, 250, 3]
+
+
 async def test_a_flush_is_taken_once(free_port: int, kit: SimpleNamespace) -> None:
     """The loop's clock may be a rounding behind the timer that has just run."""
     known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=100)
     turns, encode = 0, known.recorder.encode
 
-    def counted(at_least: int = 1) -> None:
+    def counted(*, only_full: bool = False) -> None:
         nonlocal turns
         turns += 1
-        encode(at_least)
+        encode(only_full=only_full)
 
     known.recorder.encode = counted  # type: ignore[method-assign]
     clock = asyncio.get_running_loop().time

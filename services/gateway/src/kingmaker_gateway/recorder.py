@@ -1,11 +1,12 @@
 """Write every prediction to Redis without a request ever waiting for it.
 
-The request path leaves answered frames in a bounded buffer, by reference. One task encodes what came in, every flush_ms
-or as soon as a batch is full or made of many pieces, so that no request is kept for longer; another appends the entries
-to the model's stream in order, every flush_ms or when a batch is full. A batch that could not be written is kept and
-tried again with the same number, so a reader can tell a repeated entry from a lost one. When the buffer is full, the
-newest rows are dropped and counted: nothing that has a number is ever given up while the process lives, hence stored =
-sent - dropped once the buffer is empty.
+The request path leaves answered frames in a bounded buffer, by reference, on piles of one answerer each. One task
+encodes a pile as soon as it makes a full batch or has many pieces, and whatever there is every flush_ms, so that no
+request is kept for longer. What gets little traffic thus gets few entries: one costs as much as hundreds of its rows.
+Another task appends the entries to the model's stream in order, every flush_ms or when a batch is full. A batch that
+could not be written is kept and tried again with the same number, so a reader can tell a repeated entry from a lost
+one. When the buffer is full, the newest rows are dropped and counted: nothing that has a number is ever given up while
+the process lives, hence stored = sent - dropped once the buffer is empty.
 """
 
 import asyncio
@@ -13,8 +14,6 @@ import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import compress
-from operator import attrgetter
 
 from prometheus_client import Counter
 from redis.asyncio import Redis
@@ -35,9 +34,8 @@ _ENTRIES_PER_TRIP = 16
 _RECENT = 0.02
 """Weight of the newest entry in the mean size of entries."""
 _MOST_RUNS = 128
-"""Of one model, encoded together. Where requests travel alone a flush is made of many small runs, and one request would
-wait for all of them to be joined."""
-_ROWS, _BY, _INPUTS = attrgetter("rows"), attrgetter("by"), attrgetter("inputs")
+"""Encoded together. Where requests travel alone an entry is made of many small runs, and one request would wait for all
+of them to be joined."""
 _FINAL_ATTEMPTS = 3
 _FINAL_S = 3.0
 """After which no further attempt begins; one takes some seconds when Redis is silent."""
@@ -53,9 +51,19 @@ class _Entry:
 
 
 @dataclass(slots=True)
+class _Pile:
+    """What becomes one entry: runs of one answerer, all with inputs or all without, in the order they were answered.
+    rows: theirs, together."""
+
+    runs: list[Run] = field(default_factory=list)
+    rows: int = 0
+
+
+@dataclass(slots=True)
 class _Stream:
     """The accounts of one model's stream. sent: rows offered; encoded: rows that got a sequence number;
-    written: rows Redis took; mean_bytes: of an entry, lately."""
+    written: rows Redis took; mean_bytes: of an entry, lately; growing: piles by answerer and whether there are inputs;
+    full: those that get no more."""
 
     sent: Count
     given_up: dict[str, Counter]
@@ -65,7 +73,8 @@ class _Stream:
     written_seq: int = 0
     written: int = 0
     mean_bytes: float = 0.0
-    waiting: list[Run] = field(default_factory=list)
+    growing: dict[tuple[Answerer, bool], _Pile] = field(default_factory=dict)
+    full: list[_Pile] = field(default_factory=list)
 
 
 class Recorder:
@@ -80,7 +89,6 @@ class Recorder:
         self._unsent: deque[_Entry] = deque()
         self._buffered = 0
         self._unsent_bytes = 0
-        self._waiting = 0
         self._full = asyncio.Event()
         self._has_unsent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -103,11 +111,15 @@ class Recorder:
         if self._buffered + rows > self._settings.buffer_rows:
             self._drop(model, rows, "buffer_full")
             return
-        stream.waiting.append(run)
         self._buffered += rows
-        self._waiting += rows
-        if self._waiting >= self._settings.batch_rows or len(stream.waiting) >= _MOST_RUNS:
-            self._full.set()
+        most, kind = self._settings.batch_rows, (run.by, bool(run.inputs))
+        pile = stream.growing.get(kind)
+        if pile is None or pile.rows + rows > most:
+            pile = self._begin_pile(stream, kind, pile)
+        pile.runs.append(run)
+        pile.rows += rows
+        if pile.rows >= most or len(pile.runs) >= _MOST_RUNS:
+            self._end_pile(stream, kind)
 
     def lose(self, model: str, rows: int) -> None:
         """Count answered rows of which nothing can be kept."""
@@ -143,6 +155,16 @@ class Recorder:
         stream = self._streams[model] = _Stream(*self._metrics.events(keys.split_model_id(model)[1]))
         return stream
 
+    def _begin_pile(self, stream: _Stream, kind: tuple[Answerer, bool], grown: _Pile | None) -> _Pile:
+        if grown is not None:
+            self._end_pile(stream, kind)
+        pile = stream.growing[kind] = _Pile()
+        return pile
+
+    def _end_pile(self, stream: _Stream, kind: tuple[Answerer, bool]) -> None:
+        stream.full.append(stream.growing.pop(kind))
+        self._full.set()
+
     async def _encode_all(self) -> None:
         clock = asyncio.get_running_loop().time
         flush_s = self._settings.flush_ms / 1000
@@ -156,12 +178,11 @@ class Recorder:
             else:
                 is_due = clock() >= due
             self._full.clear()
-            is_due |= self._buffered >= self._settings.batch_rows
-            self.encode(1 if is_due else _MOST_RUNS)
+            self.encode(only_full=not is_due)
             if is_due:
                 due = clock() + flush_s
-                if self._unsent:
-                    self._has_unsent.set()
+            if self._unsent and (is_due or self._buffered >= self._settings.batch_rows):
+                self._has_unsent.set()
 
     async def _write_all(self) -> None:
         while not self._stop.is_set():
@@ -179,15 +200,15 @@ class Recorder:
                         await self._stop.wait()
                 self._has_unsent.set()
 
-    def encode(self, at_least: int = 1) -> None:
-        """Turn waiting predictions into numbered entries. at_least: runs a model must have; the rest gets company."""
+    def encode(self, *, only_full: bool = False) -> None:
+        """Turn waiting predictions into numbered entries. only_full: piles that may grow wait for company."""
         for model, stream in self._streams.items():
-            if len(stream.waiting) < at_least:
-                continue
-            waiting, stream.waiting = stream.waiting, []
-            for group, rows in _groups(waiting, self._settings.batch_rows):
-                self._waiting -= rows
-                self._encode(model, stream, group, rows)
+            piles, stream.full = stream.full, []
+            if not only_full:
+                piles += stream.growing.values()
+                stream.growing.clear()
+            for pile in piles:
+                self._encode(model, stream, pile.runs, pile.rows)
 
     def _encode(self, model: str, stream: _Stream, group: list[Run], rows: int) -> None:
         sent = stream.encoded + stream.dropped
@@ -270,24 +291,3 @@ class Recorder:
         if self._failing and not failing:
             logger.info("events are written again")
         self._failing = failing
-
-
-def _groups(runs: list[Run], max_rows: int) -> list[tuple[list[Run], int]]:
-    """Runs of one answerer each, all with inputs or all without, in order, and the rows of each group; no more than
-    max_rows together unless one alone has more."""
-    kinds = list(zip(map(_BY, runs), map(bool, map(_INPUTS, runs)), strict=True))
-    if sum(map(_ROWS, runs)) <= max_rows:  # as where requests travel alone, and there are many runs
-        alike = [list(compress(runs, map(kind.__eq__, kinds))) for kind in dict.fromkeys(kinds)]
-        return [(group, sum(map(_ROWS, group))) for group in alike]
-    groups: list[tuple[list[Run], int]] = []
-    current: dict[tuple[Answerer, bool], int] = {}
-    for run, kind in zip(runs, kinds, strict=True):
-        place = current.get(kind)
-        if place is None or groups[place][1] + run.rows > max_rows:
-            current[kind] = len(groups)
-            groups.append(([run], run.rows))
-        else:
-            group, rows = groups[place]
-            group.append(run)
-            groups[place] = group, rows + run.rows
-    return groups

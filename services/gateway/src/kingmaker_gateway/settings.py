@@ -35,9 +35,9 @@ class RecorderSettings(_Section):
     flush_ms: int = Field(default=100, ge=1, le=60_000)
     """Longest time a row waits for company. A gateway killed with SIGKILL loses this much."""
     batch_rows: int = Field(default=2048, ge=1, le=65_536)
-    """Rows in one stream entry, at most, unless one frame alone has more; so many waiting rows are flushed at once.
-    Fewer rows make shorter waits while an entry is made, half a millisecond for so many of 25 features, and cost more:
-    one of any size takes 0.2 ms."""
+    """Rows in one stream entry, at most, unless one frame alone has more; so many waiting rows of a variant are flushed
+    at once. Fewer rows make shorter waits while an entry is made, half a millisecond for so many of 25 features, and
+    cost more: one of any size takes 0.2 ms."""
     max_stream_entries: int = Field(default=200_000, ge=1)
     """Redis trims a model's stream to about this many entries."""
     max_stream_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
