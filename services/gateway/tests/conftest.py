@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from conftest import take_free_port
 from kingmaker_contracts import events, keys, profile, wire
+from kingmaker_contracts.labels import Role
 from kingmaker_contracts.profile import (
     CategoricalReference,
     Feature,
@@ -87,7 +88,7 @@ def make_record(variants: list[RoutedVariant], **changes: Any) -> RoutingRecord:
 def variant(
     server: FakeModelServer,
     name: str,
-    role: str = "challenger",
+    role: Role = "challenger",
     *,
     mirror: int = 0,
     sha: str | None = None,
@@ -108,6 +109,7 @@ class Bench:
     models: list[str] = field(default_factory=list)
 
     def store(self, record: RoutingRecord, profiles: list[Profile] = []) -> None:  # noqa: B006 - not changed
+        assert self.redis is not None
         store(self.redis, record, profiles)
 
     async def publish(self, record: RoutingRecord, profiles: list[Profile] = []) -> None:  # noqa: B006 - not changed
@@ -133,6 +135,7 @@ class Bench:
         await until(ready)
 
     def batches(self, partition: int = 0) -> list[events.EventBatch]:
+        assert self.redis is not None
         return read_batches(self.redis, partition)
 
 
@@ -147,7 +150,8 @@ def store(client: "redis.Redis", record: RoutingRecord, profiles: list[Profile])
 
 
 def read_batches(client: "redis.Redis", partition: int = 0) -> list[events.EventBatch]:
-    entries = client.xrange(keys.events("default", "flights", partition))
+    # annotated with every answer of every protocol; this connection's are bytes
+    entries: Any = client.xrange(keys.events("default", "flights", partition))
     return [events.decode(fields[keys.ENTRY_FIELD]) for _, fields in entries]
 
 

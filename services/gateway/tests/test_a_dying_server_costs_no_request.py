@@ -100,6 +100,7 @@ async def test_a_server_that_dies_while_a_second_connection_is_opened_is_found_a
         endpoint.start()
         await kit.until(lambda: endpoint.has_idle and server._open)
         first = endpoint.take()
+        assert first is not None
         endpoint.take()  # opens the second
         await server.stop()
         first.abort()

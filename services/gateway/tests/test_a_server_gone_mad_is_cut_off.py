@@ -51,11 +51,16 @@ async def serving(first: bytes, then: bytes = b"", limit: int = 20_000_000) -> A
 
 async def exchange(address: str, max_bytes: int = MOST) -> Reply | UpstreamError:
     end: asyncio.Future[Reply | UpstreamError] = asyncio.get_running_loop().create_future()
+
+    def finish(outcome: Reply | UpstreamError) -> None:
+        if not end.done():
+            end.set_result(outcome)
+
     host, _, port = address.partition(":")
     _, connection = await asyncio.get_running_loop().create_connection(
         lambda: Connection(
-            lambda _, reply: end.done() or end.set_result(reply),
-            lambda _, error: end.done() or end.set_result(error or UpstreamError("closed while idle")),
+            lambda _, reply: finish(reply),
+            lambda _, error: finish(error or UpstreamError("closed while idle")),
             max_bytes,
         ),
         host,

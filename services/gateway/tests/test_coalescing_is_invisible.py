@@ -127,7 +127,7 @@ class World:
         again = self.coalescer.again
         flight = again[0] if again else self.coalescer.next()
         if again:
-            self.coalescer.resume(flight)
+            self.coalescer.resume(again[0])
         if flight is not None:
             assert flight.frame.rows <= MAX_ROWS
             self.flying.append(flight)

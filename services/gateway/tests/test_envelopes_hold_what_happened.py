@@ -123,6 +123,7 @@ def test_a_flood_of_new_categories_is_bounded() -> None:
 
 def knowing(rare: RareCategories | None) -> Answerer:
     carrier = CategoricalReference(["AA", "UA"], [9, 8], 3, 0, rare)
+    assert PROFILE.reference is not None
     reference = msgspec.structs.replace(
         PROFILE.reference, categorical=PROFILE.reference.categorical | {"carrier": carrier}
     )
@@ -271,8 +272,9 @@ def test_more_rows_than_are_turned_at_once_keep_their_values() -> None:
     rows = 3 * envelope.TURNED_AT_ONCE + 1
     block = np.random.default_rng(1).random((rows, 2)).astype(np.float32)
     one = prediction(["AA"] * rows)
-    one.inputs["block"] = block
-    assert np.array_equal(build(one).features[:2], block.T)
+    assert np.array_equal(
+        build(msgspec.structs.replace(one, inputs={**one.inputs, "block": block})).features[:2], block.T
+    )
 
 
 @given(st.lists(st.lists(REQUESTS, min_size=1, max_size=3), min_size=1, max_size=4))

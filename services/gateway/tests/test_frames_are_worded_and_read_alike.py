@@ -1,6 +1,7 @@
 """What is done once for a frame gives, for each of its requests, what the general writers and readers give."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ def outputs(draw: Any) -> tuple[int, list[Tensor]]:
             bounds = BOUNDS.get(datatype)
             elements = None
             if datatype in ("FP32", "FP64"):
-                width = 32 if datatype == "FP32" else 64
-                elements = st.floats(-(2.0**100), 2.0**100, width=width) | st.just(float("nan"))
+                bits: Literal[32, 64] = 32 if datatype == "FP32" else 64
+                elements = st.floats(-(2.0**100), 2.0**100, width=bits) | st.just(float("nan"))
             elif bounds is not None:
                 elements = st.integers(*bounds)
             array = draw(arrays.arrays(DTYPES[datatype], shape, elements=elements))
@@ -83,7 +84,7 @@ def reply_of(found: list[Tensor], binary: bool) -> Reply:
     return Reply(200, body, head)
 
 
-def values(found: list[Tensor]) -> list[tuple[str, str, Any]]:
+def values(found: Sequence[Tensor]) -> list[tuple[str, str, Any]]:
     return [
         (t.name, t.datatype, np.nan_to_num(t.array, nan=-7).tolist() if t.array.dtype.kind == "f" else t.array.tolist())
         for t in found

@@ -17,11 +17,15 @@ from kingmaker_contracts.inference import DTYPES, Tensor
 from kingmaker_gateway import envelope, runs
 from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.lone import LoneInputs, LoneOutputs, inputs_together, outputs_together
-from kingmaker_gateway.runs import Mark
+from kingmaker_gateway.runs import Mark, Run
 from kingmaker_gateway.signature import InputSpec
 
 SPECS = [InputSpec("x", "FP32", (3,), False), InputSpec("y", "FP32", (2, 2), False)]
-LAYOUTS = [[("p", "FP32", (1, 2)), ("label", "INT64", (1,))], [("p", "FP32", (1, 2))], [("q", "FP64", (1, 2, 2))]]
+LAYOUTS: list[list[tuple[str, str, tuple[int, ...]]]] = [
+    [("p", "FP32", (1, 2)), ("label", "INT64", (1,))],
+    [("p", "FP32", (1, 2))],
+    [("q", "FP64", (1, 2, 2))],
+]
 
 
 def layout(number: int) -> SimpleNamespace:
@@ -92,7 +96,8 @@ def test_an_entry_of_lone_rows_is_that_of_their_arrays(kit: SimpleNamespace, are
     profile = msgspec.structs.replace(profile, inputs=[msgspec.structs.replace(profile.inputs[0], shape=[-1, 3])])
     by = Answerer("default/m", 1, 1, "r", "lr", "3", "champion", ("lr",), kit.sha(profile), profile)
     laid = SimpleNamespace(places=[(profile.score.output, "FP32", DTYPES["FP32"], (1, 2), 5)], end=13)
-    lone, whole = [], []
+    lone: list[Run] = []
+    whole: list[Run] = []
     for number, is_lone in enumerate(are_lone):
         row, answer = (np.arange(n, dtype=np.float32) + number for n in (3, 2))
         one: Any = SimpleNamespace(id=bytes([number]) * 16, mark=Mark(1, 0, "weight", 0, 200), key_hash=0)

@@ -66,8 +66,8 @@ def made_ask(values: list[float], max_rows: int, within_s: float = LONG_S, is_hu
 
 
 def end_of(ask: Ask) -> "asyncio.Future[Any]":
-    end: asyncio.Future[Any] = ask.asker.end  # type: ignore[attr-defined]
-    return end
+    assert isinstance(ask.asker, Asker)
+    return ask.asker.end
 
 
 async def soon(*ends: "asyncio.Future[Any]") -> list[Any]:
@@ -183,6 +183,7 @@ async def test_an_endpoint_with_a_good_connection_is_up_again_after_one_that_fai
         endpoint.start()
         await kit.until(lambda: endpoint.has_idle)
         listening, server._server = server._server, None
+        assert listening is not None
         listening.close()  # it accepts nobody, and keeps what it has
         endpoint.take()
         endpoint.take()

@@ -33,7 +33,7 @@ async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_t
         SimpleNamespace(answer=answer, flush=lambda: None),
         SimpleNamespace(get=lambda _: None, watch=lambda _: None),
     )
-    hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]
+    hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]  # stand-ins
     connection: Any = None
     for round in ((V1, b"bad"), (V2, b"beside")), ((V1, b"next"),):
         for path, body in round:

@@ -72,7 +72,7 @@ async def test_a_record_is_applied_though_redis_failed_between_it_and_its_profil
     failing = Failing(redis)
     metrics = Metrics(CollectorRegistry())
     routes = Routes(
-        failing,  # type: ignore[arg-type]
+        failing,  # type: ignore[arg-type]  # a stand-in
         redis,
         namespace="default",
         poll_s=0.02,

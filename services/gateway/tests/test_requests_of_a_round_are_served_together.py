@@ -181,7 +181,7 @@ async def test_long_headers_and_paths_are_served_and_not_kept() -> None:
         SimpleNamespace(answer=answer, flush=lambda: None),
         SimpleNamespace(get=lambda _: None, watch=lambda _: None),
     )
-    hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]
+    hot_path: Any = HotPath(router, models, 10.0)  # type: ignore[arg-type]  # stand-ins
     connection: Any = None
     tracemalloc.start()
     try:

@@ -92,7 +92,7 @@ async def test_only_the_outputs_asked_for_are_picked_from_a_shared_frame(
             answer = await bench.client.post("/v2/models/flights/infer", json=body)
             return [output["name"] for output in answer.json()["outputs"]]
 
-        found = await asyncio.gather(ask("label"), ask("probabilities", "label"), ask("probabilities"))
+        found = [*await asyncio.gather(ask("label"), ask("probabilities", "label"), ask("probabilities"))]
         assert found == [["label"], ["probabilities", "label"], ["probabilities"]]
         assert (await first).status_code == 200
         assert pair.champion.frames == [1, 3]

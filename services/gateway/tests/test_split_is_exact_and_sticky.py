@@ -2,13 +2,14 @@
 
 import hashlib
 import uuid
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kingmaker_contracts import buckets
+from kingmaker_contracts.labels import Role
 from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky
 from kingmaker_gateway import split
 from kingmaker_gateway.split import CHAMPION, Choice
@@ -17,7 +18,7 @@ YES = (True, True, True)
 
 
 def record(ranges: str, salt: str = "default/flights") -> RoutingRecord:
-    names = [("gbm", "challenger"), ("lr", "champion"), ("nn", "challenger")]
+    names: list[tuple[str, Role]] = [("gbm", "challenger"), ("lr", "champion"), ("nn", "challenger")]
     variants = [RoutedVariant(name, role, "1", name, [], 0, 0, None) for name, role in names]
     return RoutingRecord(
         *("default", "flights", 1, 1, 1, "r", "Canary", variants, ranges),
@@ -25,11 +26,17 @@ def record(ranges: str, salt: str = "default/flights") -> RoutingRecord:
     )
 
 
-def choose(table: split.Table, key: str | None = None, prediction_id: str = "p", **rules: Any) -> Choice:
-    rules = {"override": None, "eligible": YES, "available": YES, **rules}
+def choose(
+    table: split.Table,
+    key: str | None = None,
+    prediction_id: str = "p",
+    *,
+    override: int | None = None,
+    eligible: Sequence[bool] = YES,
+    available: Sequence[bool] = YES,
+) -> Choice:
     [assigned] = table.assigned([(prediction_id if key is None else key).encode()])
-    available = lambda i, _: rules["available"][i]  # noqa: E731
-    return split.choose(table, assigned, key is not None, rules["override"], rules["eligible"], available, 0.0)
+    return split.choose(table, assigned, key is not None, override, eligible, lambda i, _: available[i], 0.0)
 
 
 def owner_by_reading(ranges: str, salt: str, key: str) -> str:

@@ -158,7 +158,7 @@ async def test_a_silent_name_server_keeps_nobody_from_an_answer_nor_the_process_
                 return (await client.post("/v1/models/flights:predict", json=body)).status_code == 200
 
             await kit.until(answers)
-        asked = []
+        asked: list[str] = []
         while asked.count("localhost") < 10:  # the other name is followed, round after round
             asked.append((await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip())
         assert asked.count("dead.example") == 1

@@ -84,13 +84,14 @@ class World:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 headers = dict(line.split(": ", 1) for line in head[1:-2])
                 body = json.loads(await reader.readexactly(int(headers["content-length"])))
-            self._hear(Told(rows, user, int(head[0].split()[1]), *map(headers.get, SAID)), headers, body)
+            self._hear(Told(rows, user, int(head[0].split()[1]), *(headers[name] for name in SAID)), headers, body)
 
     def _request(self, rows: list[int], user: str | None) -> bytes:
-        path, body = "/v1/models/flights:predict", {"instances": [[row] for row in rows]}
+        path = "/v1/models/flights:predict"
+        body: dict[str, Any] = {"instances": [[row] for row in rows]}
         if self.dice.random() < 0.5:
-            tensor = {"name": "distance", "datatype": "FP32", "data": rows}
-            tensor["shape"] = self.dice.choice([[len(rows)], [len(rows), 1]])
+            shape = self.dice.choice([[len(rows)], [len(rows), 1]])
+            tensor = {"name": "distance", "datatype": "FP32", "data": rows, "shape": shape}
             path, body = "/v2/models/flights/infer", {"inputs": [tensor]}
         raw = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n"
