@@ -150,6 +150,7 @@ class World:
     @property
     def shares(self) -> dict[str, int]:
         """Live buckets by challenger."""
+        assert self.status.routing is not None
         return {n: buckets.size(s) for n, s in buckets.parse(self.status.routing.ranges).items()}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kingmaker_controller.sources import files
+from kingmaker_controller.sources import Reading, files
 from kingmaker_controller.sources.files import FileSource
 
 GOOD = """
@@ -20,22 +20,29 @@ def document(name: str = "flights") -> str:
     return GOOD.replace("NAME", name)
 
 
+def news(source: FileSource) -> Reading:
+    """Of a look that must find some."""
+    found = source.poll()
+    assert found is not None
+    return found
+
+
 def test_the_first_look_counts_at_once_and_a_change_after_two_that_agree(tmp_path: Path) -> None:
     path = tmp_path / "served-model.yaml"
     path.write_text(document())
     source = FileSource(path)
-    assert list(source.poll().models) == ["default/flights"]
+    assert list(news(source).models) == ["default/flights"]
     assert source.poll() is None
     path.write_text(document("churn")[:40])
     assert source.poll() is None
     path.write_text(document("churn"))
     assert source.poll() is None, "it changed between two looks"
-    assert list(source.poll().models) == ["default/churn"]
+    assert list(news(source).models) == ["default/churn"]
     fresh = tmp_path / "fresh"
     fresh.write_text(document("other"))
     fresh.rename(path)
     assert source.poll() is None
-    assert list(source.poll().models) == ["default/other"]
+    assert list(news(source).models) == ["default/other"]
 
 
 def test_an_edit_that_is_taken_back_before_it_settled_is_no_news(tmp_path: Path) -> None:
@@ -52,13 +59,13 @@ def test_an_edit_that_is_taken_back_before_it_settled_is_no_news(tmp_path: Path)
 def test_a_file_that_vanishes_is_a_fault_and_read_again_when_it_returns(tmp_path: Path) -> None:
     path = tmp_path / "served-model.yaml"
     source = FileSource(path)
-    assert "cannot be read: No such file" in str(source.poll().faults[0])
+    assert "cannot be read: No such file" in str(news(source).faults[0])
     path.write_text(document())
     source.poll()
-    assert list(source.poll().models) == ["default/flights"]
+    assert list(news(source).models) == ["default/flights"]
     path.unlink()
     source.poll()
-    assert source.poll().faults
+    assert news(source).faults
 
 
 @pytest.mark.parametrize(

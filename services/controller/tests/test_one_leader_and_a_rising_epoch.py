@@ -80,7 +80,8 @@ async def test_the_epoch_is_raised_above_a_record_and_never_lowered(open_state: 
     await leader.acquire([], NOW)
     assert await leader.raise_above(12, NOW) == 13
     assert await leader.raise_above(5, NOW) == 13
-    assert (await state.read_lease()).epoch == 13
+    lease = await state.read_lease()
+    assert lease is not None and lease.epoch == 13
 
 
 async def test_a_swap_against_another_lease_changes_nothing(open_state: Callable[[], State]) -> None:

@@ -13,6 +13,7 @@ from kingmaker_contracts import buckets
 from kingmaker_controller.rollout.facts import Identity
 
 _spec = importlib.util.spec_from_file_location("controller_world", Path(__file__).with_name("conftest.py"))
+assert _spec is not None and _spec.loader is not None
 _conftest = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_conftest)
 

@@ -100,7 +100,7 @@ def bad(types: dict[str, str], number: str) -> list[Sent]:
     """Requests that must be refused. number: an FP32 input that must not miss a value, or "" for none."""
 
     def body(**changes: Any) -> bytes:
-        inputs = [
+        inputs: list[dict[str, Any]] = [
             {"name": n, "shape": [1, 1], "datatype": k, "data": [{"BYTES": "UA", "BOOL": True}.get(k, 1)]}
             for n, k in types.items()
         ]
@@ -219,7 +219,8 @@ def text_to_number(make: Any) -> Any:
 def test_requests_of_one_round_take_one_run_and_are_counted_one_by_one(make: Any) -> None:
     core = make.Core(make.typed_model())
     body = json.dumps({"instances": [{"i": 1, "f": 2, "b": True, "s": "x"}]}).encode()
-    answers = in_one_round(core, [("predict", {}, body)] * 20 + [("infer", {}, b"{")])
+    good: Sent = ("predict", {}, body)
+    answers = in_one_round(core, [good] * 20 + [("infer", {}, b"{")])
     assert [answer.status for answer in answers] == [200] * 20 + [400]
 
     def value(name: str, **labels: str) -> float | None:

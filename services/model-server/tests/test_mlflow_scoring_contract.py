@@ -5,7 +5,7 @@ get every body. Where they part, the test says how.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ TENSORS = {name: [[value] for value in values] for name, values in COLUMNS.items
 SPLIT = {"columns": list(COLUMNS), "index": [0, 1], "data": [list(row.values()) for row in ROWS]}
 
 
-def mlflow_server(model: bytes, inputs: dict[str, tuple[str, tuple[int, ...]]], folder: Path) -> Any:
+def mlflow_server(model: bytes, inputs: Mapping[str, tuple[str, tuple[int, ...]]], folder: Path) -> Any:
     """MLflow's scoring server around a model, as an ASGI app."""
     import mlflow.onnx
     import mlflow.pyfunc

@@ -15,7 +15,9 @@ from kingmaker_model_server.answers import InferWriter, Output, Outputs, id_text
 from kingmaker_model_server.job import Job
 
 FLIGHTS = {"distance": "FP32", "delay": "FP32", "carrier": "BYTES"}
-odd = st.sampled_from([1, 2.5, -0.0, 1e39, 2**24 + 1, 2**70, None, True, "UA", "", [1], [[1]], {}, 10**30])
+odd: st.SearchStrategy[Any] = st.sampled_from(
+    [1, 2.5, -0.0, 1e39, 2**24 + 1, 2**70, None, True, "UA", "", [1], [[1]], {}, 10**30]
+)
 numbers = st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False)
 quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kingmaker_contracts import events, feedback, keys, prediction_ids
 from kingmaker_contracts.acks import EventAccount, GatewayAck
 from kingmaker_contracts.evidence import Evidence
-from kingmaker_contracts.labels import REASONS, Role
+from kingmaker_contracts.labels import REASONS
 from kingmaker_contracts.plan import Plan, PlannedVariant, Retention
 from kingmaker_contracts.profile import (
     CategoricalReference,
@@ -92,10 +92,9 @@ class World:
 
     def plan(self, rollout: str = "r1", retention: Retention | None = None, **versions: str) -> Plan:
         versions = versions or {"lr": "1", "gbm": "2"}
-        roles: list[Role] = ["champion", *["challenger"] * (len(versions) - 1)]  # type: ignore[list-item]
         variants = [
-            PlannedVariant(name, role, version, self.schema)
-            for (name, version), role in zip(versions.items(), roles, strict=True)
+            PlannedVariant(name, "challenger" if number else "champion", version, self.schema)
+            for number, (name, version) in enumerate(versions.items())
         ]
         return Plan("default", "flights", 1, 1, rollout, variants, retention=retention or Retention())
 
@@ -151,10 +150,7 @@ class World:
 
     def labels(self, *labels: tuple[Any, ...], received_at: int = T0) -> feedback.FeedbackBatch:
         """labels: (number of the id, label[, observed_at[, source]])."""
-        rows = [
-            feedback.LabelEvent(self.id(number), None, *rest)  # type: ignore[misc]
-            for number, *rest in labels
-        ]
+        rows = [feedback.LabelEvent(self.id(number), None, *rest) for number, *rest in labels]
         return feedback.FeedbackBatch(received_at, rows)
 
     def read(self, *things: Any, acks: dict[str, EventAccount] | None = None, first: int = 1) -> list[Read]:

@@ -114,6 +114,7 @@ def test_a_profile_nobody_asks_for_rests_in_the_file(tmp_path: Path, world: Any)
     book = Book(store, profiles)
     book.learn(world.schema, world.raw_profile)
     before = profiles.get(world.schema)
+    assert before is not None
     now = IDLE_S - 1
     profiles.rest()
     assert profiles.get(world.schema) is before

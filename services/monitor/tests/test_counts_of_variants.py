@@ -98,6 +98,7 @@ def test_an_aggregate_survives_the_store(counting: Any, world: Any) -> None:
 def test_missing_unseen_and_out_of_range_values_have_counts_of_their_own(world: Any) -> None:
     bins = binning.of_profile(world.profile)
     (_, distance), (_, carrier) = bins.columns
+    assert isinstance(distance, binning.Numeric) and isinstance(carrier, binning.Categorical)
     low, high = distance.minimum, distance.maximum
     counts = distance.count(np.array([np.nan, low, low - 1, high, high + 1, high + 9], np.float32))
     assert counts[distance.bins :].tolist() == [1, 1, 2]
@@ -171,6 +172,7 @@ def test_a_block_input_is_as_many_columns_as_it_has_numbers(world: Any) -> None:
 def test_a_block_of_any_length_is_counted_as_row_by_row(world: Any, count: int) -> None:
     bins = binning.of_profile(world.profile)
     (_, column), _ = bins.columns
+    assert isinstance(column, binning.Numeric)
     dice = np.random.default_rng(count)
     features = dice.normal(1000, 300, (2, count)).astype(np.float32)
     features[0, dice.random(count) < 0.1] = np.nan

@@ -55,6 +55,7 @@ def test_errors_of_a_regression_are_within_one_percent_of_sklearn(unit: float) -
     guess = truth + dice.standard_t(3, 4000) * unit * 0.2 + 0.05 * unit
     counts = errors.histogram(guess - truth, float(truth.std()))
     found = errors.mean_absolute(counts, float(truth.std()))
+    assert found is not None
     assert found == pytest.approx(mean_absolute_error(truth, guess), rel=0.01)
     rmse = errors.root_mean_square(counts, float(truth.std()))
     assert rmse == pytest.approx(root_mean_squared_error(truth, guess), rel=0.01)
@@ -75,7 +76,8 @@ def test_errors_beyond_every_bucket_count_in_the_last() -> None:
     assert counts[[0, errors.SIDE, -1]].tolist() == [1, 1, 1]
     assert errors.mean(counts, 2.0) == 0.0
     assert 1e6 <= errors.VALUES[-1] < 1.1e6
-    assert np.isfinite(errors.root_mean_square(counts, None))
+    found = errors.root_mean_square(counts, None)
+    assert found is not None and np.isfinite(found)
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]))

@@ -14,7 +14,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 def plan(world: Any, seconds: int) -> Plan:
-    return world.plan(retention=Retention(pending_seconds=seconds))  # type: ignore[no-any-return]
+    return world.plan(retention=Retention(pending_seconds=seconds))
 
 
 def aged(world: Any, seq: int, count: int, age_ms: int, **more: Any) -> Any:

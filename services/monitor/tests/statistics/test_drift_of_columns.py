@@ -25,7 +25,7 @@ def numbers_of(found: Measures) -> dict[str, Any]:
     flat = {}
     for one in fields(found):
         value = getattr(found, one.name)
-        for name, part in value._asdict().items() if isinstance(value, tuple) else [("", value)]:
+        for name, part in value._asdict().items() if hasattr(value, "_asdict") else [("", value)]:
             flat[f"{one.name}.{name}"] = part
     return flat
 

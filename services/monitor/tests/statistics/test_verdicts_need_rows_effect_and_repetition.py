@@ -137,7 +137,7 @@ def test_no_history_is_refused() -> None:
 
 def test_the_summary_leaves_out_what_nobody_can_know() -> None:
     found = summary(np.array([BAD, OK, WARN, NO]), np.array([0.9, 0.0, 0.15, 5.0]))
-    assert (found.judged, found.drifted, found.warned) == (3, 1, 1)
+    assert (int(found.judged), int(found.drifted), int(found.warned)) == (3, 1, 1)
     assert found.drifted_share == pytest.approx(1 / 3)
     assert found.headline == pytest.approx(0.35)
 
