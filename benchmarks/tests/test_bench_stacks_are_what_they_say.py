@@ -62,7 +62,7 @@ def _frame(rows: int) -> bytes:
 def test_the_trivial_upstream_answers_every_row_of_a_frame_however_it_arrives() -> None:
     answers, transport = Answers("m", 25), _Transport()
     upstream = Upstream(answers)
-    upstream.connection_made(transport)  # type: ignore[arg-type]
+    upstream.connection_made(transport)  # type: ignore[arg-type]  # a stand-in
     for byte in _frame(3) + _frame(2):
         upstream.data_received(bytes([byte]))
     one_by_one, transport.written = transport.written, b""

@@ -8,6 +8,7 @@ from benchmarks import results as kept
 from benchmarks.figures import Figure, Ratio, Section
 from benchmarks.goals import Goal
 from benchmarks.results import Results
+from benchmarks.sections import shadow
 
 PLACE = "<!-- figures: goals -->\n<!-- end -->\n"
 
@@ -29,7 +30,7 @@ def test_the_page_tells_what_was_reached_what_not_and_what_nobody_measured(resul
         results,
         sections=[
             *results.sections,
-            Section("more", ratios=[missed, other_model], notes={goals.shadow.SHARE_NOTE: 0.995}),
+            Section("more", ratios=[missed, other_model], notes={shadow.SHARE_NOTE: 0.995}),
         ],
     )
     text = report.filled(PLACE, taken)

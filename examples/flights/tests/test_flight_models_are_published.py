@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from examples.flights import data, features, models, train
+from kingmaker.publishing.publisher import Published
 from kingmaker_contracts.profile import Profile
 from kingmaker_contracts.served_model import parse
 from kingmaker_contracts.wire import read_json
@@ -19,7 +20,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def published(registry: str) -> "dict[str, object]":
+def published(registry: str) -> dict[str, Published]:
     return train.train_and_publish(registry)
 
 
@@ -30,7 +31,9 @@ def profile_of(registry: str, alias: str) -> Profile:
     return read_json((folder / "kingmaker" / "profile.json").read_bytes(), Profile)
 
 
-def test_one_registered_model_has_a_champion_and_a_better_challenger(published: dict, registry: str) -> None:
+def test_one_registered_model_has_a_champion_and_a_better_challenger(
+    published: dict[str, Published], registry: str
+) -> None:
     champion, challenger = published["champion"], published["challenger"]
     assert (champion.uri, challenger.uri) == ("models:/flights/1", "models:/flights/2")
     assert champion.metrics["auc"] > 0.93
@@ -43,7 +46,9 @@ def test_one_registered_model_has_a_champion_and_a_better_challenger(published: 
         assert not version.optimistic
 
 
-def test_the_challenger_needs_two_inputs_more_and_shares_the_others(published: dict, registry: str) -> None:
+def test_the_challenger_needs_two_inputs_more_and_shares_the_others(
+    published: dict[str, Published], registry: str
+) -> None:
     champion, challenger = (profile_of(registry, alias) for alias in ("champion", "challenger"))
     types = {feature.name: (feature.datatype, feature.kind) for feature in challenger.inputs}
     assert [f.name for f in champion.inputs] == features.BASIC
@@ -52,7 +57,9 @@ def test_the_challenger_needs_two_inputs_more_and_shares_the_others(published: d
     assert not any(feature.nullable for feature in challenger.inputs)
 
 
-def test_the_profile_holds_the_rows_it_was_fitted_on_and_few_bins_for_weekdays(published: dict, registry: str) -> None:
+def test_the_profile_holds_the_rows_it_was_fitted_on_and_few_bins_for_weekdays(
+    published: dict[str, Published], registry: str
+) -> None:
     reference = profile_of(registry, "challenger").reference
     assert reference is not None
     assert reference.rows == 43_770

@@ -148,7 +148,8 @@ def test_what_is_no_served_model_is_refused(data: Any) -> None:
 
 
 def test_a_prediction_waits_thirty_days_for_its_label_unless_said_otherwise() -> None:
-    waits = [parse(resource(**spec)).spec.feedback.wait_seconds for spec in ({}, {"feedback": {}})]
+    unsaid: list[dict[str, Any]] = [{}, {"feedback": {}}]
+    waits = [parse(resource(**spec)).spec.feedback.wait_seconds for spec in unsaid]
     assert waits == [30 * 86_400] * 2
 
 

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from kingmaker.cli import app
 from kingmaker.cli.drift import tables
 from kingmaker.cli.failures import Failure
-from kingmaker_contracts.report import ModelReport
+from kingmaker_contracts.report import Against, ModelReport
 from tests.contracts import samples
 
 
-def printed(found: ModelReport, **wanted: str) -> str:
+def printed(found: ModelReport, against: Against | None = None) -> str:
     out = io.StringIO()
     console = Console(file=out, width=140)
-    for part in tables(found, "1h", **wanted):  # type: ignore[arg-type]
+    for part in tables(found, "1h", against):
         console.print(part)
     return out.getvalue()
 

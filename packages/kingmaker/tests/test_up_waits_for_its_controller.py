@@ -77,4 +77,4 @@ def test_one_that_never_answers_is_named_in_the_end(stack: Any, monkeypatch: pyt
     monkeypatch.setattr(sys.modules[wait_until_served.__module__], "_READY_S", 0.3)
     silent = SimpleNamespace(layout=stack.layout, supervise=lambda: None)
     with pytest.raises(StackError, match=r"not ready after 0.3 s: the controller at .* did not answer"):
-        wait_until_served(silent, Console(file=io.StringIO()))  # type: ignore[arg-type]
+        wait_until_served(silent, Console(file=io.StringIO()))  # type: ignore[arg-type]  # a stand-in

@@ -94,12 +94,14 @@ class FastServer:
             status = 413 if len(body) > BODY_LIMIT else 0
         if scope["query_string"] == b"later":
             await asyncio.sleep(0.01)
+        said: Headers
         if status:
-            headers, answer = (*refuse(413, None)[0],), refuse(413, None)[1]
+            refusal, answer = refuse(413, None)
+            said = tuple(refusal)
         else:
-            status, headers, answer = echo(scope["query_string"], scope["headers"], body)
+            status, said, answer = echo(scope["query_string"], scope["headers"], body)
         length_header = [(b"content-length", b"%d" % len(answer))] if status != 204 else []
-        headers = [*headers, *length_header, *([(b"connection", b"close")] if status == 413 else [])]
+        headers = [*said, *length_header, *([(b"connection", b"close")] if status == 413 else [])]
         if (b"connection", b"close") in headers:  # uvicorn keeps the app's order; the fast way in says the length last
             headers = [h for h in headers if h[0] != b"content-length"] + length_header if status == 200 else headers
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -107,7 +109,7 @@ class FastServer:
 
     def start(self) -> "FastServer":
         handler = logging.Handler(logging.WARNING)
-        handler.emit = self.records.append  # type: ignore[method-assign]
+        handler.emit = self.records.append  # type: ignore[assignment, method-assign]  # a list is all it takes
         self._handler = handler
         logging.getLogger("uvicorn.error").addHandler(handler)
         self._thread.start()

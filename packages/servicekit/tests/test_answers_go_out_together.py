@@ -70,7 +70,7 @@ def everything(client: Any) -> list[Any]:
     try:
         client.send(QUICK)
         client.socket.shutdown(socket.SHUT_WR)
-        return client.read_all()  # type: ignore[no-any-return]
+        return client.read_all()
     except OSError as error:
         return [type(error)]
 

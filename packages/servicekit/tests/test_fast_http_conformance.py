@@ -33,7 +33,7 @@ def bytewise(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
-CONTINUE = (100, [], b"")
+CONTINUE: tuple[int, list[tuple[str, str]], bytes] = (100, [], b"")
 EXPECT = b"POST @ HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
 HEAD = b"POST @ HTTP/1.1\r\n"
 

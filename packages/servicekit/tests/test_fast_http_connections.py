@@ -193,7 +193,7 @@ class TestCalls:
                 assert client.read() == (200, [("x-i", str(i // 2)), ("content-length", str(i % 30))], body)
 
     def test_the_date_follows_uvicorns(self, fast_server: Any) -> None:
-        dates = set()
+        dates: set[str] = set()
         with fast_server.connect() as client:
             end = time.monotonic() + 30
             while len(dates) < 2 and time.monotonic() < end:

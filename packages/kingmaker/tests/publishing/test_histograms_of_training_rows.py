@@ -76,6 +76,7 @@ def test_beyond_a_hundred_categories_the_rarest_are_other() -> None:
     assert found.categories == [f"c{i:03d}" for i in range(100)]
     assert found.other == sum(200 - i for i in range(100, 150))
     rare = rare_categories.read(found.rare)
+    assert rare is not None
     assert [name in rare for name in ("c100", "c149", "c099", "c150", "")] == [True, True, False, False, False]
 
 
@@ -112,8 +113,9 @@ def test_a_profile_that_would_be_too_big_gives_up_what_is_rare_first() -> None:
     )
     whole = profile.encoded(known)
     plain = profile.encoded(known, limit=len(whole) - 1)
-    assert wire.read_json(plain, contract.Profile).reference.categorical["c"].rare is None
-    assert wire.read_json(whole, contract.Profile).reference.categorical["c"] == column
+    told_plainly, told_wholly = (wire.read_json(raw, contract.Profile).reference for raw in (plain, whole))
+    assert told_plainly is not None and told_plainly.categorical["c"].rare is None
+    assert told_wholly is not None and told_wholly.categorical["c"] == column
     with pytest.raises(TooBig, match="may have"):
         profile.encoded(known, limit=len(plain) - 1)
 

@@ -54,6 +54,7 @@ def test_a_version_holds_the_checked_model_its_profile_tags_and_alias(
         "kingmaker.parity_max_abs_difference": f"{result.parity.max_abs_difference:.3g}",
         **{f"kingmaker.{name}": f"{value:.6g}" for name, value in result.metrics.items()},
     }
+    assert version.run_id is not None
     run = client.get_run(version.run_id)
     assert run.data.metrics == pytest.approx(result.metrics)
     assert run.info.status == "FINISHED"

@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 from kingmaker.publishing import quality
 from kingmaker.publishing.errors import BadLabels
 from kingmaker.publishing.estimator import Model
-from kingmaker.publishing.predictor import Predictions, spelled
+from kingmaker.publishing.predictor import Predictions, Predictor, spelled
 
 BINARY = Model(None, "binary", ("no", "yes"), 1, None)
 SEVERAL = Model(None, "multiclass", ("a", "b", "c"), 0, None)
@@ -86,10 +86,11 @@ def test_a_score_of_one_is_in_the_last_calibration_bin_and_empty_bins_are_left_o
 
 
 def test_importance_ranks_inputs_and_an_unused_one_is_worth_nothing() -> None:
-    class Echo:
+    class Echo(Predictor):
         """Answers with the value of one input."""
 
-        inputs = ("used", "idle")
+        def __init__(self) -> None:
+            self.inputs = ["used", "idle"]
 
         def predict(self, rows: dict[str, Any]) -> Predictions:
             p = rows["used"].astype(np.float64)

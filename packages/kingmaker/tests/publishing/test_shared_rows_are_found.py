@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,8 +9,8 @@ from kingmaker.publishing.shared_rows import Overlap, overlap
 
 
 def found(reference: pd.DataFrame, evaluation: pd.DataFrame) -> Overlap:
-    def served(frame: pd.DataFrame) -> dict[str, "np.ndarray"]:
-        return {name: frame[name].to_numpy() for name in frame}
+    def served(frame: pd.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
+        return {str(name): column.to_numpy() for name, column in frame.items()}
 
     return overlap(served(reference), reference.index, served(evaluation), evaluation.index)
 
@@ -28,7 +31,7 @@ def test_rows_never_seen_are_not_suspicious() -> None:
 
 
 @pytest.mark.parametrize("make", [continuous, coarse])
-def test_a_split_of_one_table_is_not_suspicious(make: "object") -> None:
+def test_a_split_of_one_table_is_not_suspicious(make: Callable[[int, int], pd.DataFrame]) -> None:
     whole = make(3000, 3)
     assert not found(whole.iloc[:2000], whole.iloc[2000:]).is_suspicious
     shuffled = whole.sample(frac=1, random_state=0)
@@ -36,7 +39,9 @@ def test_a_split_of_one_table_is_not_suspicious(make: "object") -> None:
 
 
 @pytest.mark.parametrize("make", [continuous, coarse])
-def test_training_rows_among_the_evaluation_rows_are_told_by_their_index(make: "object") -> None:
+def test_training_rows_among_the_evaluation_rows_are_told_by_their_index(
+    make: Callable[[int, int], pd.DataFrame],
+) -> None:
     whole = make(3000, 3)
     result = found(whole.iloc[:2000], whole.iloc[1950:])
     assert result.is_suspicious
