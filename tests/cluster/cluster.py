@@ -50,9 +50,11 @@ class Cluster(Protocol):
     api: str
     namespace: str
     kubeconfig: Path
-    registry: Registry
     redis: Any
     patience: float
+
+    @property
+    def registry(self) -> Registry: ...
 
     def start_controller(self, name: str, settings: dict[str, str]) -> Controller:
         """settings: of the controller, without its prefix, beside those it needs to work here."""

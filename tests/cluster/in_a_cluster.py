@@ -51,7 +51,10 @@ class Loop(uvloop.Loop):
             return await super().getaddrinfo(host, port, **more)
         return await asyncio.to_thread(getaddrinfo, name, port)
 
-    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **more: Any) -> Any:
+    # one signature for all of its overloads
+    async def create_connection(  # type: ignore[override]
+        self, factory: Any, host: Any = None, port: Any = None, **more: Any
+    ) -> Any:
         if isinstance(host, str) and host.endswith(".svc"):
             host = (await asyncio.to_thread(ready_addresses, host))[0]
         return await super().create_connection(factory, host, port, **more)
@@ -59,6 +62,7 @@ class Loop(uvloop.Loop):
 
 if __name__ == "__main__":
     socket.getaddrinfo = getaddrinfo
-    uvloop.Loop = Loop  # what new_event_loop makes, and what the gateway's own loop is made from
+    # what new_event_loop makes, and what the gateway's own loop is made from
+    uvloop.Loop = Loop  # type: ignore[misc]
     sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -34,7 +34,8 @@ def _only_here(uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_registry_uri(before["MLFLOW_REGISTRY_URI"] or "")
-        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])
+        # its annotation forgets that None takes the address back
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])  # type: ignore[arg-type]
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

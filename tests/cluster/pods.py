@@ -85,8 +85,8 @@ class Pod:
         self._process.wait()
 
     def _command(self, container: dict[str, Any]) -> list[str]:
-        program, *rest = [*container["command"], *container.get("args", [])]
-        rest = [self._here(text) for text in rest]
+        words: list[str] = [*container["command"], *container.get("args", [])]
+        program, rest = words[0], [self._here(text) for text in words[1:]]
         if rest[:2] == ["-m", "kingmaker_model_server.fetch"] and self._registry.fetch_command:
             return [*self._registry.fetch_command, *rest[2:]]
         match program:

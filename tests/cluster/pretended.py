@@ -45,7 +45,8 @@ class Answers:
         return self._pods[-1]
 
     async def _serve(self, address: str, version: str) -> asyncio.Server:
-        about = {"name": "m", "platform": "onnx", "versions": [version], "inputs": INPUTS, "outputs": []}
+        about: dict[str, Any] = {"name": "m", "platform": "onnx", "versions": [version]}
+        about |= {"inputs": INPUTS, "outputs": []}
         about["properties"] = {"sha256": version * 64}
         body = json.dumps(about).encode()
         answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)

@@ -35,11 +35,12 @@ QUICK = Pace(silence_s=0.5, watch_s=60.0, relist_s=60.0, first_s=0.02, last_s=0.
 
 
 class Cluster:
-    """A fake API server, a client, and a copy that is kept in the background."""
+    """A fake API server, a client, and a copy that is kept in the background. clock: of records, in seconds."""
 
     def __init__(self, server: FakeApiserver, client: Api) -> None:
         self.server, self.client = server, client
         self.seen: list[tuple[str, int | None]] = []
+        self.clock = [1000.0]
         self.copy = self.reflector(QUICK)
 
     def reflector(self, pace: Pace) -> Reflector:
@@ -128,10 +129,14 @@ async def test_a_dropped_watch_goes_on_where_it_was(cluster: Cluster) -> None:
     await cluster.make("x")
     await until(lambda: "x" in cluster.copy.objects)
     lists = len(cluster.server.faults.seen(verb="GET", path="servedmodels"))
-    for weight in (1, 2, 3):
+
+    async def edit(weight: int) -> None:
         cluster.server.faults.drop_watches()
         await cluster.weigh("x", weight)
-        await until(lambda weight=weight: cluster.weight("x") == weight)
+        await until(lambda: cluster.weight("x") == weight)
+
+    for weight in (1, 2, 3):
+        await edit(weight)
     assert len(cluster.server.faults.seen(verb="GET", path="servedmodels")) == lists, "no new list was needed"
 
 
@@ -258,7 +263,6 @@ def stored(name: str, message: str, phase: str = "Stable") -> StoredModel:
 async def records(cluster: Cluster) -> KubernetesRecords:
     await cluster.make("x")
     await until(lambda: "x" in cluster.copy.objects)
-    cluster.clock = [1000.0]
     events = Events(cluster.client, "default", "me", lambda: None)
     made = KubernetesRecords(cluster.client, cluster.copy, events, lambda: cluster.clock[0])
     made.models()

@@ -7,6 +7,7 @@ not exactly as the specification says raises NotOip.
 import json
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,7 @@ class Message:
 def request(
     inputs: list[Given],
     *,
-    outputs: list[tuple[str, bool | None]] | None = None,
+    outputs: Sequence[tuple[str, bool | None]] | None = None,
     binary_output: bool | None = None,
     id: str | None = None,
     parameters: dict[str, Any] | None = None,

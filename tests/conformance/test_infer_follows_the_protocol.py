@@ -74,7 +74,7 @@ GOOD = {
 @pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
 def test_a_well_formed_request_gets_the_models_answer(target: Target, oracles: dict[str, Oracle], good: Good) -> None:
     inputs = flights(*good.forms, rows=good.rows)
-    call = oip.request(inputs, outputs=good.outputs and list(good.outputs), binary_output=good.binary_output, id="42")
+    call = oip.request(inputs, outputs=good.outputs, binary_output=good.binary_output, id="42")
     expected = oracles["flights"]({given.name: given.array for given in inputs})
     if good.outputs is not None:
         expected = {name: expected[name] for name, _ in good.outputs}

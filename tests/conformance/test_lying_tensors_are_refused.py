@@ -22,7 +22,7 @@ FAST = settings(max_examples=400, suppress_health_check=list(HealthCheck))
 LONG = settings(max_examples=4000, suppress_health_check=list(HealthCheck))
 
 numbers = st.integers(-5, 60) | st.integers(-(2**65), 2**65)
-anything = (
+anything: st.SearchStrategy[Any] = (
     numbers | st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=3) | st.just([]) | st.just({})
 )
 places = st.integers(0, 2)

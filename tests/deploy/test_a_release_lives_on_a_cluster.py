@@ -27,7 +27,7 @@ class Release:
         self.kubeconfig = server.kubeconfig(folder / "kubeconfig")
 
     def __call__(self, command: str, *flags: str, values: Values | None = None) -> str:
-        about = [RELEASE, *([CHART] if command in ("install", "upgrade") else [])]
+        about: list[str | Path] = [RELEASE, *([CHART] if command in ("install", "upgrade") else [])]
         flags = (*flags, "--namespace", NAMESPACE, "--kubeconfig", str(self.kubeconfig))
         given = ["--values", "-"] if values is not None else []
         return helm(command, *about, *flags, *given, version=self.version, stdin=json.dumps(values))

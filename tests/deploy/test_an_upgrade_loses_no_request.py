@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 from conftest import Valkey
@@ -88,7 +89,7 @@ async def test_no_request_is_lost_when_a_gateway_leaves(valkey: Valkey, tmp_path
             plan = Plan(*MODEL, 1, 1, "r1", [PlannedVariant("lr", "champion", "1", sha256)])
             await store.replace(routing(champion.address, sha256), plan, b"")
             for service in services:
-                await until(lambda service=service: answers(service), "a gateway")
+                await until(partial(answers, service), "a gateway")
 
             clients = Clients(old.ports["8080"])
             running = [asyncio.create_task(clients.run(pause_s)) for pause_s in (0, 0.01) for _ in range(12)]

@@ -107,7 +107,8 @@ def test_the_images_of_compose_are_built_where_they_are_named() -> None:
 def test_compose_and_the_chart_run_the_same_redis() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())["services"]["redis"]["image"]
     image = yaml.safe_load((ROOT / "deploy/helm/kingmaker/values.yaml").read_text())["redis"]["image"]
-    assert f"{image['repository']}:{image['tag']}".endswith(re.fullmatch(r"\$\{REDIS_IMAGE:-(.*)\}", compose)[1])  # type: ignore[index]
+    unless_told = re.fullmatch(r"\$\{REDIS_IMAGE:-(.*)\}", compose)
+    assert unless_told is not None and f"{image['repository']}:{image['tag']}".endswith(unless_told[1])
 
 
 def test_the_build_context_holds_sources_and_requirements_alone() -> None:

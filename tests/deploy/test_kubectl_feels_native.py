@@ -4,6 +4,7 @@ import json
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,7 +186,7 @@ def test_a_misspelt_field_is_refused_by_apply_and_warned_of_by_patch(flights: Ku
 
 
 def test_get_watch_shows_rows_as_they_change(flights: Kubectl, server: FakeApiserver) -> None:
-    command = [flights.binary, "get", "sm", "--watch", "--no-headers"]
+    command: list[str | Path] = [flights.binary, "get", "sm", "--watch", "--no-headers"]
     with subprocess.Popen(command, env=flights.environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("flights")
@@ -197,7 +198,7 @@ def test_get_watch_shows_rows_as_they_change(flights: Kubectl, server: FakeApise
 def test_delete_waits_until_it_is_gone(flights: Kubectl, server: FakeApiserver) -> None:
     patch = '{"metadata":{"finalizers":["kingmaker.dev/drain"]}}'
     flights.says("patch", "sm", "flights", "--type", "merge", "-p", patch)
-    command = [flights.binary, "delete", "sm", "flights"]
+    command: list[str | Path] = [flights.binary, "delete", "sm", "flights"]
     with subprocess.Popen(command, env=flights.environment, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 20
         while "deletionTimestamp" not in flights.says("get", "sm", "flights", "-o", "json"):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kingmaker_controller.rollout.facts import WantedVariant
-from kingmaker_controller.runtimes import manifests
+from kingmaker_controller.runtimes import manifests, podspec
 from tests.deploy import chart
 from tests.deploy.chart import ROOT, Object, Values, pods
 from tests.deploy.chart_cases import CASES, EXTERNAL
@@ -43,7 +43,7 @@ def model_server_labels() -> dict[str, str]:
     """Of a pod as the controller makes it."""
     wanted = WantedVariant("lr", "models:/flights/1", "", "", None, 1)
     owner = manifests.Owner("flights", "shop", "uid")
-    made = manifests.objects(owner, wanted, manifests.Pin("1", ""), manifests.Template("image", "http://mlflow"))
+    made = manifests.objects(owner, wanted, podspec.Pin("1", ""), podspec.Template("image", "http://mlflow"))
     return dict(made[-1]["spec"]["template"]["metadata"]["labels"])
 
 
@@ -146,7 +146,7 @@ def test_ports_of_the_table_are_the_ports_of_the_pods() -> None:
         ends.setdefault(edge.end, set()).add(edge.port)
     for name in ("gateway", "monitor", "controller", "Redis", "MLflow"):
         assert ends[name] == listening[f"km-kingmaker-{name.lower()}"]
-    assert ends["model servers"] == {manifests.PORT}
+    assert ends["model servers"] == {podspec.PORT}
 
 
 def test_dns_is_asked_both_ways_it_answers() -> None:

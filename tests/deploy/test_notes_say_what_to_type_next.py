@@ -47,9 +47,12 @@ def test_objects_they_name_are_there(name: str) -> None:
 
 
 def test_options_of_the_command_they_name_are_there() -> None:
+    from typer.core import TyperGroup
     from typer.main import get_command
 
-    publish = get_command(app).commands["publish"]  # type: ignore[attr-defined]
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    publish = group.commands["publish"]
     known = {option for parameter in publish.params for option in parameter.opts}
     [command] = re.findall(r"kingmaker publish (?:.*\\\n)*.*", notes({}))
     assert set(re.findall(r"--[\w-]+", command)) <= known

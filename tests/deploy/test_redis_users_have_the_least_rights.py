@@ -276,7 +276,8 @@ async def test_real_services_are_denied_nothing(
                 return bool((await store.gateways(["shop/flights"]))["shop/flights"])
 
             async def measured() -> bool:
-                return b'"answered":1' in (admin.get(EVIDENCE) or b"").replace(b" ", b"")
+                told = admin.get(EVIDENCE)
+                return isinstance(told, bytes) and b'"answered":1' in told.replace(b" ", b"")
 
             await until(predicted, "a prediction")
             await until(followed, "the gateway's ack")

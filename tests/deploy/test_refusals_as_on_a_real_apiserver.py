@@ -29,7 +29,7 @@ def models(server: FakeApiserver) -> k8s.CustomObjectsApi:
 def refusal(models: k8s.CustomObjectsApi, **spec: Any) -> str:
     with pytest.raises(k8s.ApiException) as caught:
         models.create_namespaced_custom_object(*PLACE, served_model(**spec))
-    assert caught.value.status == 422
+    assert caught.value.status == 422 and caught.value.body is not None
     return str(json.loads(caught.value.body)["message"])
 
 
@@ -94,7 +94,8 @@ def test_status_by_server_side_apply_leaves_spec_and_generation_alone(models: k8
         moment = {"lastTransitionTime": "2026-11-21T05:00:00Z"}
         body = {"apiVersion": "kingmaker.dev/v1alpha1", "kind": "ServedModel"}
         status = {"status": {"conditions": [{"type": t, **found, **moment} for t in types]}}
-        return dict(models.patch_namespaced_custom_object_status(*PLACE, "flights", body | status, **how))
+        told: Any = models.patch_namespaced_custom_object_status(*PLACE, "flights", body | status, **how)
+        return dict(told)
 
     first = apply("Ready", "Programmed")
     assert (first["metadata"]["generation"], first["spec"]["champion"]["name"]) == (1, "lr")
@@ -119,7 +120,8 @@ def test_a_watch_with_a_time_limit_ends_quietly(models: k8s.CustomObjectsApi) ->
     from kubernetes import watch
 
     models.create_namespaced_custom_object(*PLACE, served_model())
-    version = models.list_namespaced_custom_object(*PLACE)["metadata"]["resourceVersion"]
+    listed: Any = models.list_namespaced_custom_object(*PLACE)
+    version = listed["metadata"]["resourceVersion"]
     stream = watch.Watch().stream(
         models.list_namespaced_custom_object, *PLACE, resource_version=version, timeout_seconds=1
     )
@@ -131,6 +133,7 @@ def test_a_lease_is_replaced_by_compare_and_swap(server: FakeApiserver) -> None:
     body = k8s.V1Lease(metadata=k8s.V1ObjectMeta(name="leader"), spec=k8s.V1LeaseSpec(holder_identity="a"))
     stale = leases.create_namespaced_lease("default", body)
     fresh = leases.read_namespaced_lease("leader", "default")
+    assert fresh.spec is not None and stale.spec is not None
     fresh.spec.holder_identity = "b"
     leases.replace_namespaced_lease("leader", "default", fresh)
     stale.spec.holder_identity = "c"
@@ -142,15 +145,17 @@ def test_a_lease_is_replaced_by_compare_and_swap(server: FakeApiserver) -> None:
 def test_a_deployment_is_created_and_updated_by_apply(server: FakeApiserver) -> None:
     apps = k8s.AppsV1Api(k8s.ApiClient(k8s.Configuration(host=server.url)))
     labels = {"app": "d"}
-    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "s", "image": "a:1"}]}}
+    pod: dict[str, Any] = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "s", "image": "a:1"}]}}
     spec = {"selector": {"matchLabels": labels}, "template": pod}
     body: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec}
     how: dict[str, Any] = {"field_manager": "kingmaker-controller", "force": True, "_content_type": APPLY}
-    created = apps.patch_namespaced_deployment("d", "default", body, **how)
-    assert apps.patch_namespaced_deployment("d", "default", body, **how).metadata.resource_version == (
-        created.metadata.resource_version
-    )
+    created = apps.patch_namespaced_deployment("d", "default", body, **how).metadata
+    again = apps.patch_namespaced_deployment("d", "default", body, **how).metadata
+    assert created is not None and again is not None
+    assert again.resource_version == created.resource_version
     pod["spec"]["containers"][0]["image"] = "a:2"
     updated = apps.patch_namespaced_deployment("d", "default", body, **how)
-    assert updated.metadata.generation == created.metadata.generation + 1
+    assert updated.metadata is not None and created.generation is not None
+    assert updated.metadata.generation == created.generation + 1
+    assert updated.spec.template.spec is not None
     assert updated.spec.template.spec.containers[0].image == "a:2"

@@ -64,7 +64,7 @@ def test_each_service_is_built_from_its_dockerfile() -> None:
 
 def test_the_chart_takes_every_image_that_is_built() -> None:
     """As skaffold calls Helm: --set for each template, here with the names it would fill in."""
-    told = {}
+    told: dict[str, str] = {}
     for image in ARTIFACTS:
         name = image.replace("-", "_")
         told |= {f"{{{{.IMAGE_REPO_{name}}}}}": f"reg/{image}", f"{{{{.IMAGE_TAG_{name}}}}}": "abc"}

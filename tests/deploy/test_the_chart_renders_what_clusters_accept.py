@@ -116,7 +116,7 @@ def test_every_claim_secret_and_account_a_pod_names_is_there_or_given(case: str)
         account = pod.get("serviceAccountName")
         assert account is None or ("ServiceAccount", account) in made, name
         mounted = {m["name"] for c in containers(pod) for m in c.get("volumeMounts", [])}
-        claimed = next(
+        claimed: list[Object] = next(
             (
                 i["spec"].get("volumeClaimTemplates", [])
                 for i in objects

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deploy.helm.definition import __main__ as definition
-from deploy.helm.definition import schema
+from deploy.helm.definition import schema, values
 from kingmaker_contracts import crd, served_model
 from tests.deploy import chart
 from tests.deploy.chart import CHART, HELMS, ROOT, Refused, Values, render
@@ -52,7 +52,7 @@ def test_no_object_takes_fields_nobody_named() -> None:
 def test_every_value_says_what_it_is() -> None:
     bare = [
         path
-        for path, part in nodes(schema.of_values(definition.Values))
+        for path, part in nodes(schema.of_values(values.Values))
         if not part.get("description")
         and path
         and "[]" not in path
@@ -63,7 +63,7 @@ def test_every_value_says_what_it_is() -> None:
 
 def test_the_values_of_the_chart_are_the_definition_s_defaults() -> None:
     given = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert given == definition.Values().model_dump(mode="json", by_alias=True)
+    assert given == values.Values().model_dump(mode="json", by_alias=True)
     jsonschema.Draft7Validator(SCHEMA).validate(given)
 
 

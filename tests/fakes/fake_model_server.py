@@ -114,7 +114,8 @@ class FakeModelServer:
                 first, *lines = head.decode("latin-1").split("\r\n")
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                await self._answer(writer, *first.split(" ")[:2], headers, body)
+                method, path = first.split(" ")[:2]
+                await self._answer(writer, method, path, headers, body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass

@@ -44,7 +44,7 @@ def owners(item: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
 def test_an_apply_creates_what_is_not_there_and_owns_what_it_named(api: Api) -> None:
     code, item = api.apply(FLIGHTS, served_model(weights={}), "ops")
     assert code == 201
-    champion = {"f:champion": {"f:model": {}, "f:name": {}}}
+    champion: dict[str, Any] = {"f:champion": {"f:model": {}, "f:name": {}}}
     assert owners(item) == {("ops", "Apply", ""): {"f:spec": {**champion, "f:weights": {}}}}
     assert item["spec"]["mode"] == "Canary", "defaults are filled in and owned by nobody"
 

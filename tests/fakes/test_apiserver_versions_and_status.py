@@ -122,8 +122,10 @@ def test_of_many_who_write_one_version_one_wins(api: Api) -> None:
         codes.append(Api(api.server)("PUT", f"{LEASES}/leader", body)[0])
 
     threads = [threading.Thread(target=take, args=(str(i),)) for i in range(8)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert sorted(codes) == [200] + [409] * 7
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.apiserver_requests import MERGE, SM, Api
 from tests.fakes.fake_apiserver import FakeApiserver
+from tests.fakes.fake_apiserver.faults import How
 
 FLIGHTS = f"{SM}/flights"
 
@@ -222,7 +223,8 @@ def test_requests_fail_as_they_are_told_to(api: Api) -> None:
         answer = api.http.patch(f"{FLIGHTS}/status", json={}, headers={"Content-Type": MERGE})
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
     assert api("PATCH", f"{FLIGHTS}/status", {"status": {"phase": "x"}}, MERGE)[0] == 200
-    for how, stored in (("drop before", "x"), ("drop after", "y")):
+    drops: list[tuple[How, str]] = [("drop before", "x"), ("drop after", "y")]
+    for how, stored in drops:
         faults.trouble("PATCH", how=how)
         with pytest.raises(httpx.RemoteProtocolError):
             api("PATCH", f"{FLIGHTS}/status", {"status": {"phase": "y"}}, MERGE)

@@ -32,7 +32,7 @@ def put(folder: Path, name: str, disguise: str, before: str = "") -> Path:
 
 
 def choose(path: Path, *candidates: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = ["/bin/bash", ROOT / "scripts/interpreter", *candidates]
+    command: list[str | Path] = ["/bin/bash", ROOT / "scripts/interpreter", *candidates]
     variables = {"PATH": str(path), **env}
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
 

@@ -86,7 +86,8 @@ def test_a_file_is_served_edited_measured_and_survives_a_stop(stack: Stack, mode
 
     until(lambda: measured() > 100, "the monitor counts")
     token = stack.execute("controller", "cat", "/data/token").strip()
-    assert stack.get("CONTROLLER_PORT", "/api/models").status_code == 401
+    refused = stack.get("CONTROLLER_PORT", "/api/models")
+    assert refused is not None and refused.status_code == 401
     answer = stack.get("CONTROLLER_PORT", "/api/models", headers={"Authorization": f"Bearer {token}"})
     assert answer is not None and answer.status_code == 200
     counted = measured()

@@ -40,10 +40,16 @@ def test_the_gateway_starts_and_drains(images: Engine, valkey: Valkey) -> None:
 
 
 def test_the_monitor_starts_on_a_volume_and_comes_back_to_it(images: Engine, valkey: Valkey) -> None:
-    settings = {"KINGMAKER_MONITOR_PORT": take_free_port(), "KINGMAKER_MONITOR_REDIS_URL": valkey.url}
+    port = take_free_port()
     images.say("podman", "volume", "create", "monitor-state")
     for _ in range(2):
-        container = images.start(f"{PREFIX}-monitor", "--volume=monitor-state:/data", TMP, **settings)
+        container = images.start(
+            f"{PREFIX}-monitor",
+            "--volume=monitor-state:/data",
+            TMP,
+            KINGMAKER_MONITOR_PORT=port,
+            KINGMAKER_MONITOR_REDIS_URL=valkey.url,
+        )
         assert_healthy_until_stopped(container)
 
 
@@ -75,9 +81,14 @@ def test_a_model_is_fetched_and_served_by_one_image(images: Engine, models: Path
     fetch = ["python", "-m", "kingmaker_model_server.fetch", "lr.onnx", "--base", "/source", "--to", "/models"]
     told = json.loads(images.run(image, *shared, command=[*fetch, "--link", "/models/current"]))
     port = take_free_port()
-    settings = {"PORT": port, "MODEL_DIR": "/models/current", "MODEL_NAME": "flights"}
-    settings["EXPECTED_SHA256"] = told["manifest"]["sha256"]
-    container = images.start(image, *shared, **{f"KINGMAKER_MODEL_SERVER_{k}": v for k, v in settings.items()})
+    container = images.start(
+        image,
+        *shared,
+        KINGMAKER_MODEL_SERVER_PORT=port,
+        KINGMAKER_MODEL_SERVER_MODEL_DIR="/models/current",
+        KINGMAKER_MODEL_SERVER_MODEL_NAME="flights",
+        KINGMAKER_MODEL_SERVER_EXPECTED_SHA256=told["manifest"]["sha256"],
+    )
     url = f"http://127.0.0.1:{port}"
     until(lambda: answers(f"{url}/v2/health/ready"), f"it did not become ready:\n{container.log()}")
     answer = httpx.post(f"{url}/v1/models/flights:predict", json=BODY, trust_env=False)

@@ -53,8 +53,11 @@ class Way:
     def __init__(self, folder: Path, profile: Profile, raw: bytes, segments: list[str]) -> None:
         self.schema = sha256_of(raw)
         known, labels = answerers.codes_of(profile)
-        who: Any = (MODEL, 1, 1, "r", "lr", "1", "champion", ("lr",), self.schema, profile)
-        self.by = Answerer(*who, known_codes=known, label_codes=labels)
+        self.by = Answerer(
+            *(MODEL, 1, 1, "r", "lr", "1", "champion", ("lr",), self.schema, profile),
+            known_codes=known,
+            label_codes=labels,
+        )
         self.plan = Plan("default", "flights", 1, 1, "r", [PlannedVariant("lr", "champion", "1", self.schema)],
                          segments=segments)  # fmt: skip
         self.store = Store.open(folder / f"{time.monotonic_ns()}.db")
@@ -129,6 +132,7 @@ def test_a_profile_that_does_not_know_its_rare_ones_says_so(tmp_path: Path) -> N
     profile, raw = profile_of([f"a{i}" for i in range(300)], most_rare=10)
     way = Way(tmp_path, profile, raw, ["airport"])
     way.take(["a0", "a299", "new"])
+    assert profile.reference is not None
     assert way.counts[1] == 2 + ("a0" not in profile.reference.categorical["airport"].categories)
     assert way.counts[2] == 0
     found = way.report

@@ -48,7 +48,7 @@ def test_a_rule_that_was_spoiled_fails_its_test(promtool: Path, tmp_path: Path) 
         for folder in ("rules", "tests"):
             text = (watched.MONITORING / folder / f"{name}.yaml").read_text()
             (tmp_path / folder / f"{name}.yaml").write_text(spoil(text) if folder == "rules" else text)
-    spoiled = [promtool, "test", "rules", tmp_path / "tests" / "controller.yaml"]
+    spoiled: list[str | Path] = [promtool, "test", "rules", tmp_path / "tests" / "controller.yaml"]
     done = subprocess.run(spoiled, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "FAILED" in done.stdout + done.stderr

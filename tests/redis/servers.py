@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,8 @@ class Cluster:
     """Three primaries, and a replica of the one that has the slot of a key."""
 
     def __init__(self, folder: Path, replicated: str) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "800", "--save", "")
-        options += ("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "800", "--save", ""]
+        options += ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"]
         # the bus would take the port 10,000 higher, which may be none
         self.nodes = [Server(folder / str(n), *options, "--cluster-port", str(take_free_port())) for n in range(4)]
         for node in self.nodes:
@@ -144,7 +145,7 @@ class Cluster:
         name = self.primary.client.execute_command("CLUSTER", "MYID")
         until(lambda: self.replica.client.execute_command("CLUSTER", "REPLICATE", name), "a replica")
         for node in self.nodes:
-            until(lambda node=node: b"cluster_state:ok" in self._info(node), "a cluster that is whole")
+            until(partial(self._is_whole, node), "a cluster that is whole")
         until(lambda: self.replica.client.info("replication")["master_link_status"] == "up", "replication")
 
     @property
@@ -162,11 +163,14 @@ class Cluster:
         until(lambda: self.replica.client.info("replication")["role"] == "master", "a fail-over")
         alive = [node for node in self.nodes if node is not self.primary]
         for node in alive:
-            until(lambda node=node: b"cluster_state:ok" in self._info(node), "a cluster that is whole again")
+            until(partial(self._is_whole, node), "a cluster that is whole again")
 
     def stop(self) -> None:
         for node in self.nodes:
             node.stop(signal.SIGKILL)
+
+    def _is_whole(self, node: Server) -> bool:
+        return b"cluster_state:ok" in self._info(node)
 
     @staticmethod
     def _info(node: Server) -> bytes:

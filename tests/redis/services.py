@@ -36,7 +36,11 @@ class Services:
                 (folder / "registry" / name / str(version)).write_bytes(tiny_model(float(version)))
         (folder / "token").write_text("t0ken")
         self.weigh(20)
-        controller = {"FILE": self.file, "STATE_DIR": folder / ".kingmaker", "TOKEN_FILE": folder / "token"}
+        controller: dict[str, object] = {
+            "FILE": self.file,
+            "STATE_DIR": folder / ".kingmaker",
+            "TOKEN_FILE": folder / "token",
+        }
         controller |= {"REGISTRY_URI": folder / "registry", "POLL_MS": 50, "PORT": self.ports["controller"]}
         self._start("controller", [str(HERE / "controller_with_models.py")], controller)
         gateway = {"PORT": self.ports["gateway"], "ADMIN_PORT": self.ports["admin"], "GATEWAY_ID": "gw"}

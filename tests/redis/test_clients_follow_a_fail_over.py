@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
+from redis.typing import KeyT, StreamIdT
 
 from kingmaker_servicekit import redis_client
 from tests.redis.servers import RIGHTS, Cluster, Watched
@@ -88,9 +89,9 @@ async def test_a_blocking_read_of_many_slots_ends_with_what_comes(cluster: Clust
     client, reader = redis_client.connect(cluster.url), redis_client.connect_blocking(cluster.url)
     for key in (FLIGHTS, LOANS):
         await client.delete(key)
-    streams = {FLIGHTS: "0", LOANS: "0"}
+    streams: dict[KeyT, StreamIdT] = {FLIGHTS: "0", LOANS: "0"}
     assert not await reader.xread(streams, block=20)
-    waiting = asyncio.create_task(reader.xread(streams, count=10, block=5000))
+    waiting = asyncio.ensure_future(reader.xread(streams, count=10, block=5000))
     written = await client.xadd(LOANS, {"b": "1"})
     assert await waiting == {LOANS.encode(): [[(written, {b"b": b"1"})]]}
     await client.xadd(FLIGHTS, {"b": "2"})
@@ -129,7 +130,9 @@ async def test_an_acl_user_of_a_cluster_needs_two_rights_more(cluster: Cluster) 
 
 async def test_a_cluster_that_is_away_is_a_redis_that_is_away(free_port: int) -> None:
     client = redis_client.connect(f"redis+cluster://127.0.0.1:{free_port}")
-    for call in (client.get("x"), client.pipeline().get("x").execute(), client.xread({"x": "0"}, block=10)):
+    pipeline = client.pipeline()
+    pipeline.get("x")
+    for call in (client.get("x"), pipeline.execute(), client.xread({"x": "0"}, block=10)):
         with pytest.raises(RedisError):
             await asyncio.wait_for(call, 10)
     with pytest.raises(RedisError):

@@ -25,8 +25,16 @@ def guarded(tmp_path: Path) -> Iterator[Server]:
     server.stop()
 
 
-def target(url: str, **given: object) -> Target:
-    return Target(redis_address.parse(url), **given)  # type: ignore[arg-type]
+def target(
+    url: str,
+    *,
+    username: str = "",
+    password_file: Path | None = None,
+    ca_file: Path | None = None,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
+) -> Target:
+    return Target(redis_address.parse(url), username, password_file, ca_file, cert_file, key_file)
 
 
 async def test_an_acl_user_may_do_what_it_may_and_no_more(guarded: Server, tmp_path: Path) -> None:

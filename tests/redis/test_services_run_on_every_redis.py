@@ -30,14 +30,16 @@ def serve_and_count(services: Services, percent: int) -> None:
     """An edit is followed; predictions and a label of each model are counted, all of them and once."""
     services.weigh(percent)
     for model in MODELS:
-        services.until(lambda model=model: services.routed(model) == percent, f"{percent}% of {model}")
-        before = services.until(lambda model=model: services.counted(model), "a report")["answered"]
-        answers = [services.predict(model) for _ in range(40)]
-        assert [answer.status_code for answer in answers] == [200] * 40
-        services.until(lambda model=model, it=answers[0]: services.label(model, it) == 202, "a label is taken")
-        services.until(
-            lambda model=model, n=before + 40: services.counted(model)["answered"] >= n, f"evidence of {model}"
-        )
+        serve_and_count_one(services, model, percent)
+
+
+def serve_and_count_one(services: Services, model: str, percent: int) -> None:
+    services.until(lambda: services.routed(model) == percent, f"{percent}% of {model}")
+    before = services.until(lambda: services.counted(model), "a report")["answered"]
+    answers = [services.predict(model) for _ in range(40)]
+    assert [answer.status_code for answer in answers] == [200] * 40
+    services.until(lambda: services.label(model, answers[0]) == 202, "a label is taken")
+    services.until(lambda: services.counted(model)["answered"] >= before + 40, f"evidence of {model}")
 
 
 def all_is_accounted_for(services: Services) -> None:

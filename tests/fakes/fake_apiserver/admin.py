@@ -1,9 +1,9 @@
 """The switches over HTTP, for a server that runs as a process: POST /fake/NAME?..., GET /fake/requests."""
 
-from typing import Any
+from typing import Any, cast
 
 from tests.fakes.fake_apiserver.cluster import Cluster
-from tests.fakes.fake_apiserver.faults import Faults
+from tests.fakes.fake_apiserver.faults import Faults, How
 
 
 def answer(method: str, path: str, query: dict[str, str], faults: Faults, cluster: Cluster) -> tuple[int, Any]:
@@ -26,7 +26,7 @@ def answer(method: str, path: str, query: dict[str, str], faults: Faults, cluste
             query.get("path", ""),
             times=int(query.get("times", 1)),
             code=int(query.get("code", 503)),
-            how=query.get("how", "answer"),
+            how=cast(How, query.get("how", "answer")),
         )
     elif name == "clear":
         faults.clear()

@@ -19,6 +19,9 @@ class Request(NamedTuple):
     took_s: float
 
 
+How = Literal["answer", "drop before", "drop after", "hang", "hang after"]
+
+
 @dataclass
 class Trouble:
     """What to do with requests that match: answer `code`; or, with code 0, close the connection, before or after
@@ -28,7 +31,7 @@ class Trouble:
     matches: Callable[[str, str], bool]
     times: int = 1
     code: int = 503
-    how: Literal["answer", "drop before", "drop after", "hang", "hang after"] = "answer"
+    how: How = "answer"
     retry_after_s: int | None = None
 
 
@@ -49,9 +52,19 @@ class Faults:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     released: threading.Event = field(default_factory=threading.Event)
 
-    def trouble(self, verb: str = "", path: str = "", **how: object) -> Trouble:
+    def trouble(
+        self,
+        verb: str = "",
+        path: str = "",
+        *,
+        times: int = 1,
+        code: int = 503,
+        how: How = "answer",
+        retry_after_s: int | None = None,
+    ) -> Trouble:
         """Strike requests whose verb is `verb` and whose path contains `path` (empty: any)."""
-        trouble = Trouble(lambda v, p: (not verb or v == verb) and path in p, **how)  # type: ignore[arg-type]
+        matches = lambda v, p: (not verb or v == verb) and path in p  # noqa: E731
+        trouble = Trouble(matches, times, code, how, retry_after_s)
         with self._lock:
             self._troubles.append(trouble)
         return trouble

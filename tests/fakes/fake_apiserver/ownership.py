@@ -41,8 +41,13 @@ def write(item: Object, owners: Owners) -> None:
     for manager, (fields, time) in owners.items():
         if not fields:
             continue
-        entry = {"manager": manager.name, "operation": manager.operation, "apiVersion": manager.api_version}
-        entry |= {"time": time, "fieldsType": "FieldsV1", "fieldsV1": fieldsets.to_v1(fields)}
+        entry: dict[str, Any] = {"manager": manager.name, "operation": manager.operation}
+        entry |= {
+            "apiVersion": manager.api_version,
+            "time": time,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": fieldsets.to_v1(fields),
+        }
         entries.append(entry | ({"subresource": manager.subresource} if manager.subresource else {}))
     item["metadata"]["managedFields"] = entries
 
