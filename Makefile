@@ -68,10 +68,10 @@ stats-report: .venv/.ready ## How often drift verdicts are wrong and right, by s
 bench-quick: .venv/.ready ## The core ratios into build/bench-quick.json (about 2 minutes)
 	@$(PY) -m benchmarks --quick $(ARGS)
 
-check: .venv/.ready ## What a change must pass before tests: ruff, mypy --strict, import-linter
+check: .venv/.ready ## What a change must pass before tests: ruff, mypy --strict (tests too), import-linter
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy packages/*/src services/*/src examples benchmarks deploy
+	@.venv/bin/mypy packages services examples benchmarks deploy tests conftest.py
 	@.venv/bin/lint-imports --no-cache
 
 format: .venv/.ready ## Format the code

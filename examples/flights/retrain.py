@@ -11,9 +11,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
-import joblib  # type: ignore[import-untyped]
+import joblib
 import pandas as pd
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from examples.flights import checks, data, models, train
 from examples.flights.features import FEATURES, LABEL, build

@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 import pandas as pd
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from examples.flights import data, models
 from examples.flights.features import BASIC, FEATURES, LABEL, build

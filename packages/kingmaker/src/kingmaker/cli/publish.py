@@ -76,7 +76,7 @@ def publish(  # noqa: PLR0917 - typer calls it by name
 
 
 def _load(path: Path) -> Any:
-    import joblib  # type: ignore[import-untyped]  # noqa: PLC0415
+    import joblib  # noqa: PLC0415
 
     if not path.is_file():
         raise Failure(f"{path} does not exist")
