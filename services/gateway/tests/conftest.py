@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -102,14 +101,18 @@ class Bench:
     """Everything one test needs. publish: put a record into force as the controller would."""
 
     client: httpx.AsyncClient
-    redis: "redis.Redis | None"
+    own_redis: "redis.Redis | None"
     registry: CollectorRegistry
     settings: Settings
-    gateway: Any = None
+    gateway: app.Gateway
     models: list[str] = field(default_factory=list)
 
+    @property
+    def redis(self) -> "redis.Redis":
+        assert self.own_redis is not None, "this gateway was given none"
+        return self.own_redis
+
     def store(self, record: RoutingRecord, profiles: list[Profile] = []) -> None:  # noqa: B006 - not changed
-        assert self.redis is not None
         store(self.redis, record, profiles)
 
     async def publish(self, record: RoutingRecord, profiles: list[Profile] = []) -> None:  # noqa: B006 - not changed
@@ -135,7 +138,6 @@ class Bench:
         await until(ready)
 
     def batches(self, partition: int = 0) -> list[events.EventBatch]:
-        assert self.redis is not None
         return read_batches(self.redis, partition)
 
 
@@ -246,21 +248,24 @@ async def pair() -> AsyncIterator[Pair]:
         yield Pair(champion, challenger, profiles)
 
 
-@pytest.fixture
-def kit() -> SimpleNamespace:
+class Kit:
     """The helpers of this file, for tests that build their own records or gateways."""
-    return SimpleNamespace(
-        record=make_record,
-        variant=variant,
-        profile=make_profile,
-        sha=sha_of,
-        settings=make_settings,
-        running=running,
-        store=store,
-        batches=read_batches,
-        until=until,
-        row=ROW,
-        full_row=FULL_ROW,
-        champion_inputs=CHAMPION_INPUTS,
-        challenger_inputs=CHALLENGER_INPUTS,
-    )
+
+    record = staticmethod(make_record)
+    variant = staticmethod(variant)
+    profile = staticmethod(make_profile)
+    sha = staticmethod(sha_of)
+    settings = staticmethod(make_settings)
+    running = staticmethod(running)
+    store = staticmethod(store)
+    batches = staticmethod(read_batches)
+    until = staticmethod(until)
+    row = ROW
+    full_row = FULL_ROW
+    champion_inputs = CHAMPION_INPUTS
+    challenger_inputs = CHALLENGER_INPUTS
+
+
+@pytest.fixture
+def kit() -> Kit:
+    return Kit()

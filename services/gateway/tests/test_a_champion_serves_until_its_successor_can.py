@@ -1,15 +1,17 @@
 """A record with a new champion waits until this gateway can ask it, while the old one serves, and not for ever."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kingmaker_gateway import models
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
-def deposed(pair: Any, endpoint: str, revision: int = 2) -> Any:
+
+def deposed(pair: "Pair", endpoint: str, revision: int = 2) -> Any:
     """gbm reigns alone, behind one endpoint."""
     crowned = next(v for v in pair.record().variants if v.name == "gbm")
     champion = msgspec.structs.replace(crowned, role="champion", endpoints=[endpoint], version="9", mirror=0)
@@ -17,7 +19,7 @@ def deposed(pair: Any, endpoint: str, revision: int = 2) -> Any:
 
 
 async def test_an_unreachable_successor_costs_no_request(
-    bench: Any, pair: Any, kit: SimpleNamespace, free_port: int
+    bench: "Bench", pair: "Pair", kit: "Kit", free_port: int
 ) -> None:
     await bench.publish(pair.record(), pair.profiles)
     gbm = next(v for v in pair.record().variants if v.name == "gbm")
@@ -51,9 +53,7 @@ async def test_an_unreachable_successor_costs_no_request(
         assert bench.metric("routing_revision", model="flights") == 2.0
 
 
-async def test_patience_has_an_end(
-    bench: Any, pair: Any, kit: SimpleNamespace, monkeypatch: Any, free_port: int
-) -> None:
+async def test_patience_has_an_end(bench: "Bench", pair: "Pair", kit: "Kit", monkeypatch: Any, free_port: int) -> None:
     monkeypatch.setattr(models, "_PATIENCE_S", 0.3)
     await bench.publish(pair.record(), pair.profiles)
     bench.store(deposed(pair, f"127.0.0.1:{free_port}"), pair.profiles)
@@ -61,7 +61,7 @@ async def test_patience_has_an_end(
 
 
 async def test_a_record_that_takes_the_change_back_is_applied_at_once(
-    bench: Any, pair: Any, kit: SimpleNamespace, monkeypatch: Any, free_port: int
+    bench: "Bench", pair: "Pair", kit: "Kit", monkeypatch: Any, free_port: int
 ) -> None:
     monkeypatch.setattr(models, "_PATIENCE_S", 60.0)
     await bench.publish(pair.record(), pair.profiles)

@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -18,9 +18,12 @@ from kingmaker_gateway.endpoint import Endpoint
 from kingmaker_gateway.settings import UpstreamSettings
 from tests.fakes.fake_model_server import FakeModelServer, Fault, score_of
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
+
 
 @asynccontextmanager
-async def two_servers(valkey: Any, pair: Any, kit: SimpleNamespace, **upstream: Any) -> AsyncIterator[SimpleNamespace]:
+async def two_servers(valkey: Any, pair: "Pair", kit: "Kit", **upstream: Any) -> AsyncIterator[SimpleNamespace]:
     """A gateway with the champion behind two addresses. upstream: settings."""
     async with (
         FakeModelServer(kit.champion_inputs, bias=1.0, name="lr-upstream", port=take_free_port()) as second,
@@ -39,7 +42,7 @@ async def two_servers(valkey: Any, pair: Any, kit: SimpleNamespace, **upstream: 
 
 
 @pytest.fixture
-async def two(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[SimpleNamespace]:
+async def two(valkey: Any, pair: "Pair", kit: "Kit") -> AsyncIterator[SimpleNamespace]:
     async with two_servers(valkey, pair, kit, eject_ms=300) as running:
         yield running
 
@@ -51,7 +54,7 @@ class Load:
     under the slower one time and again, and a test that asks beside this load would never get an answer.
     """
 
-    def __init__(self, bench: Any, clients: int = 8) -> None:
+    def __init__(self, bench: "Bench", clients: int = 8) -> None:
         self.statuses: list[int] = []
         self._bench = bench
         self._stopped = False
@@ -67,7 +70,7 @@ class Load:
                     found = answer.json()["predictions"][0]["probabilities"][1]
                     assert found == pytest.approx(score_of([number, 2], 1.0))
 
-    async def more(self, kit: SimpleNamespace, count: int) -> None:
+    async def more(self, kit: "Kit", count: int) -> None:
         wanted = len(self.statuses) + count
         await kit.until(lambda: len(self.statuses) >= wanted, within_s=60)
 
@@ -77,7 +80,7 @@ class Load:
         return self.statuses
 
 
-async def test_a_killed_server(two: SimpleNamespace, kit: SimpleNamespace) -> None:
+async def test_a_killed_server(two: SimpleNamespace, kit: "Kit") -> None:
     load = Load(two.bench)
     await load.more(kit, 100)
     await two.second.stop()
@@ -88,7 +91,7 @@ async def test_a_killed_server(two: SimpleNamespace, kit: SimpleNamespace) -> No
     assert set(await load.stop()) == {200}
 
 
-async def test_a_server_that_dies_while_a_second_connection_is_opened_is_found_again(kit: SimpleNamespace) -> None:
+async def test_a_server_that_dies_while_a_second_connection_is_opened_is_found_again(kit: "Kit") -> None:
     class Nobody:
         def replied(self, *_: Any) -> None: ...
         def lost(self, *_: Any) -> None: ...
@@ -111,7 +114,7 @@ async def test_a_server_that_dies_while_a_second_connection_is_opened_is_found_a
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.CLOSE])
-async def test_a_server_that_hangs_or_hangs_up(two: SimpleNamespace, kit: SimpleNamespace, fault: Fault) -> None:
+async def test_a_server_that_hangs_or_hangs_up(two: SimpleNamespace, kit: "Kit", fault: Fault) -> None:
     load = Load(two.bench)
     await load.more(kit, 50)
     two.second.fault = fault
@@ -122,7 +125,7 @@ async def test_a_server_that_hangs_or_hangs_up(two: SimpleNamespace, kit: Simple
     assert set(await load.stop()) == {200}
 
 
-async def test_a_failing_server_is_left_alone(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_failing_server_is_left_alone(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     settings = {"eject_failures": 3, "eject_ms": 600_000, "backoff_first_ms": 1}
     async with two_servers(valkey, pair, kit, **settings) as two:
         two.second.fault = Fault.CLOSE
@@ -134,7 +137,7 @@ async def test_a_failing_server_is_left_alone(valkey: Any, pair: Any, kit: Simpl
         assert set(await load.stop()) == {200}
 
 
-async def test_a_drained_server_leaves_without_an_error(two: SimpleNamespace, kit: SimpleNamespace) -> None:
+async def test_a_drained_server_leaves_without_an_error(two: SimpleNamespace, kit: "Kit") -> None:
     load = Load(two.bench)
     await load.more(kit, 50)
     await two.bench.publish(two.served_by(two.first, revision=2))
@@ -145,7 +148,7 @@ async def test_a_drained_server_leaves_without_an_error(two: SimpleNamespace, ki
     assert set(await load.stop()) == {200}
 
 
-async def test_names_are_looked_up_again(kit: SimpleNamespace) -> None:
+async def test_names_are_looked_up_again(kit: "Kit") -> None:
     """The one place without a real server: nobody can make the system's resolver change its mind."""
     answers: dict[str, list[str] | OSError] = {"pods": ["10.0.0.1", "10.0.0.2"]}
 

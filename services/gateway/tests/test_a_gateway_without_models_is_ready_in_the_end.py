@@ -1,13 +1,16 @@
 """An installation is waited for before its first model exists; an emptied Redis must not look like that."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from kingmaker_contracts import keys
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
-def admin_of(bench: Any) -> httpx.AsyncClient:
+
+def admin_of(bench: "Bench") -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(bench.gateway.admin), base_url="http://admin")
 
 
@@ -15,7 +18,7 @@ async def is_ready(admin: httpx.AsyncClient) -> bool:
     return (await admin.get("/health/ready")).status_code == 200
 
 
-async def test_it_is_ready_once_redis_has_named_no_model_for_a_while(valkey: Any, kit: Any) -> None:
+async def test_it_is_ready_once_redis_has_named_no_model_for_a_while(valkey: Any, kit: "Kit") -> None:
     valkey.client.sadd(keys.MODELS, "elsewhere/flights")
     settings = kit.settings(valkey.url, routes={"poll_ms": 20, "settle_ms": 100})
     async with kit.running(settings, valkey.client) as bench, admin_of(bench) as admin:
@@ -23,20 +26,20 @@ async def test_it_is_ready_once_redis_has_named_no_model_for_a_while(valkey: Any
         assert not await bench.is_ready(), "to clients it says that nothing is served"
 
 
-async def test_it_is_not_ready_at_once(bench: Any, kit: Any) -> None:
+async def test_it_is_not_ready_at_once(bench: "Bench", kit: "Kit") -> None:
     async with admin_of(bench) as admin:
         await kit.until(lambda: bench.metric("redis_up") == 1)
         assert not await is_ready(admin)
 
 
-async def test_it_is_not_ready_while_redis_is_away(free_port: int, kit: Any) -> None:
+async def test_it_is_not_ready_while_redis_is_away(free_port: int, kit: "Kit") -> None:
     settings = kit.settings(f"redis://127.0.0.1:{free_port}/0", routes={"poll_ms": 20, "settle_ms": 0})
     async with kit.running(settings, None) as bench, admin_of(bench) as admin:
         await kit.until(lambda: bench.registry.get_sample_value("kingmaker_gateway_redis_up") == 0)
         assert not await is_ready(admin)
 
 
-async def test_a_model_that_is_named_is_waited_for(valkey: Any, kit: Any) -> None:
+async def test_a_model_that_is_named_is_waited_for(valkey: Any, kit: "Kit") -> None:
     settings = kit.settings(valkey.url, routes={"poll_ms": 20, "settle_ms": 100})
     async with kit.running(settings, valkey.client) as bench, admin_of(bench) as admin:
         await kit.until(lambda: is_ready(admin))
@@ -48,7 +51,7 @@ async def test_a_model_that_is_named_is_waited_for(valkey: Any, kit: Any) -> Non
         await kit.until(is_waiting)
 
 
-async def test_an_emptied_redis_leaves_a_serving_gateway_ready(valkey: Any, pair: Any, kit: Any) -> None:
+async def test_an_emptied_redis_leaves_a_serving_gateway_ready(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     settings = kit.settings(valkey.url, routes={"poll_ms": 20, "settle_ms": 0})
     async with kit.running(settings, valkey.client) as bench, admin_of(bench) as admin:
         await bench.publish(pair.record(), pair.profiles)

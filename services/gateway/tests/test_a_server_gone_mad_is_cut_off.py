@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from kingmaker_gateway.connection import Connection, Reply
 from kingmaker_gateway.endpoint import Endpoint
 from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage, UpstreamUnreachable
 from kingmaker_gateway.settings import UpstreamSettings
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
 MOST = 1_000_000
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -85,9 +88,7 @@ async def exchange(address: str, max_bytes: int = MOST) -> Reply | UpstreamError
     ],
     ids=["a header", "headers", "a reason", "interim answers", "trailers", "an extension", "chunks", "a body"],
 )
-async def test_what_does_not_end_is_garbage_and_the_connection_is_cut(
-    kit: SimpleNamespace, first: bytes, then: bytes
-) -> None:
+async def test_what_does_not_end_is_garbage_and_the_connection_is_cut(kit: "Kit", first: bytes, then: bytes) -> None:
     async with serving(first, then) as server:
         assert isinstance(await exchange(server.address), UpstreamGarbage)
         await kit.until(lambda: server.cut)
@@ -134,7 +135,7 @@ async def test_a_long_body_in_many_pieces_is_read_whole() -> None:
         assert reply.body == body
 
 
-async def test_a_mad_canary_costs_no_client_an_answer(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_mad_canary_costs_no_client_an_answer(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(ranges="gbm:0-9999", mirror=100, limits=Limits(deadline_ms=5000)), pair.profiles)
     await bench.challenger_is_up("gbm")
 
@@ -144,7 +145,7 @@ async def test_a_mad_canary_costs_no_client_an_answer(bench: Any, pair: Any, kit
             writer.write(b"y" * 100_000)
             await writer.drain()
 
-    pair.challenger._infer = rave
+    pair.challenger._infer = rave  # type: ignore[method-assign, assignment]  # out of its mind
     for number in range(10):
         answer = await bench.predict([{**kit.full_row, "distance": number}])
         assert (answer.status_code, answer.headers["x-variant"]) == (200, "lr")

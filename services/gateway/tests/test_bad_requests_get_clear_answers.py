@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_contracts.routing import Limits
 from tests.fakes.fake_model_server import Fault
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
 V1 = "/v1/models/flights:predict"
 V2 = "/v2/models/flights/infer"
@@ -32,7 +34,7 @@ V2 = "/v2/models/flights/infer"
         (V2, b'{"inputs": [], "parameters": {"timeout": -1}}', "empty"),
     ],
 )
-async def test_bad_input_is_400_and_named(bench: Any, pair: Any, path: str, body: bytes, text: str) -> None:
+async def test_bad_input_is_400_and_named(bench: "Bench", pair: "Pair", path: str, body: bytes, text: str) -> None:
     await bench.publish(pair.record(), pair.profiles)
     answer = await bench.client.post(path, content=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
@@ -40,7 +42,7 @@ async def test_bad_input_is_400_and_named(bench: Any, pair: Any, path: str, body
     assert pair.champion.calls == 0
 
 
-async def test_ten_megabytes_are_too_many(bench: Any, pair: Any) -> None:
+async def test_ten_megabytes_are_too_many(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     announced = await bench.client.post(V1, content=b" " * 10_000_000)
     assert (announced.status_code, announced.json()["code"]) == (413, "body_too_large")
@@ -54,7 +56,7 @@ async def test_ten_megabytes_are_too_many(bench: Any, pair: Any) -> None:
     assert (await bench.predict()).status_code == 200
 
 
-async def test_over_the_limit_in_flight_is_429_before_any_work(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_over_the_limit_in_flight_is_429_before_any_work(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(limits=Limits(max_in_flight=2, deadline_ms=60_000)), pair.profiles)
     pair.champion.fault = Fault.HANG
     waiting = [asyncio.create_task(bench.predict()) for _ in range(2)]
@@ -71,7 +73,7 @@ async def test_over_the_limit_in_flight_is_429_before_any_work(bench: Any, pair:
 
 
 @pytest.mark.parametrize("way", ["limit", "parameter", "header"])
-async def test_a_deadline_that_passes_is_504(bench: Any, pair: Any, kit: SimpleNamespace, way: str) -> None:
+async def test_a_deadline_that_passes_is_504(bench: "Bench", pair: "Pair", kit: "Kit", way: str) -> None:
     deadline_ms = 150 if way == "limit" else 60_000
     await bench.publish(pair.record(limits=Limits(deadline_ms=deadline_ms)), pair.profiles)
     pair.champion.fault = Fault.HANG
@@ -93,14 +95,14 @@ async def test_a_deadline_that_passes_is_504(bench: Any, pair: Any, kit: SimpleN
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5"])
-async def test_a_timeout_that_is_no_number_is_400(bench: Any, pair: Any, value: str) -> None:
+async def test_a_timeout_that_is_no_number_is_400(bench: "Bench", pair: "Pair", value: str) -> None:
     await bench.publish(pair.record(), pair.profiles)
     answer = await bench.predict(headers={"x-kingmaker-timeout-ms": value})
     assert answer.status_code == 400
     assert "x-kingmaker-timeout-ms" in answer.json()["error"]
 
 
-async def test_before_the_champion_is_known_nothing_is_ready(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_before_the_champion_is_known_nothing_is_ready(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await pair.champion.stop()
     record = pair.record()
     bench.store(record)  # without profiles: the signature must come from the model server, which is away
@@ -113,7 +115,7 @@ async def test_before_the_champion_is_known_nothing_is_ready(bench: Any, pair: A
     assert (await bench.predict()).status_code == 200
 
 
-async def test_a_body_that_never_comes_is_given_up(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_body_that_never_comes_is_given_up(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, limits={"body_read_ms": 100}), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         port = bench.client.base_url.port

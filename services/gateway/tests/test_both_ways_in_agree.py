@@ -4,8 +4,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,9 @@ import pytest
 from kingmaker_contracts import tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.routing import Limits
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit, Pair
 
 V1 = "/v1/models/flights:predict"
 V2 = "/v2/models/flights/infer"
@@ -110,7 +112,7 @@ WHO: list[tuple[int, dict[str, str]]] = [
 
 
 @pytest.fixture
-async def ways(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[list[Any]]:
+async def ways(valkey: Any, pair: "Pair", kit: "Kit") -> AsyncIterator[list[Any]]:
     record = pair.record(limits=Limits(max_body_bytes=200_000))
     async with (
         kit.running(kit.settings(valkey.url, hot_path=True), valkey.client) as fast,
@@ -160,7 +162,7 @@ async def test_both_are_counted_alike(ways: list[Any]) -> None:
 
 
 @pytest.fixture
-async def guarded_ways(valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path) -> AsyncIterator[list[Any]]:
+async def guarded_ways(valkey: Any, pair: "Pair", kit: "Kit", tmp_path: Path) -> AsyncIterator[list[Any]]:
     (tmp_path / "tokens").write_text(f"# clients\n\nshop:{TOKEN}\n")
     auth = {"predict_tokens_file": tmp_path / "tokens"}
     async with (

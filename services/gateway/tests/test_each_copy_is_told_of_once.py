@@ -3,7 +3,7 @@
 import asyncio
 import random
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from kingmaker_gateway.runs import Mark, Run
 from kingmaker_gateway.settings import ShadowSettings
 from kingmaker_gateway.shadow import Shadow
 from kingmaker_gateway.signature import Signature
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit
 
 CHAMPIONS = [("x", "FP32"), ("y", "FP32")]
 SHADOWS = [CHAMPIONS, [*CHAMPIONS, ("z", "FP32")], [("y", "FP32")]]
@@ -57,7 +60,7 @@ class Upstream:
 
 
 class World:
-    def __init__(self, kit: SimpleNamespace, dice: random.Random) -> None:
+    def __init__(self, kit: "Kit", dice: random.Random) -> None:
         self.dice, self.upstream = dice, Upstream()
         self.champions = signature.from_profile(kit.profile(CHAMPIONS))
         self.signature = signature.from_profile(kit.profile(dice.choice(SHADOWS)))
@@ -154,7 +157,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(60))
-async def test_each_copy_is_counted_and_recorded_once(kit: SimpleNamespace, seed: int) -> None:
+async def test_each_copy_is_counted_and_recorded_once(kit: "Kit", seed: int) -> None:
     world = World(kit, random.Random(seed))
     for _ in range(200):
         await world.step()
@@ -167,7 +170,7 @@ async def test_each_copy_is_counted_and_recorded_once(kit: SimpleNamespace, seed
     assert world.count("sent") + world.count("dropped") == len(world.offered)
 
 
-async def test_a_shadow_that_is_down_is_told_of_nothing_that_waits(kit: SimpleNamespace) -> None:
+async def test_a_shadow_that_is_down_is_told_of_nothing_that_waits(kit: "Kit") -> None:
     """Copies are turned away though the queue has no room for them, and none of them is a dropped one."""
     world = World(kit, random.Random(1))
     while world.count("dropped") == 0:
@@ -185,7 +188,7 @@ async def test_a_shadow_that_is_down_is_told_of_nothing_that_waits(kit: SimpleNa
     assert world.count("sent") + world.count("dropped") == len(world.offered)
 
 
-async def test_copies_that_reach_no_server_took_no_time(kit: SimpleNamespace) -> None:
+async def test_copies_that_reach_no_server_took_no_time(kit: "Kit") -> None:
     """Else a shadow that is away would look like the fastest of all."""
     world = World(kit, random.Random(1))
     while not world.shadow._queue or not world.upstream.asked:

@@ -1,7 +1,6 @@
 """What the recorder writes, and that every row is stored or counted as dropped, whatever Redis does."""
 
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -12,14 +11,17 @@ from kingmaker_contracts.acks import GatewayAck
 from kingmaker_contracts.routing import Limits, Sticky
 from tests.fakes.fake_model_server import Fault, score_of
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
-async def rows_stored(bench: Any, kit: SimpleNamespace, count: int) -> list[Any]:
+
+async def rows_stored(bench: "Bench", kit: "Kit", count: int) -> list[Any]:
     await kit.until(lambda: sum(b.count for b in bench.batches()) >= count)
     return list(bench.batches())
 
 
 async def test_a_prediction_is_stored_with_everything_the_monitor_needs(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     sticky = Sticky("Header", "default/flights", "x-user")
     await bench.publish(pair.record(ranges="gbm:0-9999", sticky=sticky, revision=7), pair.profiles)
@@ -54,9 +56,7 @@ async def test_a_prediction_is_stored_with_everything_the_monitor_needs(
     assert np.array_equal(batch.features, np.array([[1400, 1400], [2, 1], [2.5, np.nan]], np.float32), equal_nan=True)
 
 
-async def test_the_partition_is_in_the_id_and_in_the_stream_s_name(
-    valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_the_partition_is_in_the_id_and_in_the_stream_s_name(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, partition=9), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         answer = await bench.predict()
@@ -65,7 +65,7 @@ async def test_the_partition_is_in_the_id_and_in_the_stream_s_name(
         assert bench.batches(0) == []
 
 
-async def test_errors_and_fallbacks_are_events_too(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_errors_and_fallbacks_are_events_too(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=1500)), pair.profiles)
     await bench.challenger_is_up("gbm")
     pair.challenger.fault = Fault.ERROR
@@ -87,7 +87,7 @@ async def test_errors_and_fallbacks_are_events_too(bench: Any, pair: Any, kit: S
     )
 
 
-async def test_bad_input_is_no_event(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_bad_input_is_no_event(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(), pair.profiles)
     await bench.predict([{"distance": 1}])
     await bench.predict()
@@ -101,7 +101,7 @@ def read_ack(client: Any) -> GatewayAck | None:
 
 
 async def test_the_gateway_tells_its_accounts_and_the_routing_it_applied(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     await bench.publish(pair.record(revision=5, epoch=2), pair.profiles)
     for _ in range(3):
@@ -132,7 +132,7 @@ def check_account(batches: list[Any], ack: GatewayAck) -> None:
 
 
 async def test_what_redis_misses_while_it_is_away_is_written_when_it_is_back(
-    own_valkey: Any, pair: Any, kit: SimpleNamespace
+    own_valkey: Any, pair: "Pair", kit: "Kit"
 ) -> None:
     async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -154,9 +154,7 @@ async def test_what_redis_misses_while_it_is_away_is_written_when_it_is_back(
     assert own_valkey.client.ttl(keys.gateway("gw-test")) > 3000
 
 
-async def test_a_full_buffer_drops_the_newest_rows_and_counts_them(
-    own_valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_a_full_buffer_drops_the_newest_rows_and_counts_them(own_valkey: Any, pair: "Pair", kit: "Kit") -> None:
     recorder = {"flush_ms": 20, "buffer_rows": 10}
     async with kit.running(kit.settings(own_valkey.url, recorder=recorder), own_valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -178,7 +176,7 @@ async def test_a_full_buffer_drops_the_newest_rows_and_counts_them(
     check_account(kit.batches(own_valkey.client), ack)
 
 
-async def test_the_final_flush_takes_everything_along(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_the_final_flush_takes_everything_along(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     recorder = {"flush_ms": 60_000}
     async with kit.running(kit.settings(valkey.url, recorder=recorder), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -191,7 +189,7 @@ async def test_the_final_flush_takes_everything_along(valkey: Any, pair: Any, ki
     assert sum(b.count for b in kit.batches(valkey.client)) == 5
 
 
-async def test_a_batch_has_no_more_rows_than_allowed(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_batch_has_no_more_rows_than_allowed(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     recorder = {"flush_ms": 60_000, "batch_rows": 10}
     async with kit.running(kit.settings(valkey.url, recorder=recorder), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -204,7 +202,7 @@ async def test_a_batch_has_no_more_rows_than_allowed(valkey: Any, pair: Any, kit
     assert sum(b.count for b in kit.batches(valkey.client)) == 32
 
 
-async def test_the_next_life_keeps_the_last_words_of_a_killed_one(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_the_next_life_keeps_the_last_words_of_a_killed_one(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         await bench.predict()
@@ -217,5 +215,6 @@ async def test_the_next_life_keeps_the_last_words_of_a_killed_one(valkey: Any, p
     async with kit.running(kit.settings(valkey.url), valkey.client) as bench:
         await kit.until(lambda: (ack := read_ack(bench.redis)) is not None and ack.producer != "killed")
         kept = bench.redis.get(keys.former_gateway("gw-test", "killed"))
+        assert kept is not None
         assert msgspec.json.decode(kept, type=GatewayAck) == msgspec.structs.replace(killed, ended=True)
         assert 0 < bench.redis.ttl(keys.former_gateway("gw-test", "killed")) <= 3600

@@ -1,8 +1,7 @@
 """Labels: 202 only once Redis has them, 400 with item and field, 503 when Redis is away."""
 
 import json
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,9 @@ from kingmaker_contracts import keys, prediction_ids
 from kingmaker_contracts.feedback import LabelEvent
 from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway import feedback
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
 PATH = "/v1/models/flights/feedback"
 ID = prediction_ids.new(1_700_000_000_000, b"123456789", 0)
@@ -26,7 +28,7 @@ def stored(client: Any, partition: int) -> list[LabelEvent]:
     return [label for _, fields in entries for label in contract.decode(fields[keys.ENTRY_FIELD]).labels]
 
 
-async def test_labels_go_to_the_partition_their_ids_name(bench: Any, pair: Any) -> None:
+async def test_labels_go_to_the_partition_their_ids_name(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     labels = [
         GOOD,
@@ -43,7 +45,7 @@ async def test_labels_go_to_the_partition_their_ids_name(bench: Any, pair: Any) 
     assert bench.redis.xlen(keys.feedback("default", "flights", 0)) == 1
 
 
-async def test_ndjson_is_one_label_a_line(bench: Any, pair: Any) -> None:
+async def test_ndjson_is_one_label_a_line(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     body = "\n".join(json.dumps({"prediction_id": f"{TEXT}.{i}", "label": i}) for i in range(3)) + "\n"
     answer = await bench.client.post(PATH, content=body, headers={"content-type": "application/x-ndjson"})
@@ -51,13 +53,13 @@ async def test_ndjson_is_one_label_a_line(bench: Any, pair: Any) -> None:
     assert [label.row for label in stored(bench.redis, 0)] == [0, 1, 2]
 
 
-async def test_an_answer_s_own_id_can_be_labelled(bench: Any, pair: Any) -> None:
+async def test_an_answer_s_own_id_can_be_labelled(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     id = (await bench.predict()).headers["x-prediction-id"]
     assert (await bench.client.post(PATH, json=[{"prediction_id": f"{id}.0", "label": 0}])).status_code == 202
 
 
-async def test_bad_labels_are_400_and_none_is_kept(bench: Any, pair: Any) -> None:
+async def test_bad_labels_are_400_and_none_is_kept(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     answer = await bench.client.post(PATH, json=[GOOD, {**GOOD, "prediction_id": "7"}])
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
@@ -65,13 +67,11 @@ async def test_bad_labels_are_400_and_none_is_kept(bench: Any, pair: Any) -> Non
     assert stored(bench.redis, 0) == []
 
 
-async def test_an_unknown_model_is_404(bench: Any) -> None:
+async def test_an_unknown_model_is_404(bench: "Bench") -> None:
     assert (await bench.client.post("/v1/models/nope/feedback", json=[GOOD])).status_code == 404
 
 
-async def test_without_redis_labels_are_refused_and_later_accepted(
-    own_valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_without_redis_labels_are_refused_and_later_accepted(own_valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         own_valkey.stop()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import product
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ from kingmaker_gateway.answerers import Answerer
 from kingmaker_gateway.lone import LoneInputs, LoneOutputs, inputs_together, outputs_together
 from kingmaker_gateway.runs import Mark, Run
 from kingmaker_gateway.signature import InputSpec
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit
 
 SPECS = [InputSpec("x", "FP32", (3,), False), InputSpec("y", "FP32", (2, 2), False)]
 LAYOUTS: list[list[tuple[str, str, tuple[int, ...]]]] = [
@@ -91,17 +94,19 @@ def test_outputs_of_lone_rows_are_those_of_their_bytes(drawn: list[tuple[int | N
 
 
 @pytest.mark.parametrize("are_lone", list(product([False, True], repeat=4)))
-def test_an_entry_of_lone_rows_is_that_of_their_arrays(kit: SimpleNamespace, are_lone: tuple[bool, ...]) -> None:
+def test_an_entry_of_lone_rows_is_that_of_their_arrays(kit: "Kit", are_lone: tuple[bool, ...]) -> None:
     profile = kit.profile([("x", "FP32")])
+    assert profile.score is not None
+    score = profile.score.output
     profile = msgspec.structs.replace(profile, inputs=[msgspec.structs.replace(profile.inputs[0], shape=[-1, 3])])
     by = Answerer("default/m", 1, 1, "r", "lr", "3", "champion", ("lr",), kit.sha(profile), profile)
-    laid = SimpleNamespace(places=[(profile.score.output, "FP32", DTYPES["FP32"], (1, 2), 5)], end=13)
+    laid = SimpleNamespace(places=[(score, "FP32", DTYPES["FP32"], (1, 2), 5)], end=13)
     lone: list[Run] = []
     whole: list[Run] = []
     for number, is_lone in enumerate(are_lone):
         row, answer = (np.arange(n, dtype=np.float32) + number for n in (3, 2))
         one: Any = SimpleNamespace(id=bytes([number]) * 16, mark=Mark(1, 0, "weight", 0, 200), key_hash=0)
-        arrays = {"x": row.reshape(1, 3)}, [Tensor(profile.score.output, "FP32", answer.reshape(1, 2))]
+        arrays = {"x": row.reshape(1, 3)}, [Tensor(score, "FP32", answer.reshape(1, 2))]
         in_bytes = LoneInputs(SPECS[0], row.tobytes()), LoneOutputs(bytes(5) + answer.tobytes(), laid)
         for kept, (inputs, outputs) in ((whole, arrays), (lone, in_bytes if is_lone else arrays)):
             kept.append(runs.of(by, [one], [0.001 * number], 1_700_000_000_000_000 + number, 1, inputs, outputs))

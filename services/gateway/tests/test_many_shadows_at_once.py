@@ -4,8 +4,9 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -16,12 +17,15 @@ from kingmaker_contracts.labels import REASONS
 from kingmaker_gateway import split
 from tests.fakes.fake_model_server import FakeModelServer, Fault, score_of
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit, Pair
+
 SHADOW = REASONS.index("shadow")
 SETTINGS = {"queue_size": 16, "connections": 2, "timeout_ms": 500}
 
 
 @pytest.fixture
-async def court(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[SimpleNamespace]:
+async def court(valkey: Any, pair: "Pair", kit: "Kit") -> AsyncIterator[SimpleNamespace]:
     """Champion lr, canary gbm, and shadows s0, s1, ... as many as a test asks for."""
     async with AsyncExitStack() as stack:
         bench = await stack.enter_async_context(kit.running(kit.settings(valkey.url, shadow=SETTINGS), valkey.client))
@@ -37,8 +41,7 @@ async def court(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[S
             ]
             record = pair.record(revision=revision, **changes)
             await bench.publish(msgspec.structs.replace(record, variants=[*record.variants, *variants]), pair.profiles)
-            for server in shadows:
-                await kit.until(lambda server=server: server.connections > 0)
+            await kit.until(lambda: all(server.connections > 0 for server in shadows))
 
         def count(name: str, shadow: str) -> float:
             return float(bench.metric(f"shadow_{name}_total", model="flights", variant=shadow))
@@ -46,7 +49,7 @@ async def court(valkey: Any, pair: Any, kit: SimpleNamespace) -> AsyncIterator[S
         yield SimpleNamespace(bench=bench, shadows=shadows, open=open_with, count=count, pair=pair)
 
 
-async def test_each_shadow_gets_its_own_sample(court: SimpleNamespace, kit: SimpleNamespace) -> None:
+async def test_each_shadow_gets_its_own_sample(court: SimpleNamespace, kit: "Kit") -> None:
     """The sample is a property of the prediction's id, so it can be checked to the last copy."""
     await court.open(100, 30, 5, 0, ranges="gbm:0-1999")
     await court.bench.challenger_is_up("gbm")
@@ -73,7 +76,7 @@ async def test_each_shadow_gets_its_own_sample(court: SimpleNamespace, kit: Simp
 TROUBLES = [fault for fault in Fault if fault is not Fault.NONE]
 
 
-async def test_every_kind_of_trouble_at_once_touches_no_answer(court: SimpleNamespace, kit: SimpleNamespace) -> None:
+async def test_every_kind_of_trouble_at_once_touches_no_answer(court: SimpleNamespace, kit: "Kit") -> None:
     """One shadow for each fault, a dead one and a healthy one, under load: every champion's answer is right."""
     await court.open(*[100] * (len(TROUBLES) + 2))
     *sick, dead, healthy = court.shadows
@@ -98,8 +101,12 @@ async def test_every_kind_of_trouble_at_once_touches_no_answer(court: SimpleName
         clients = [await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=10)) for _ in range(8)]
         await asyncio.gather(*(ask(client) for client in clients))
     total = next(numbers)
+
+    def is_accounted_for(name: str) -> bool:
+        return bool(court.count("sent", name) + court.count("dropped", name) == total)
+
     for server in court.shadows:  # nothing is lost without a word
-        await kit.until(lambda name=server.name: court.count("sent", name) + court.count("dropped", name) == total)
+        await kit.until(partial(is_accounted_for, server.name))
     await kit.until(lambda: court.count("failed", dead.name) + court.count("dropped", dead.name) == total)
     # a machine that is busy enough makes even the healthy one late at times, but never always
     assert court.count("failed", healthy.name) < court.count("sent", healthy.name)
@@ -109,7 +116,7 @@ async def test_every_kind_of_trouble_at_once_touches_no_answer(court: SimpleName
 
 
 async def test_a_shadow_that_is_withdrawn_under_load_loses_no_copy_uncounted(
-    court: SimpleNamespace, kit: SimpleNamespace
+    court: SimpleNamespace, kit: "Kit"
 ) -> None:
     await court.open(100)
     [shadow] = court.shadows
@@ -123,9 +130,7 @@ async def test_a_shadow_that_is_withdrawn_under_load_loses_no_copy_uncounted(
     assert (await court.bench.predict()).status_code == 200
 
 
-async def test_a_copy_offered_to_a_shadow_that_is_closed_is_counted(
-    court: SimpleNamespace, kit: SimpleNamespace
-) -> None:
+async def test_a_copy_offered_to_a_shadow_that_is_closed_is_counted(court: SimpleNamespace, kit: "Kit") -> None:
     """A request that was routed before the shadow left is answered after it."""
     await court.open(100)
     court.pair.champion.fault, court.pair.champion.slow_s = Fault.SLOW, 0.3
@@ -138,7 +143,7 @@ async def test_a_copy_offered_to_a_shadow_that_is_closed_is_counted(
     assert court.count("dropped", "s0") == 1
 
 
-async def test_copies_tried_again_alone_do_not_upset_the_accounts(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_copies_tried_again_alone_do_not_upset_the_accounts(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     """They may be more than the queue holds; what is offered meanwhile is dropped once, and counted once."""
     own = {"queue_size": 2, "connections": 1}
     settings = kit.settings(valkey.url, shadow=own, upstream={"connections": 1})
@@ -156,7 +161,7 @@ async def test_copies_tried_again_alone_do_not_upset_the_accounts(valkey: Any, p
                 refused.append(body)
                 pair.challenger._send(writer, 500, b"{}")
 
-        pair.challenger._infer = answer_lone_rows
+        pair.challenger._infer = answer_lone_rows  # type: ignore[method-assign]
         for _ in range(4):
             await asyncio.gather(*(bench.predict([kit.full_row]) for _ in range(30)))
         labels = {"model": "flights", "variant": "gbm"}

@@ -1,12 +1,14 @@
 """What alerts are made of: a gauge follows what it speaks of, and a counter is there before it counts."""
 
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.fakes.fake_model_server import Fault
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
-async def test_a_model_is_ready_while_its_champion_can_be_asked(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+
+async def test_a_model_is_ready_while_its_champion_can_be_asked(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(), pair.profiles)
     assert bench.metric("ready", model="flights") == 1
     await pair.champion.stop()
@@ -14,7 +16,7 @@ async def test_a_model_is_ready_while_its_champion_can_be_asked(bench: Any, pair
     await kit.until(lambda: bench.metric("ready", model="flights") == 0)
 
 
-async def test_a_variant_that_left_takes_its_open_breaker_with_it(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_variant_that_left_takes_its_open_breaker_with_it(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, breaker={"failures": 3}), valkey.client) as bench:
         await bench.publish(pair.record(ranges="gbm:0-9999"), pair.profiles)
         await bench.challenger_is_up("gbm")
@@ -31,7 +33,7 @@ async def test_a_variant_that_left_takes_its_open_breaker_with_it(valkey: Any, p
         assert bench.registry.get_sample_value("kingmaker_gateway_breaker_state", gbm) == 0
 
 
-async def test_losses_stand_at_zero_before_the_first(bench: Any, pair: Any) -> None:
+async def test_losses_stand_at_zero_before_the_first(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     await bench.predict()
     zeros = [("events_dropped_total", {"model": "flights", "reason": r}) for r in ("buffer_full", "shutdown")]

@@ -4,8 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,6 +21,9 @@ from kingmaker_gateway.settings import UpstreamSettings
 from kingmaker_gateway.signature import InputSpec, Signature
 from kingmaker_gateway.upstream import Upstream
 from tests.fakes.fake_model_server import FakeModelServer, Fault
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
 OUTPUTS = {"probabilities": TensorSpec("probabilities", "FP32", [-1, 2])}
 SIGNATURE = Signature({"x": InputSpec("x", "FP32", (1,), False)}, OUTPUTS)
@@ -104,7 +106,7 @@ class Picky(FakeModelServer):
 
 
 @pytest.mark.parametrize("status", [400, 500])
-async def test_neighbours_of_a_refused_row_are_asked_again_at_once(kit: SimpleNamespace, status: int) -> None:
+async def test_neighbours_of_a_refused_row_are_asked_again_at_once(kit: "Kit", status: int) -> None:
     async with Picky([("x", "FP32")]) as server, upstream_to(server, until=kit.until) as upstream:
         server.status = status
         ends = await soon(*(ask(upstream, [value]) for value in (1.0, 13.0, 2.0)))
@@ -112,7 +114,7 @@ async def test_neighbours_of_a_refused_row_are_asked_again_at_once(kit: SimpleNa
         assert isinstance(ends[1], UpstreamRefused)
 
 
-async def test_who_leaves_at_once_is_answered_like_all(kit: SimpleNamespace) -> None:
+async def test_who_leaves_at_once_is_answered_like_all(kit: "Kit") -> None:
     async with Picky([("x", "FP32")]) as server, upstream_to(server, until=kit.until, connections=1) as upstream:
         ends = await soon(*leave(upstream, [1.0], [13.0], [2.0]))
         assert [type(end) for end in ends] == [Slice, UpstreamRefused, Slice]
@@ -124,7 +126,7 @@ async def test_who_leaves_at_once_is_answered_like_all(kit: SimpleNamespace) -> 
         assert server.frames[before:] == [1, 4]  # who found no free connection waited, and had company
 
 
-async def test_a_deadline_of_who_left_at_once_is_kept(kit: SimpleNamespace) -> None:
+async def test_a_deadline_of_who_left_at_once_is_kept(kit: "Kit") -> None:
     async with FakeModelServer([("x", "FP32")]) as server, upstream_to(server, until=kit.until) as upstream:
         server.fault = Fault.HANG
         late = made_ask([1.0], 256, within_s=0.1)
@@ -132,7 +134,7 @@ async def test_a_deadline_of_who_left_at_once_is_kept(kit: SimpleNamespace) -> N
         assert [type(end) for end in await soon(end_of(late))] == [UpstreamTimeout]
 
 
-async def test_a_frame_moves_at_once_to_a_server_that_is_well(kit: SimpleNamespace) -> None:
+async def test_a_frame_moves_at_once_to_a_server_that_is_well(kit: "Kit") -> None:
     async with Picky([("x", "FP32")]) as sick, FakeModelServer([("x", "FP32")]) as well:
         sick.status = 503
         async with upstream_to(sick, well, until=kit.until) as upstream:
@@ -142,7 +144,7 @@ async def test_a_frame_moves_at_once_to_a_server_that_is_well(kit: SimpleNamespa
             assert sick.calls > 0
 
 
-async def test_who_waits_for_a_busy_server_keeps_nobody_from_a_free_one(kit: SimpleNamespace) -> None:
+async def test_who_waits_for_a_busy_server_keeps_nobody_from_a_free_one(kit: "Kit") -> None:
     async with Picky([("x", "FP32")]) as first, FakeModelServer([("x", "FP32")]) as second:
         first.status = 503
         async with upstream_to(first, second, until=kit.until, connections=1, eject_failures=100) as upstream:
@@ -157,7 +159,7 @@ async def test_who_waits_for_a_busy_server_keeps_nobody_from_a_free_one(kit: Sim
             assert not moved.done()
 
 
-async def test_requests_that_wait_when_their_variant_leaves_are_answered(kit: SimpleNamespace) -> None:
+async def test_requests_that_wait_when_their_variant_leaves_are_answered(kit: "Kit") -> None:
     async with (
         FakeModelServer([("x", "FP32")], slow_s=0.2) as server,
         upstream_to(server, until=kit.until, connections=1) as upstream,
@@ -170,7 +172,7 @@ async def test_requests_that_wait_when_their_variant_leaves_are_answered(kit: Si
         assert all(isinstance(end, Slice) for end in await soon(first, waiting))
 
 
-async def test_an_endpoint_with_a_good_connection_is_up_again_after_one_that_failed(kit: SimpleNamespace) -> None:
+async def test_an_endpoint_with_a_good_connection_is_up_again_after_one_that_failed(kit: "Kit") -> None:
     """Nobody may have a reason to open another: without traffic nothing else would ever find out."""
 
     class Nobody:
@@ -202,7 +204,7 @@ class Ragged(FakeModelServer):
         return InferResponse(self.name, outputs), frozenset({"probabilities"})
 
 
-async def test_parts_that_do_not_go_together_are_garbage(kit: SimpleNamespace) -> None:
+async def test_parts_that_do_not_go_together_are_garbage(kit: "Kit") -> None:
     async with Ragged([("x", "FP32")]) as server, upstream_to(server, until=kit.until) as upstream:
         [end] = await soon(ask(upstream, [1.0, 2.0, 3.0, 4.0], max_rows=2))
         assert isinstance(end, UpstreamGarbage)
@@ -210,7 +212,7 @@ async def test_parts_that_do_not_go_together_are_garbage(kit: SimpleNamespace) -
         assert isinstance(end, Slice)
 
 
-async def test_parts_of_a_large_request_fail_as_one(kit: SimpleNamespace) -> None:
+async def test_parts_of_a_large_request_fail_as_one(kit: "Kit") -> None:
     async with Picky([("x", "FP32")]) as server, upstream_to(server, until=kit.until) as upstream:
         values = [float(value) for value in range(10, 20)]
         large, small = await soon(ask(upstream, values, max_rows=2), ask(upstream, [1.0], max_rows=2))
@@ -219,7 +221,7 @@ async def test_parts_of_a_large_request_fail_as_one(kit: SimpleNamespace) -> Non
         assert server.calls == 3  # 10 and 11, the one beside, 12 and 13; nobody asks for the rest
 
 
-async def test_shapes_of_two_targets_travel_together(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_shapes_of_two_targets_travel_together(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     """A champion that calls a column (rows,) and a challenger that calls it (rows, 1) mean the same."""
     champion = pair.profiles[0]
     flat = msgspec.structs.replace(
@@ -248,9 +250,7 @@ async def test_shapes_of_two_targets_travel_together(bench: Any, pair: Any, kit:
 @pytest.mark.parametrize(
     "arrays", [{"x": np.zeros((2, 3, 5), np.float32)}, {}], ids=["a shape nobody takes", "an input is missing"]
 )
-async def test_rows_that_make_no_frame_are_refused_and_not_forgotten(
-    kit: SimpleNamespace, arrays: dict[str, Any]
-) -> None:
+async def test_rows_that_make_no_frame_are_refused_and_not_forgotten(kit: "Kit", arrays: dict[str, Any]) -> None:
     async with FakeModelServer([("x", "FP32")]) as server, upstream_to(server, until=kit.until) as upstream:
         asker = Asker()
         odd = Batch(2, arrays, frozenset())  # no reader would make it
@@ -263,7 +263,7 @@ async def test_rows_that_make_no_frame_are_refused_and_not_forgotten(
 
 
 async def test_challengers_that_contradict_each_other_never_share_a_request(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     """An input the champion lacks has one type, the first challenger's; else its bytes would be read as another's."""
     async with FakeModelServer([*kit.champion_inputs, ("gain", "INT32")], bias=9.0, name="nn") as third:
@@ -281,7 +281,7 @@ async def test_challengers_that_contradict_each_other_never_share_a_request(
 
 
 @pytest.mark.parametrize("servers", [1, 2])
-async def test_only_a_time_limit_that_is_no_client_s_haste_ejects_a_server(kit: SimpleNamespace, servers: int) -> None:
+async def test_only_a_time_limit_that_is_no_client_s_haste_ejects_a_server(kit: "Kit", servers: int) -> None:
     async with (
         FakeModelServer([("x", "FP32")]) as first,
         FakeModelServer([("x", "FP32")]) as second,
@@ -299,7 +299,7 @@ async def test_only_a_time_limit_that_is_no_client_s_haste_ejects_a_server(kit: 
         assert isinstance(end, Slice)
 
 
-async def test_metadata_is_asked_of_the_next_server_when_the_first_is_silent(kit: SimpleNamespace) -> None:
+async def test_metadata_is_asked_of_the_next_server_when_the_first_is_silent(kit: "Kit") -> None:
     class Silent(FakeModelServer):
         async def _answer(self, *_: Any) -> None:
             await asyncio.sleep(3600)

@@ -2,8 +2,7 @@
 
 import logging
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,6 +10,10 @@ from pydantic import ValidationError
 from kingmaker_gateway import tokens
 from kingmaker_gateway.settings import Settings
 from kingmaker_gateway.tokens import BadTokens
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
+
 
 FIRST, SECOND, LABELS = "first-token-of-shop", "second-token-of-shop", "token-of-the-ledger"
 PREDICT = "/v1/models/flights:predict"
@@ -29,7 +32,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 async def test_predictions_and_labels_have_tokens_of_their_own(
-    valkey: Any, pair: Any, kit: SimpleNamespace, files: dict[str, Path]
+    valkey: Any, pair: "Pair", kit: "Kit", files: dict[str, Path]
 ) -> None:
     async with kit.running(kit.settings(valkey.url, auth=files), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -44,7 +47,7 @@ async def test_predictions_and_labels_have_tokens_of_their_own(
 
 
 async def test_health_metadata_and_documentation_stay_open(
-    valkey: Any, pair: Any, kit: SimpleNamespace, files: dict[str, Path]
+    valkey: Any, pair: "Pair", kit: "Kit", files: dict[str, Path]
 ) -> None:
     async with kit.running(kit.settings(valkey.url, auth=files), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -54,7 +57,7 @@ async def test_health_metadata_and_documentation_stay_open(
 
 
 async def test_the_documentation_asks_for_the_token_where_it_is_needed(
-    valkey: Any, kit: SimpleNamespace, files: dict[str, Path]
+    valkey: Any, kit: "Kit", files: dict[str, Path]
 ) -> None:
     async with kit.running(kit.settings(valkey.url, auth=files), valkey.client) as bench:
         document = (await bench.client.get("/openapi.json")).json()
@@ -69,7 +72,7 @@ async def test_the_documentation_asks_for_the_token_where_it_is_needed(
     assert all("401" in document["paths"][path]["post"]["responses"] for path in guarded)
 
 
-async def test_a_gateway_without_files_is_open_and_says_so(bench: Any, pair: Any) -> None:
+async def test_a_gateway_without_files_is_open_and_says_so(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     assert (await bench.predict()).status_code == 200
     assert (await bench.predict(headers=bearing("whatever-it-may-be"))).status_code == 200
@@ -78,7 +81,7 @@ async def test_a_gateway_without_files_is_open_and_says_so(bench: Any, pair: Any
 
 
 async def test_a_changed_file_is_followed_and_a_broken_one_is_not(
-    valkey: Any, pair: Any, kit: SimpleNamespace, files: dict[str, Path], caplog: pytest.LogCaptureFixture
+    valkey: Any, pair: "Pair", kit: "Kit", files: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     file = files["predict_tokens_file"]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from kingmaker_gateway.upstream import Upstream
 from kingmaker_servicekit.fast_call import Call, Head
 from tests.fakes.fake_model_server import Fault
 from tests.raw_clients import GOOD, V1, Client, request, together
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
 V2 = "/v2/models/flights/infer"
 
@@ -49,7 +52,7 @@ async def test_a_mistake_with_some_costs_neither_the_others_of_their_round_nor_t
     ids=["choosing", "sending", "sending those who may have company"],
 )
 async def test_requests_that_a_mistake_of_ours_stops_are_told_so_and_give_back_their_places(
-    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], is_all: bool
+    bench: "Bench", pair: "Pair", monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], is_all: bool
 ) -> None:
     await bench.publish(pair.record(), pair.profiles)
 
@@ -68,7 +71,7 @@ async def test_requests_that_a_mistake_of_ours_stops_are_told_so_and_give_back_t
 
 
 async def test_a_variant_whose_requests_cannot_leave_keeps_no_others_here(
-    bench: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    bench: "Bench", pair: "Pair", kit: "Kit", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bench.publish(pair.record(), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -95,7 +98,7 @@ async def test_a_variant_whose_requests_cannot_leave_keeps_no_others_here(
 
 
 async def test_a_mistake_in_recording_some_costs_nobody_an_answer_and_is_counted(
-    valkey: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    valkey: Any, pair: "Pair", kit: "Kit", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even where routing changed while they waited, so that one frame is settled state by state."""
     monkeypatch.setattr(runs, "of", _fails)
@@ -106,7 +109,7 @@ async def test_a_mistake_in_recording_some_costs_nobody_an_answer_and_is_counted
 
 
 async def test_a_mistake_in_recording_a_refusal_keeps_nobody_waiting_and_is_counted(
-    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch
+    bench: "Bench", pair: "Pair", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bench.publish(pair.record(), pair.profiles)
     monkeypatch.setattr(runs, "of", _fails)
@@ -118,7 +121,7 @@ async def test_a_mistake_in_recording_a_refusal_keeps_nobody_waiting_and_is_coun
 
 
 async def test_a_mistake_of_the_recorder_costs_nobody_an_answer(
-    valkey: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    valkey: Any, pair: "Pair", kit: "Kit", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Recorder, "offer", _fails)
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
@@ -127,7 +130,7 @@ async def test_a_mistake_of_the_recorder_costs_nobody_an_answer(
 
 @pytest.mark.parametrize("timeouts_ms", [(300,), (300, 300), (300, 301)])
 async def test_a_mistake_in_sending_is_told_once(
-    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, timeouts_ms: tuple[int, ...]
+    bench: "Bench", pair: "Pair", monkeypatch: pytest.MonkeyPatch, timeouts_ms: tuple[int, ...]
 ) -> None:
     """Who is on the way already is told when the time is up, and only then."""
     await bench.publish(pair.record(), pair.profiles)
@@ -141,7 +144,7 @@ async def test_a_mistake_in_sending_is_told_once(
 
 
 async def test_a_mistake_in_copying_some_costs_neither_their_answer_nor_their_record(
-    bench: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    bench: "Bench", pair: "Pair", kit: "Kit", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bench.publish(pair.record(mirror=100), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -156,7 +159,7 @@ def _fails(*_: Any) -> None:
     raise RuntimeError("a mistake of ours")
 
 
-async def _answered_across_a_change_of_routing(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def _answered_across_a_change_of_routing(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     """Three requests, of which two share a frame though routing changed between them."""
     await bench.publish(pair.record(), pair.profiles)
     pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 1.0

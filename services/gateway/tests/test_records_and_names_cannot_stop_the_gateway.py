@@ -2,8 +2,7 @@
 
 import asyncio
 import socket
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -15,9 +14,12 @@ from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.routes import Routes
 from kingmaker_servicekit import redis_client
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
+
 
 async def test_a_version_no_header_can_hold_is_shown_without_its_line_breaks(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     record = pair.record()
     lr, gbm = record.variants
@@ -31,9 +33,7 @@ async def test_a_version_no_header_can_hold_is_shown_without_its_line_breaks(
 
 
 @pytest.mark.parametrize("key", ["routing", "profile"])
-async def test_a_key_of_another_type_hides_no_other_model(
-    bench: Any, pair: Any, kit: SimpleNamespace, key: str
-) -> None:
+async def test_a_key_of_another_type_hides_no_other_model(bench: "Bench", pair: "Pair", kit: "Kit", key: str) -> None:
     await bench.publish(pair.record(), pair.profiles)
     other = msgspec.structs.replace(pair.record(), name="airports")  # read before flights
     bench.redis.sadd(keys.MODELS, keys.model_id("default", "airports"))
@@ -41,6 +41,7 @@ async def test_a_key_of_another_type_hides_no_other_model(
         bench.redis.rpush(keys.routing("default", "airports"), "not a string")
     else:
         for variant in other.variants:
+            assert variant.profile is not None
             bench.redis.rpush(keys.profile("default", "airports", variant.profile), "not a string")
         bench.redis.set(keys.routing("default", "airports"), wire.write_json(other))
     await bench.publish(pair.record(revision=2))
@@ -49,7 +50,7 @@ async def test_a_key_of_another_type_hides_no_other_model(
 
 
 async def test_a_record_is_applied_though_redis_failed_between_it_and_its_profile(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     """The very same bytes are read again: they were seen before, but never put into force."""
 
@@ -93,7 +94,7 @@ async def test_a_record_is_applied_though_redis_failed_between_it_and_its_profil
 @pytest.mark.parametrize(
     "endpoint", ["a\0b:80", "a..b:80", ".:80", f"{'x' * 70}.y:80", f"{'x.' * 200}:80", "%:80", "-:1"]
 )
-async def test_a_name_nobody_can_look_up_leaves_the_others_alone(kit: SimpleNamespace, endpoint: str) -> None:
+async def test_a_name_nobody_can_look_up_leaves_the_others_alone(kit: "Kit", endpoint: str) -> None:
     told: list[list[str]] = []
     addresses = Addresses(0.01, told.append, asyncio.get_running_loop().getaddrinfo)
     addresses.use([endpoint, "localhost:80"])
@@ -103,7 +104,7 @@ async def test_a_name_nobody_can_look_up_leaves_the_others_alone(kit: SimpleName
     addresses.stop()
 
 
-async def test_a_new_name_takes_over_only_when_it_is_known(kit: SimpleNamespace) -> None:
+async def test_a_new_name_takes_over_only_when_it_is_known(kit: "Kit") -> None:
     answers: dict[str, list[str]] = {"old": ["10.0.0.1"]}
 
     async def look_up(host: str, port: int, **_: Any) -> list[Any]:

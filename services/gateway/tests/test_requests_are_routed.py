@@ -2,8 +2,7 @@
 
 import struct
 import uuid
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +10,9 @@ from kingmaker_contracts import buckets, tensors
 from kingmaker_contracts.inference import Tensor
 from kingmaker_contracts.routing import Sticky
 from tests.fakes.fake_model_server import FakeModelServer, score_of
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
 
 def v2_body(rows: int = 1, **more: Any) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def v2_body(rows: int = 1, **more: Any) -> dict[str, Any]:
     }
 
 
-async def test_an_answer_says_who_gave_it_and_why(bench: Any, pair: Any) -> None:
+async def test_an_answer_says_who_gave_it_and_why(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     answer = await bench.predict()
     assert answer.status_code == 200
@@ -37,7 +39,7 @@ async def test_an_answer_says_who_gave_it_and_why(bench: Any, pair: Any) -> None
     assert row["probabilities"] == pytest.approx([1 - score, score])
 
 
-async def test_v2_carries_the_served_model_s_name_and_echoes_the_id(bench: Any, pair: Any) -> None:
+async def test_v2_carries_the_served_model_s_name_and_echoes_the_id(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     answer = await bench.client.post("/v2/models/flights/infer", json=v2_body(2, id="mine"))
     body = answer.json()
@@ -50,7 +52,7 @@ async def test_v2_carries_the_served_model_s_name_and_echoes_the_id(bench: Any, 
     assert unnamed.json()["id"] == unnamed.headers["x-prediction-id"]
 
 
-async def test_only_the_outputs_asked_for_come_back(bench: Any, pair: Any) -> None:
+async def test_only_the_outputs_asked_for_come_back(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     asked = v2_body(outputs=[{"name": "label"}])
     answer = await bench.client.post("/v2/models/flights/infer", json=asked)
@@ -60,7 +62,7 @@ async def test_only_the_outputs_asked_for_come_back(bench: Any, pair: Any) -> No
     assert "unknown output 'nope'; known outputs: 'label', 'probabilities'" in wrong.json()["error"]
 
 
-async def test_binary_tensors_go_both_ways(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_binary_tensors_go_both_ways(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(), pair.profiles)
     named = await bench.predict([kit.row])
     import numpy as np
@@ -80,7 +82,7 @@ async def test_binary_tensors_go_both_ways(bench: Any, pair: Any, kit: SimpleNam
     )
 
 
-async def test_the_split_over_many_requests_is_the_ranges(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_the_split_over_many_requests_is_the_ranges(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(ranges="gbm:0-4999"), pair.profiles)
     await bench.challenger_is_up("gbm")
     answers = [await bench.predict([kit.full_row]) for _ in range(200)]
@@ -90,7 +92,7 @@ async def test_the_split_over_many_requests_is_the_ranges(bench: Any, pair: Any,
     assert {answer.headers["x-variant"] for answer in answers} == {"gbm", "lr"}
 
 
-async def test_a_header_keeps_a_caller_with_one_variant(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_header_keeps_a_caller_with_one_variant(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     sticky = Sticky("Header", "default/flights", "X-User")
     await bench.publish(pair.record(ranges="gbm:0-4999", sticky=sticky), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -102,7 +104,7 @@ async def test_a_header_keeps_a_caller_with_one_variant(bench: Any, pair: Any, k
     assert keyless.headers["x-route-reason"] == "weight"
 
 
-async def test_a_feature_keeps_a_caller_with_one_variant(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_feature_keeps_a_caller_with_one_variant(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     sticky = Sticky("Feature", "s", "carrier")
     await bench.publish(pair.record(ranges="gbm:0-4999", sticky=sticky), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -115,7 +117,7 @@ async def test_a_feature_keeps_a_caller_with_one_variant(bench: Any, pair: Any, 
 
 
 async def test_a_request_without_the_challenger_s_inputs_never_reaches_it(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     await bench.publish(pair.record(ranges="gbm:0-9999"), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -131,7 +133,7 @@ async def test_a_request_without_the_challenger_s_inputs_never_reaches_it(
 
 @pytest.mark.parametrize("way", ["path", "header"])
 async def test_a_client_may_choose_a_variant_where_that_is_allowed(
-    bench: Any, pair: Any, kit: SimpleNamespace, way: str
+    bench: "Bench", pair: "Pair", kit: "Kit", way: str
 ) -> None:
     await bench.publish(pair.record(), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -146,7 +148,7 @@ async def test_a_client_may_choose_a_variant_where_that_is_allowed(
 
 
 @pytest.mark.parametrize("way", ["path", "header"])
-async def test_choosing_is_denied_unless_allowed(bench: Any, pair: Any, way: str) -> None:
+async def test_choosing_is_denied_unless_allowed(bench: "Bench", pair: "Pair", way: str) -> None:
     await bench.publish(pair.record(overrides="Denied"), pair.profiles)
     path = "/v2/models/flights/versions/lr/infer" if way == "path" else "/v2/models/flights/infer"
     headers = {} if way == "path" else {"x-kingmaker-variant": "lr"}
@@ -154,7 +156,7 @@ async def test_choosing_is_denied_unless_allowed(bench: Any, pair: Any, way: str
     assert (answer.status_code, answer.json()["code"]) == (403, "override_denied")
 
 
-async def test_unknown_names_are_not_found(bench: Any, pair: Any) -> None:
+async def test_unknown_names_are_not_found(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     model = await bench.client.post("/v1/models/nope:predict", json={"instances": [[1]]})
     assert (model.status_code, model.json()["code"]) == (404, "model_not_found")
@@ -167,14 +169,14 @@ async def test_unknown_names_are_not_found(bench: Any, pair: Any) -> None:
     assert (method.status_code, method.json()["code"]) == (405, "method_not_allowed")
 
 
-async def test_a_variant_that_is_not_ready_cannot_be_chosen(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_variant_that_is_not_ready_cannot_be_chosen(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await pair.challenger.stop()
     await bench.publish(pair.record(), pair.profiles)
     answer = await bench.predict([kit.full_row], headers={"x-kingmaker-variant": "gbm"})
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "not_ready", "1")
 
 
-async def test_a_challenger_that_contradicts_the_champion_gets_no_traffic(bench: Any, kit: SimpleNamespace) -> None:
+async def test_a_challenger_that_contradicts_the_champion_gets_no_traffic(bench: "Bench", kit: "Kit") -> None:
     async with (
         FakeModelServer([("x", "FP32")], name="a") as champion,
         FakeModelServer([("x", "INT64")], name="b") as challenger,
@@ -187,14 +189,14 @@ async def test_a_challenger_that_contradicts_the_champion_gets_no_traffic(bench:
         assert challenger.calls == 0
 
 
-async def test_without_profiles_the_model_server_tells_its_signature(bench: Any, kit: SimpleNamespace) -> None:
+async def test_without_profiles_the_model_server_tells_its_signature(bench: "Bench", kit: "Kit") -> None:
     async with FakeModelServer([("x", "FP32")], name="a") as champion:
         await bench.publish(kit.record([kit.variant(champion, "lr", "champion")]))
         answer = await bench.predict([[1], [2]])
         assert [p["label"] for p in answer.json()["predictions"]] == [0, 0]
 
 
-async def test_metadata_and_health_follow_the_protocol(bench: Any, pair: Any) -> None:
+async def test_metadata_and_health_follow_the_protocol(bench: "Bench", pair: "Pair") -> None:
     get = bench.client.get
     assert (await get("/v2/health/live")).json() == {"live": True}
     assert (await get("/v2/health/ready")).status_code == 503
@@ -220,7 +222,7 @@ async def test_metadata_and_health_follow_the_protocol(bench: Any, pair: Any) ->
         assert (await get(missing)).status_code == 404
 
 
-async def test_the_api_documents_itself(bench: Any) -> None:
+async def test_the_api_documents_itself(bench: "Bench") -> None:
     assert (await bench.client.get("/docs")).status_code == 200
     document = (await bench.client.get("/openapi.json")).json()
     for path, method in (

@@ -6,7 +6,7 @@ import random
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,9 @@ from kingmaker_gateway.hot_path import HotPath
 from kingmaker_servicekit.fast_call import Call, Head
 from tests.fakes.fake_model_server import Fault
 from tests.raw_clients import GOOD, Client, request, together
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
 V2 = "/v2/models/flights/infer"
 TENSORS = {
@@ -25,7 +28,7 @@ TENSORS = {
 }
 
 
-async def test_a_round_gets_no_more_places_in_flight_than_there_are(bench: Any, pair: Any) -> None:
+async def test_a_round_gets_no_more_places_in_flight_than_there_are(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(limits=Limits(max_in_flight=2)), pair.profiles)
     pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.3
     answers = await together(bench, [request(GOOD)] * 5)
@@ -37,7 +40,7 @@ async def test_a_round_gets_no_more_places_in_flight_than_there_are(bench: Any, 
     assert [status for status, _, _ in await together(bench, [request(GOOD)] * 2)] == [200, 200]
 
 
-async def test_each_of_a_mixed_round_is_told_what_it_is_told_alone(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_each_of_a_mixed_round_is_told_what_it_is_told_alone(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(ranges="gbm:0-9999", sticky=Sticky("Feature", "salt", "carrier")), pair.profiles)
     await bench.challenger_is_up("gbm")
     requests = [
@@ -77,7 +80,7 @@ async def test_each_of_a_mixed_round_is_told_what_it_is_told_alone(bench: Any, p
     assert bench.metric("in_flight", model="flights") == 0
 
 
-async def test_requests_of_a_round_travel_together_though_their_heads_differ(bench: Any, pair: Any) -> None:
+async def test_requests_of_a_round_travel_together_though_their_heads_differ(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(sticky=Sticky("Header", "salt", "x-user")), pair.profiles)
     differing = [
         request(GOOD, x_user=f"user {number}", x_kingmaker_timeout_ms=f"{5000 + number}") for number in range(9)
@@ -87,7 +90,7 @@ async def test_requests_of_a_round_travel_together_though_their_heads_differ(ben
     assert pair.champion.frames == [10]
 
 
-async def test_a_lower_body_limit_holds_for_heads_met_before(bench: Any, pair: Any) -> None:
+async def test_a_lower_body_limit_holds_for_heads_met_before(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     client = await Client.to(bench)
     for _ in range(3):
@@ -99,7 +102,7 @@ async def test_a_lower_body_limit_holds_for_heads_met_before(bench: Any, pair: A
     client.close()
 
 
-async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(bench: Any, pair: Any) -> None:
+async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     client = await Client.to(bench)
 
@@ -115,7 +118,7 @@ async def test_a_header_that_becomes_the_sticky_key_counts_in_heads_met_before(b
 
 
 async def test_a_token_that_was_taken_back_counts_in_heads_met_before(
-    valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path
+    valkey: Any, pair: "Pair", kit: "Kit", tmp_path: Path
 ) -> None:
     file = tmp_path / "tokens"
     file.write_text("shop:first-token-of-shop\n")
@@ -140,7 +143,7 @@ async def test_a_token_that_was_taken_back_counts_in_heads_met_before(
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_everybody_is_answered_once_whatever_the_servers_do(
-    valkey: Any, pair: Any, kit: SimpleNamespace, seed: int
+    valkey: Any, pair: "Pair", kit: "Kit", seed: int
 ) -> None:
     dice = random.Random(seed)
     settings = kit.settings(

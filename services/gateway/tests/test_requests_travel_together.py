@@ -1,14 +1,16 @@
 """Coalescing over real connections: who shares a frame, and that nobody suffers for a neighbour."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from kingmaker_contracts.routing import Limits
 from tests.fakes.fake_model_server import FakeModelServer, Fault, score_of
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit, Pair
 
 
 def row(number: int) -> dict[str, Any]:
@@ -24,9 +26,7 @@ class Picky(FakeModelServer):
         return super()._respond(call, rows)
 
 
-async def test_while_the_connections_are_busy_requests_share_a_frame(
-    valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_while_the_connections_are_busy_requests_share_a_frame(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
         await bench.publish(pair.record(limits=Limits(max_frame_rows=8)), pair.profiles)
         pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.2
@@ -42,9 +42,7 @@ async def test_while_the_connections_are_busy_requests_share_a_frame(
             assert found == pytest.approx([score_of([n, 2], 1.0) for n in ([number, number + 100] if number else [0])])
 
 
-async def test_a_row_that_breaks_the_model_costs_its_neighbours_nothing(
-    valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_a_row_that_breaks_the_model_costs_its_neighbours_nothing(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with (
         Picky(kit.champion_inputs, bias=1.0, name="lr-upstream") as picky,
         kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench,
@@ -58,7 +56,7 @@ async def test_a_row_that_breaks_the_model_costs_its_neighbours_nothing(
         assert answers[13].json()["code"] == "upstream_failed"
 
 
-async def test_in_a_shared_frame_only_the_impatient_is_late(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_in_a_shared_frame_only_the_impatient_is_late(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
         await bench.publish(pair.record(limits=Limits(deadline_ms=5000)), pair.profiles)
         pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.8
@@ -74,9 +72,7 @@ async def test_in_a_shared_frame_only_the_impatient_is_late(valkey: Any, pair: A
         assert bench.metric("upstream_abandoned_total", model="flights", variant="lr") == 1
 
 
-async def test_only_the_outputs_asked_for_are_picked_from_a_shared_frame(
-    valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_only_the_outputs_asked_for_are_picked_from_a_shared_frame(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.2
@@ -98,7 +94,7 @@ async def test_only_the_outputs_asked_for_are_picked_from_a_shared_frame(
         assert pair.champion.frames == [1, 3]
 
 
-async def test_a_shadow_gets_the_champion_s_frame_and_loses_none(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_shadow_gets_the_champion_s_frame_and_loses_none(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url), valkey.client) as bench:
         await bench.publish(pair.record(mirror=100, mode="Shadow"), pair.profiles)
         await bench.challenger_is_up("gbm")
@@ -119,7 +115,7 @@ async def test_a_shadow_gets_the_champion_s_frame_and_loses_none(valkey: Any, pa
 
 
 async def test_a_server_is_told_how_long_the_most_patient_of_a_frame_waits(
-    valkey: Any, pair: Any, kit: SimpleNamespace
+    valkey: Any, pair: "Pair", kit: "Kit"
 ) -> None:
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
         await bench.publish(pair.record(limits=Limits(deadline_ms=20_000)), pair.profiles)

@@ -3,24 +3,26 @@
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from kingmaker_contracts import keys, wire
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
+
 IN_NO_TIME = {"x-kingmaker-timeout-ms": "400"}
 """Less than one attempt at a Redis that is away takes. Who waits for it is late each time; who does not may be late now
 and then, on a busy machine."""
 
 
-async def variant_of(bench: Any, kit: SimpleNamespace) -> str:
+async def variant_of(bench: "Bench", kit: "Kit") -> str:
     return str((await bench.predict([kit.full_row])).headers.get("x-variant"))
 
 
-async def test_a_weight_edit_reaches_traffic_at_once(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_weight_edit_reaches_traffic_at_once(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     # polling alone would take a minute: it is the announcement that is fast
     async with kit.running(kit.settings(valkey.url, routes={"poll_ms": 60_000}), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -34,7 +36,7 @@ async def test_a_weight_edit_reaches_traffic_at_once(valkey: Any, pair: Any, kit
         await kit.until(moved)
 
 
-async def test_a_record_that_nobody_announced_is_polled(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_record_that_nobody_announced_is_polled(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(), pair.profiles)
     await bench.challenger_is_up("gbm")
     raw = wire.write_json(pair.record(ranges="gbm:0-9999", revision=2))
@@ -60,7 +62,7 @@ async def test_a_record_that_nobody_announced_is_polled(bench: Any, pair: Any, k
     ],
 )
 async def test_what_is_malformed_or_older_is_not_applied(
-    bench: Any, pair: Any, kit: SimpleNamespace, change: Any, reason: str
+    bench: "Bench", pair: "Pair", kit: "Kit", change: Any, reason: str
 ) -> None:
     await bench.publish(pair.record(revision=5, epoch=3), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -78,7 +80,7 @@ async def test_what_is_malformed_or_older_is_not_applied(
     assert bench.metric("routing_ignored_total", reason=reason) == 1  # counted once, not every poll
 
 
-async def test_a_record_that_vanishes_changes_nothing(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_record_that_vanishes_changes_nothing(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(), pair.profiles)
     bench.redis.flushall()
     read_before = bench.metric("routing_age_seconds")
@@ -87,7 +89,7 @@ async def test_a_record_that_vanishes_changes_nothing(bench: Any, pair: Any, kit
 
 
 async def test_without_redis_the_last_record_serves_and_the_next_is_taken_when_it_is_back(
-    own_valkey: Any, pair: Any, kit: SimpleNamespace
+    own_valkey: Any, pair: "Pair", kit: "Kit"
 ) -> None:
     async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
@@ -105,7 +107,7 @@ async def test_without_redis_the_last_record_serves_and_the_next_is_taken_when_i
         assert await variant_of(bench, kit) == "gbm"
 
 
-async def test_a_redis_that_hangs_holds_up_no_prediction(own_valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_redis_that_hangs_holds_up_no_prediction(own_valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         os.kill(own_valkey._process.pid, signal.SIGSTOP)
@@ -121,7 +123,7 @@ async def test_a_redis_that_hangs_holds_up_no_prediction(own_valkey: Any, pair: 
         await kit.until(lambda: sum(b.count for b in bench.batches()) >= 20)
 
 
-async def test_a_gateway_may_start_before_redis(own_valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_gateway_may_start_before_redis(own_valkey: Any, pair: "Pair", kit: "Kit") -> None:
     own_valkey.stop()
     async with kit.running(kit.settings(own_valkey.url), own_valkey.client) as bench:
         await kit.until(lambda: bench.metric("redis_up") == 0)
@@ -135,12 +137,13 @@ async def test_a_gateway_may_start_before_redis(own_valkey: Any, pair: Any, kit:
 
 
 async def test_a_gateway_starts_from_its_snapshot_when_redis_is_away(
-    own_valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path
+    own_valkey: Any, pair: "Pair", kit: "Kit", tmp_path: Path
 ) -> None:
-    settings = kit.settings(own_valkey.url, snapshot_file=tmp_path / "deep" / "routing.json")
+    snapshot = tmp_path / "deep" / "routing.json"
+    settings = kit.settings(own_valkey.url, snapshot_file=snapshot)
     async with kit.running(settings, own_valkey.client) as bench:
         await bench.publish(pair.record(ranges="gbm:0-9999", revision=3), pair.profiles)
-        await kit.until(settings.snapshot_file.exists)
+        await kit.until(snapshot.exists)
     own_valkey.stop()
     pair.champion.serve_metadata = pair.challenger.serve_metadata = False  # only the stored profiles can tell
     async with kit.running(settings, own_valkey.client) as bench:
@@ -151,7 +154,7 @@ async def test_a_gateway_starts_from_its_snapshot_when_redis_is_away(
 
 
 async def test_a_damaged_snapshot_does_not_keep_a_gateway_from_starting(
-    valkey: Any, pair: Any, kit: SimpleNamespace, tmp_path: Path
+    valkey: Any, pair: "Pair", kit: "Kit", tmp_path: Path
 ) -> None:
     file = tmp_path / "routing.json"
     file.write_bytes(b'{"records": [')
@@ -161,7 +164,7 @@ async def test_a_damaged_snapshot_does_not_keep_a_gateway_from_starting(
 
 
 async def test_a_profile_that_comes_late_replaces_what_the_model_server_said(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     await bench.publish(pair.record())  # no profiles yet
     await bench.challenger_is_up("gbm")
@@ -176,7 +179,7 @@ async def test_a_profile_that_comes_late_replaces_what_the_model_server_said(
     await kit.until(allowed)
 
 
-async def test_other_namespaces_are_none_of_its_business(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_other_namespaces_are_none_of_its_business(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     bench.store(pair.record(namespace="elsewhere", name="theirs"), pair.profiles)
     await bench.publish(pair.record(), pair.profiles)
     assert (await bench.client.get("/v2/models")).json() == {"models": ["flights"]}

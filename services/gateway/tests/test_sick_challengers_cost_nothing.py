@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -12,12 +11,15 @@ from kingmaker_contracts.routing import Limits
 from kingmaker_gateway.upstream import Upstream
 from tests.fakes.fake_model_server import Fault
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
+
 FAULTS = [f for f in Fault if f is not Fault.NONE]
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "refuse"])
 async def test_the_champion_answers_for_a_failing_challenger(
-    bench: Any, pair: Any, kit: SimpleNamespace, fault: Any
+    bench: "Bench", pair: "Pair", kit: "Kit", fault: Any
 ) -> None:
     pair.challenger.slow_s = 30
     await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=2000)), pair.profiles)
@@ -32,7 +34,7 @@ async def test_the_champion_answers_for_a_failing_challenger(
     assert bench.metric("fallbacks_total", model="flights", variant="gbm") == 1
 
 
-async def test_a_sick_challenger_is_taken_to_zero_and_comes_back(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_sick_challenger_is_taken_to_zero_and_comes_back(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     breaker = {"failures": 3, "open_ms": 300, "probes": 2}
     async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
         await bench.publish(pair.record(ranges="gbm:0-9999"), pair.profiles)
@@ -59,7 +61,7 @@ async def test_a_sick_challenger_is_taken_to_zero_and_comes_back(valkey: Any, pa
 
 @pytest.mark.parametrize("ranges", ["gbm:0-9999", "gbm:0-4999"], ids=["all are its", "half are the champion's"])
 async def test_requests_of_one_moment_send_a_sick_challenger_one_probe(
-    valkey: Any, pair: Any, kit: SimpleNamespace, ranges: str
+    valkey: Any, pair: "Pair", kit: "Kit", ranges: str
 ) -> None:
     breaker = {"failures": 1, "open_ms": 1, "probes": 1}
     async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
@@ -88,7 +90,7 @@ async def test_requests_of_one_moment_send_a_sick_challenger_one_probe(
 
 
 async def test_a_probe_that_a_mistake_of_ours_stops_is_not_the_last(
-    valkey: Any, pair: Any, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    valkey: Any, pair: "Pair", kit: "Kit", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breaker = {"failures": 1, "open_ms": 1, "probes": 1}
     async with kit.running(kit.settings(valkey.url, breaker=breaker), valkey.client) as bench:
@@ -111,9 +113,7 @@ async def test_a_probe_that_a_mistake_of_ours_stops_is_not_the_last(
         assert bench.metric("breaker_state", model="flights", variant="gbm") == 0
 
 
-async def test_hurried_clients_take_no_challenger_out_for_the_others(
-    valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_hurried_clients_take_no_challenger_out_for_the_others(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, breaker={"failures": 3}), valkey.client) as bench:
         await bench.publish(pair.record(ranges="gbm:0-9999", limits=Limits(deadline_ms=300)), pair.profiles)
         await bench.challenger_is_up("gbm")
@@ -130,7 +130,7 @@ async def test_hurried_clients_take_no_challenger_out_for_the_others(
     ("fault", "status", "code"), [(Fault.ERROR, 503, "upstream_failed"), (Fault.HANG, 504, "deadline_exceeded")]
 )
 async def test_a_chosen_variant_is_not_replaced(
-    bench: Any, pair: Any, kit: SimpleNamespace, fault: Fault, status: int, code: str
+    bench: "Bench", pair: "Pair", kit: "Kit", fault: Fault, status: int, code: str
 ) -> None:
     await bench.publish(pair.record(limits=Limits(deadline_ms=1000)), pair.profiles)
     await bench.challenger_is_up("gbm")
@@ -142,7 +142,7 @@ async def test_a_chosen_variant_is_not_replaced(
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f not in (Fault.SLOW, Fault.HANG)])
-async def test_a_failing_champion_is_503_and_garbage_never_gets_out(bench: Any, pair: Any, fault: Fault) -> None:
+async def test_a_failing_champion_is_503_and_garbage_never_gets_out(bench: "Bench", pair: "Pair", fault: Fault) -> None:
     await bench.publish(pair.record(), pair.profiles)
     pair.champion.fault = fault
     answer = await bench.predict()
@@ -151,7 +151,7 @@ async def test_a_failing_champion_is_503_and_garbage_never_gets_out(bench: Any, 
     assert (await bench.predict()).status_code == 200
 
 
-async def test_a_champion_that_is_away_is_503_until_it_is_back(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_champion_that_is_away_is_503_until_it_is_back(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(), pair.profiles)
     assert (await bench.predict()).status_code == 200
     await pair.champion.stop()
@@ -164,9 +164,7 @@ async def test_a_champion_that_is_away_is_503_until_it_is_back(bench: Any, pair:
     await kit.until(answers)
 
 
-async def test_a_hung_shadow_costs_nothing_and_what_it_misses_is_counted(
-    valkey: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_a_hung_shadow_costs_nothing_and_what_it_misses_is_counted(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     shadow = {"queue_size": 3, "connections": 2, "timeout_ms": 60_000, "gather_ms": 0}
     async with kit.running(kit.settings(valkey.url, shadow=shadow), valkey.client) as bench:
         await bench.publish(pair.record(mirror=100, mode="Shadow"), pair.profiles)
@@ -181,7 +179,7 @@ async def test_a_hung_shadow_costs_nothing_and_what_it_misses_is_counted(
         assert bench.metric("breaker_state", **labels) == 0
 
 
-async def test_a_shadow_sees_what_the_champion_answered(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_shadow_sees_what_the_champion_answered(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(mirror=100, mode="Shadow"), pair.profiles)
     await bench.challenger_is_up("gbm")
     answer = await bench.predict([kit.full_row, {**kit.full_row, "gain": None}])
@@ -200,7 +198,7 @@ async def test_a_shadow_sees_what_the_champion_answered(bench: Any, pair: Any, k
     assert set(lives[0].columns["reason"]) == {0}
 
 
-async def test_a_challenger_that_answered_live_gets_no_copy(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_a_challenger_that_answered_live_gets_no_copy(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(mirror=100, ranges="gbm:0-9999"), pair.profiles)
     await bench.challenger_is_up("gbm")
     for _ in range(5):
@@ -212,9 +210,7 @@ async def test_a_challenger_that_answered_live_gets_no_copy(bench: Any, pair: An
     assert bench.metric("shadow_sent_total", model="flights", variant="gbm") == 0
 
 
-async def test_many_requests_to_a_dead_champion_are_refused_at_once(
-    bench: Any, pair: Any, kit: SimpleNamespace
-) -> None:
+async def test_many_requests_to_a_dead_champion_are_refused_at_once(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await bench.publish(pair.record(limits=Limits(deadline_ms=20_000)), pair.profiles)
     await pair.champion.stop()
     for _ in range(3):

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_gateway.addresses import Addresses
 from kingmaker_gateway.resolver import THREADS, Resolver
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit
 
 
 class NameServers:
@@ -69,7 +71,7 @@ def servers() -> Iterator[NameServers]:
 
 
 @pytest.fixture
-async def resolver(servers: NameServers, kit: SimpleNamespace) -> AsyncIterator[Resolver]:
+async def resolver(servers: NameServers, kit: "Kit") -> AsyncIterator[Resolver]:
     resolver = Resolver(servers.getaddrinfo)
     yield resolver
     servers.speak.set()
@@ -87,7 +89,7 @@ async def all_that_was_asked(servers: NameServers, resolver: Resolver) -> list[s
 
 
 async def test_a_silent_name_is_asked_once_however_many_rounds_go_by(
-    servers: NameServers, resolver: Resolver, kit: SimpleNamespace
+    servers: NameServers, resolver: Resolver, kit: "Kit"
 ) -> None:
     look_up = Counted(resolver)
     addresses = Addresses(0.01, lambda _: None, look_up)
@@ -97,9 +99,7 @@ async def test_a_silent_name_is_asked_once_however_many_rounds_go_by(
     assert await all_that_was_asked(servers, resolver) == ["dead", "the last"]
 
 
-async def test_an_answer_later_than_a_round_counts(
-    servers: NameServers, resolver: Resolver, kit: SimpleNamespace
-) -> None:
+async def test_an_answer_later_than_a_round_counts(servers: NameServers, resolver: Resolver, kit: "Kit") -> None:
     """Each comes just after a round has given up."""
     look_up = Counted(resolver, on_leave=servers.answers.release)
     servers.known["slow"] = "10.0.0.1"
@@ -113,7 +113,7 @@ async def test_an_answer_later_than_a_round_counts(
 
 
 async def test_a_silent_name_keeps_no_other_of_its_variant_from_being_followed(
-    servers: NameServers, resolver: Resolver, kit: SimpleNamespace
+    servers: NameServers, resolver: Resolver, kit: "Kit"
 ) -> None:
     servers.known["pods"] = "10.0.0.1"
     told: list[list[str]] = []
@@ -130,7 +130,7 @@ async def test_a_silent_name_keeps_no_other_of_its_variant_from_being_followed(
 
 
 async def test_variants_that_come_and_go_do_not_ask_a_silent_name_again(
-    servers: NameServers, resolver: Resolver, kit: SimpleNamespace
+    servers: NameServers, resolver: Resolver, kit: "Kit"
 ) -> None:
     look_up = Counted(resolver)
     for _ in range(20):
@@ -143,7 +143,7 @@ async def test_variants_that_come_and_go_do_not_ask_a_silent_name_again(
 
 
 async def test_more_silent_names_than_threads_leave_other_work_alone(
-    servers: NameServers, resolver: Resolver, kit: SimpleNamespace
+    servers: NameServers, resolver: Resolver, kit: "Kit"
 ) -> None:
     names = [f"dead{n}" for n in range(3 * THREADS)]
     servers.known = dict.fromkeys(names, "10.0.0.1")
@@ -161,7 +161,7 @@ async def test_more_silent_names_than_threads_leave_other_work_alone(
 
 
 async def test_what_a_look_up_raises_reaches_who_waits_and_troubles_nobody_else(
-    servers: NameServers, resolver: Resolver, kit: SimpleNamespace
+    servers: NameServers, resolver: Resolver, kit: "Kit"
 ) -> None:
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -186,7 +186,7 @@ async def test_what_a_look_up_raises_reaches_who_waits_and_troubles_nobody_else(
     assert not complaints
 
 
-async def test_threads_go_with_the_resolver(servers: NameServers, resolver: Resolver, kit: SimpleNamespace) -> None:
+async def test_threads_go_with_the_resolver(servers: NameServers, resolver: Resolver, kit: "Kit") -> None:
     asked = [asyncio.create_task(resolver.getaddrinfo(name, None)) for name in ("dead", "nobody")]
     await kit.until(asked[1].done)
     assert servers.askers == 2

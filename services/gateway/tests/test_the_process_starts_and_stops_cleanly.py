@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -18,6 +17,9 @@ from kingmaker_contracts import keys
 from kingmaker_contracts.acks import GatewayAck
 from kingmaker_gateway import __main__
 from tests.fakes.fake_model_server import Fault
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit, Pair
 
 
 def environment(**settings: object) -> dict[str, str]:
@@ -78,7 +80,7 @@ async def is_ready(client: httpx.AsyncClient) -> bool:
 
 
 async def test_sigterm_drains_flushes_and_says_the_last_word(
-    valkey: Any, pair: Any, kit: SimpleNamespace, free_port: int
+    valkey: Any, pair: "Pair", kit: "Kit", free_port: int
 ) -> None:
     kit.store(valkey.client, pair.record(), pair.profiles)
     env = environment(
@@ -135,7 +137,7 @@ sys.exit(main())
 
 
 async def test_a_silent_name_server_keeps_nobody_from_an_answer_nor_the_process_from_ending(
-    valkey: Any, pair: Any, kit: SimpleNamespace, free_port: int
+    valkey: Any, pair: "Pair", kit: "Kit", free_port: int
 ) -> None:
     record = pair.record(mirror=100)
     for one in record.variants:

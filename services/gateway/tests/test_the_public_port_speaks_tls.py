@@ -5,8 +5,7 @@ import os
 import ssl
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -15,6 +14,9 @@ from pydantic import ValidationError
 from kingmaker_gateway.settings import Settings
 from tests.fakes.authority import Authority
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit, Pair
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
@@ -22,7 +24,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 async def test_predictions_travel_encrypted_and_probes_plain(
-    valkey: Any, pair: Any, kit: SimpleNamespace, authority: Authority, free_port: int, tmp_path: Path
+    valkey: Any, pair: "Pair", kit: "Kit", authority: Authority, free_port: int, tmp_path: Path
 ) -> None:
     certificate, key = authority.issue("gateway")
     (tmp_path / "tokens").write_text("shop:a-token-long-enough\n")

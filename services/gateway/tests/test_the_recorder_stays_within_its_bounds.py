@@ -7,9 +7,10 @@ import socket
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -25,6 +26,9 @@ from kingmaker_gateway.recorder import Recorder
 from kingmaker_gateway.runs import Run
 from kingmaker_gateway.settings import RecorderSettings
 from kingmaker_servicekit import redis_client
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit
 
 MODEL = "default/flights"
 FEATURES = 25
@@ -53,7 +57,7 @@ class Known:
         return self.metric("events_dropped_total", model="flights", reason=reason)
 
 
-def answerer(kit: SimpleNamespace, inputs: list[tuple[str, str]], shape: list[int]) -> Answerer:
+def answerer(kit: "Kit", inputs: list[tuple[str, str]], shape: list[int]) -> Answerer:
     profile = kit.profile(inputs)
     features = [msgspec.structs.replace(feature, shape=shape) for feature in profile.inputs]
     profile = msgspec.structs.replace(profile, inputs=features)
@@ -80,7 +84,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def test_ten_minutes_without_redis_at_full_rate(free_port: int, kit: SimpleNamespace) -> None:
+async def test_ten_minutes_without_redis_at_full_rate(free_port: int, kit: "Kit") -> None:
     """Eighty-four million rows of 25 features, offered as fast as they can be; Redis refuses every connection."""
     known = Known(f"redis://127.0.0.1:{free_port}/0")
     settings = RecorderSettings()
@@ -103,7 +107,7 @@ async def test_ten_minutes_without_redis_at_full_rate(free_port: int, kit: Simpl
     assert known.dropped("buffer_full") + known.dropped("shutdown") == sent
 
 
-async def test_a_silent_redis_keeps_no_request_alive(kit: SimpleNamespace) -> None:
+async def test_a_silent_redis_keeps_no_request_alive(kit: "Kit") -> None:
     """While a write waits for an answer that does not come, rows are kept in their short form all the same."""
     silent = socket.create_server(("127.0.0.1", 0))
     known = Known(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout_s=60, flush_ms=10)
@@ -124,7 +128,7 @@ async def test_a_silent_redis_keeps_no_request_alive(kit: SimpleNamespace) -> No
     assert known.dropped("shutdown") == 81
 
 
-async def test_wide_rows_are_bounded_in_bytes(free_port: int, kit: SimpleNamespace) -> None:
+async def test_wide_rows_are_bounded_in_bytes(free_port: int, kit: "Kit") -> None:
     known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=1, buffer_bytes=1_000_000)
     by = answerer(kit, [("x", "FP32")], [-1, 5000])
     async with working(known):
@@ -142,7 +146,7 @@ def stored_in(valkey: Any, model: str = MODEL) -> list[events.EventBatch]:
     return [events.decode(fields[keys.ENTRY_FIELD]) for _, fields in entries]
 
 
-async def test_frames_whose_rows_differ_in_size_share_an_entry(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_frames_whose_rows_differ_in_size_share_an_entry(valkey: Any, kit: "Kit") -> None:
     """What has no fixed size has no column: the feature is missing, and the rows are not."""
     known = Known(valkey.url, flush_ms=60_000)
     by = answerer(kit, [("x", "FP32")], [-1, -1])
@@ -155,7 +159,7 @@ async def test_frames_whose_rows_differ_in_size_share_an_entry(valkey: Any, kit:
     assert known.recorder.accounts[MODEL].dropped == 0
 
 
-async def alone_until_joined(known: Known, by: Answerer, kit: SimpleNamespace) -> None:
+async def alone_until_joined(known: Known, by: Answerer, kit: "Kit") -> None:
     """So many requests of one row each as are joined at once."""
     alone = [run_of(by, 1, 3) for _ in range(128)]
     kept = weakref.ref(alone[0].inputs["x"])
@@ -164,7 +168,7 @@ async def alone_until_joined(known: Known, by: Answerer, kit: SimpleNamespace) -
     await kit.until(lambda: kept() is None)
 
 
-async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, kit: "Kit") -> None:
     """And are written with the others of the same flush, for each way to Redis costs more than joining them."""
     known = Known(valkey.url, flush_ms=60_000)
     by = answerer(kit, [("x", "FP32")], [-1, 3])
@@ -175,7 +179,7 @@ async def test_requests_that_came_alone_are_joined_a_few_at_a_time(valkey: Any, 
     assert [batch.count for batch in stored_in(valkey)] == [128, 128, 128]
 
 
-async def test_a_full_batch_is_written_however_its_requests_came(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_a_full_batch_is_written_however_its_requests_came(valkey: Any, kit: "Kit") -> None:
     """Else requests that come alone would fill the buffer while Redis has nothing to do."""
     known = Known(valkey.url, flush_ms=60_000, batch_rows=256)
     by = answerer(kit, [("x", "FP32")], [-1, 3])
@@ -185,7 +189,7 @@ async def test_a_full_batch_is_written_however_its_requests_came(valkey: Any, ki
         await kit.until(lambda: len(stored_in(valkey)) == 2)
 
 
-async def test_many_requests_of_one_model_make_no_small_entries_of_another(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_many_requests_of_one_model_make_no_small_entries_of_another(valkey: Any, kit: "Kit") -> None:
     known = Known(valkey.url, flush_ms=60_000)
     busy = answerer(kit, [("x", "FP32")], [-1, 3])
     quiet = dataclasses.replace(busy, model="default/quiet")
@@ -197,21 +201,25 @@ async def test_many_requests_of_one_model_make_no_small_entries_of_another(valke
     assert [batch.count for batch in stored_in(valkey, "default/quiet")] == [2]
 
 
-async def test_little_traffic_makes_few_entries(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_little_traffic_makes_few_entries(valkey: Any, kit: "Kit") -> None:
     """A challenger's rows wait for the clock while its champion's fill one batch after another."""
     known = Known(valkey.url, flush_ms=60_000, batch_rows=100)
     champion = answerer(kit, [("x", "FP32")], [-1, 3])
     challenger = dataclasses.replace(champion, variant="gbm", role="challenger")
+
+    def are_stored(entries: int) -> bool:
+        return len(stored_in(valkey)) == entries
+
     async with working(known):
         for full in range(1, 5):
             for by, rows in ((champion, 60), (challenger, 6), (champion, 40)):
                 known.recorder.offer(run_of(by, rows, 3))
-            await kit.until(lambda full=full: len(stored_in(valkey)) == full)
+            await kit.until(partial(are_stored, full))
     told = [(batch.variant, batch.seq, batch.count) for batch in stored_in(valkey)]
     assert told == [*(("lr", seq, 100) for seq in range(1, 5)), ("gbm", 5, 24)]
 
 
-async def test_an_entry_has_no_more_rows_than_a_batch_unless_one_frame_has(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_an_entry_has_no_more_rows_than_a_batch_unless_one_frame_has(valkey: Any, kit: "Kit") -> None:
     known = Known(valkey.url, flush_ms=60_000, batch_rows=100)
     by = answerer(kit, [("x", "FP32")], [-1, 3])
     async with working(known):
@@ -220,7 +228,7 @@ async def test_an_entry_has_no_more_rows_than_a_batch_unless_one_frame_has(valke
     assert [batch.count for batch in stored_in(valkey)] == [60, 100, 250, 3]
 
 
-async def test_a_flush_is_taken_once(free_port: int, kit: SimpleNamespace) -> None:
+async def test_a_flush_is_taken_once(free_port: int, kit: "Kit") -> None:
     """The loop's clock may be a rounding behind the timer that has just run."""
     known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=100)
     turns, encode = 0, known.recorder.encode
@@ -238,7 +246,7 @@ async def test_a_flush_is_taken_once(free_port: int, kit: SimpleNamespace) -> No
         assert 1 <= turns <= (clock() - began) / 0.1 + 1
 
 
-async def test_rows_without_inputs_share_no_entry_with_others(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_rows_without_inputs_share_no_entry_with_others(valkey: Any, kit: "Kit") -> None:
     """There they would pass for rows whose features are missing."""
     known = Known(valkey.url, flush_ms=60_000)
     by = answerer(kit, [("x", "FP32")], [-1, 3])
@@ -255,7 +263,7 @@ async def test_rows_without_inputs_share_no_entry_with_others(valkey: Any, kit: 
     assert known.recorder.accounts[MODEL].dropped == 0
 
 
-async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey: Any, kit: "Kit") -> None:
     known = Known(valkey.url, flush_ms=60_000)
     good = answerer(kit, [("x", "FP32")], [-1, 3])
     odd = dataclasses.replace(good, revision=2)
@@ -271,7 +279,7 @@ async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey:
     assert known.metric("events_buffered") == 0
 
 
-async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: SimpleNamespace) -> None:
+async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: "Kit") -> None:
     known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=60_000, batch_rows=4)
     async with asyncio.timeout(15), working(known):
         known.recorder.offer(run_of(answerer(kit, [("x", "FP32")], [-1, FEATURES]), 4, FEATURES))
@@ -279,7 +287,7 @@ async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: 
     assert known.dropped("shutdown") == 4
 
 
-async def test_a_prediction_of_25_features_takes_150_bytes_of_redis(valkey: Any, kit: SimpleNamespace) -> None:
+async def test_a_prediction_of_25_features_takes_150_bytes_of_redis(valkey: Any, kit: "Kit") -> None:
     """As Redis counts them, in entries as a busy gateway writes them."""
     known = Known(valkey.url, flush_ms=60_000)
     by = answerer(kit, [("x", "FP32")], [-1, FEATURES])
@@ -294,7 +302,7 @@ async def test_a_prediction_of_25_features_takes_150_bytes_of_redis(valkey: Any,
 
 
 @pytest.mark.parametrize("rows", [20, 400])
-async def test_a_stream_nobody_reads_is_bounded_in_bytes(own_valkey: Any, kit: SimpleNamespace, rows: int) -> None:
+async def test_a_stream_nobody_reads_is_bounded_in_bytes(own_valkey: Any, kit: "Kit", rows: int) -> None:
     """Whatever an entry's size: a full Redis would refuse routing as well."""
     bound = 2**20
     known = Known(own_valkey.url, max_stream_bytes=bound, batch_rows=rows)

@@ -1,16 +1,18 @@
 """The HTTP client towards model servers: few connections, reused, renewed, shared fairly; frames joined in order."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_contracts.routing import Limits
 from tests.fakes.fake_model_server import FakeModelServer, Fault, score_of
 
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
 
-async def test_many_requests_use_few_connections(valkey: Any, pair: Any, kit: SimpleNamespace) -> None:
+
+async def test_many_requests_use_few_connections(valkey: Any, pair: "Pair", kit: "Kit") -> None:
     async with kit.running(kit.settings(valkey.url, upstream={"connections": 3}), valkey.client) as bench:
         await bench.publish(pair.record(), pair.profiles)
         pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.02
@@ -21,7 +23,7 @@ async def test_many_requests_use_few_connections(valkey: Any, pair: Any, kit: Si
         assert pair.champion.connections <= 3
 
 
-async def test_a_connection_the_server_closed_is_renewed_unseen(bench: Any, pair: Any) -> None:
+async def test_a_connection_the_server_closed_is_renewed_unseen(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     for _ in range(10):
         assert (await bench.predict()).status_code == 200
@@ -29,7 +31,7 @@ async def test_a_connection_the_server_closed_is_renewed_unseen(bench: Any, pair
 
 
 async def test_a_large_batch_travels_in_frames_and_comes_back_in_order(
-    bench: Any, pair: Any, kit: SimpleNamespace
+    bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:
     await bench.publish(pair.record(limits=Limits(max_frame_rows=64)), pair.profiles)
     rows = [{"distance": i, "carrier": "UA"} for i in range(200)]
@@ -39,7 +41,7 @@ async def test_a_large_batch_travels_in_frames_and_comes_back_in_order(
     assert found == pytest.approx([score_of([i, 2], 1.0) for i in range(200)])
 
 
-async def test_each_caller_gets_its_own_rows_back(bench: Any, pair: Any) -> None:
+async def test_each_caller_gets_its_own_rows_back(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
 
     async def check(number: int) -> None:
@@ -49,7 +51,7 @@ async def test_each_caller_gets_its_own_rows_back(bench: Any, pair: Any) -> None
     await asyncio.gather(*(check(i) for i in range(100)))
 
 
-async def test_two_endpoints_share_the_load_and_one_may_die(bench: Any, pair: Any, kit: SimpleNamespace) -> None:
+async def test_two_endpoints_share_the_load_and_one_may_die(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     async with FakeModelServer(kit.champion_inputs, bias=1.0, name="lr-upstream") as second:
         record = pair.record()
         both = [pair.champion.address, second.address]
@@ -72,7 +74,7 @@ async def test_two_endpoints_share_the_load_and_one_may_die(bench: Any, pair: An
         assert (await bench.predict()).status_code == 200
 
 
-async def test_a_slow_answer_after_its_time_is_never_given_to_another(bench: Any, pair: Any) -> None:
+async def test_a_slow_answer_after_its_time_is_never_given_to_another(bench: "Bench", pair: "Pair") -> None:
     await bench.publish(pair.record(), pair.profiles)
     pair.champion.fault, pair.champion.slow_s = Fault.SLOW, 0.2
     late = await bench.predict([{"distance": 1, "carrier": "UA"}], headers={"x-kingmaker-timeout-ms": "50"})

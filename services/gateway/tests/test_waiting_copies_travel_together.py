@@ -3,7 +3,7 @@
 import asyncio
 import weakref
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.runs import Mark, Run
 from kingmaker_gateway.settings import ShadowSettings
 from kingmaker_gateway.shadow import Shadow
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Kit
 
 WIDTH = 4
 
@@ -43,7 +46,7 @@ class Upstream:
 class World:
     """A shadow with one connection, and the champion whose requests it gets copies of."""
 
-    def __init__(self, kit: SimpleNamespace, shadows_inputs: list[tuple[str, str]], **settings: int) -> None:
+    def __init__(self, kit: "Kit", shadows_inputs: list[tuple[str, str]], **settings: int) -> None:
         self.champion, self.shadows = (
             signature.from_profile(kit.profile(inputs)) for inputs in ([("x", "FP32"), ("y", "FP32")], shadows_inputs)
         )
@@ -94,7 +97,7 @@ MORE = [*SAME, ("z", "FP32")]
 
 
 @pytest.mark.parametrize("inputs", [SAME, MORE, [("y", "FP32")]])
-async def test_what_waited_leaves_in_one_frame_of_the_same_bytes(kit: SimpleNamespace, inputs: Any) -> None:
+async def test_what_waited_leaves_in_one_frame_of_the_same_bytes(kit: "Kit", inputs: Any) -> None:
     world = World(kit, inputs)
     for sizes in ((1,), (1, 2), (3,), (1, 1)):
         world.offer(*sizes)
@@ -115,7 +118,7 @@ async def test_what_waited_leaves_in_one_frame_of_the_same_bytes(kit: SimpleName
     await world.shadow.close()
 
 
-async def test_copies_wait_for_company_and_no_longer_than_they_may(kit: SimpleNamespace) -> None:
+async def test_copies_wait_for_company_and_no_longer_than_they_may(kit: "Kit") -> None:
     world = World(kit, SAME, gather_ms=20)
     world.offer(1)
     world.offer(1, 2)
@@ -127,9 +130,7 @@ async def test_copies_wait_for_company_and_no_longer_than_they_may(kit: SimpleNa
 
 
 @pytest.mark.parametrize(("limit", "rows"), [({}, [100, 156]), ({"queue_size": 2}, [1, 1])], ids=["frame", "queue"])
-async def test_a_full_frame_or_queue_leaves_without_company(
-    kit: SimpleNamespace, limit: dict[str, int], rows: list[int]
-) -> None:
+async def test_a_full_frame_or_queue_leaves_without_company(kit: "Kit", limit: dict[str, int], rows: list[int]) -> None:
     world = World(kit, SAME, gather_ms=1000, **limit)
     for size in rows:
         assert not world.upstream.asked
@@ -141,7 +142,7 @@ async def test_a_full_frame_or_queue_leaves_without_company(
     await world.shadow.close()
 
 
-async def test_a_joined_frame_that_fails_is_tried_one_by_one(kit: SimpleNamespace) -> None:
+async def test_a_joined_frame_that_fails_is_tried_one_by_one(kit: "Kit") -> None:
     world = World(kit, SAME)
     for sizes in ((1,), (1, 2), (3,)):
         world.offer(*sizes)
@@ -162,7 +163,7 @@ async def test_a_joined_frame_that_fails_is_tried_one_by_one(kit: SimpleNamespac
     await world.shadow.close()
 
 
-async def test_what_failed_is_recorded_without_what_was_asked(kit: SimpleNamespace) -> None:
+async def test_what_failed_is_recorded_without_what_was_asked(kit: "Kit") -> None:
     """The champion's record has it."""
     world = World(kit, SAME)
     world.offer(2)
@@ -179,7 +180,7 @@ async def test_what_failed_is_recorded_without_what_was_asked(kit: SimpleNamespa
 
 
 @pytest.mark.parametrize("inputs", [SAME, MORE])
-async def test_a_request_s_memory_does_not_wait_for_its_copy(kit: SimpleNamespace, inputs: Any) -> None:
+async def test_a_request_s_memory_does_not_wait_for_its_copy(kit: "Kit", inputs: Any) -> None:
     """Whether the copy is on its way or queued behind another."""
     world = World(kit, inputs)
     for _ in range(2):

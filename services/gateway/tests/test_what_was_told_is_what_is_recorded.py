@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,9 @@ import pytest
 from kingmaker_contracts import buckets, labels
 from kingmaker_contracts.routing import Limits, Sticky
 from tests.fakes.fake_model_server import FakeModelServer, Fault, score_of
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit
 
 INPUTS = [("distance", "FP32")]
 RANGES = ["gbm:0-4999", "gbm:0-999", "gbm:5000-9999", ""]
@@ -41,7 +43,7 @@ class Told:
 class World:
     """Three servers whose scores tell who answered which row."""
 
-    def __init__(self, bench: Any, kit: SimpleNamespace, servers: dict[str, FakeModelServer], dice: random.Random):
+    def __init__(self, bench: "Bench", kit: "Kit", servers: dict[str, FakeModelServer], dice: random.Random):
         self.bench, self.kit, self.servers, self.dice = bench, kit, servers, dice
         self.profile = kit.profile(INPUTS)
         self.told: dict[str, Told] = {}
@@ -121,7 +123,7 @@ def scores(rows: list[int], variant: str) -> list[float]:
 
 
 @asynccontextmanager
-async def world(valkey: Any, kit: SimpleNamespace, seed: int) -> AsyncIterator[World]:
+async def world(valkey: Any, kit: "Kit", seed: int) -> AsyncIterator[World]:
     settings = kit.settings(
         valkey.url,
         breaker={"failures": 3, "open_ms": 50, "probes": 1},
@@ -141,7 +143,7 @@ async def world(valkey: Any, kit: SimpleNamespace, seed: int) -> AsyncIterator[W
         yield made
 
 
-def recorded(bench: Any) -> dict[tuple[str, bool], list[dict[str, Any]]]:
+def recorded(bench: "Bench") -> dict[tuple[str, bool], list[dict[str, Any]]]:
     """Rows by the id of their request, and whether they are a shadow's."""
     found: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for batch in bench.batches():
@@ -165,7 +167,7 @@ def dashed(id: str) -> str:
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_rounds_of_all_kinds_are_answered_counted_recorded_and_copied_as_told(
-    valkey: Any, kit: SimpleNamespace, seed: int
+    valkey: Any, kit: "Kit", seed: int
 ) -> None:
     async with world(valkey, kit, seed) as made:
         bench, told = made.bench, made.told
