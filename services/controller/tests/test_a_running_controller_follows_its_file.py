@@ -4,9 +4,12 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kingmaker_contracts import keys
+
+if TYPE_CHECKING:
+    from services.controller.tests.conftest import Stack
 
 LR = {"name": "lr", "model": "models:/flights/1"}
 GBM = {"name": "gbm", "model": "models:/flights/2"}
@@ -16,7 +19,7 @@ def spec(*challengers: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"champion": LR, "challengers": list(challengers), **more}
 
 
-def test_created_edited_by_rename_spoiled_repaired_and_stopped(stack: Any, valkey: Any, routing: Any) -> None:
+def test_created_edited_by_rename_spoiled_repaired_and_stopped(stack: "Stack", valkey: Any, routing: Any) -> None:
     profile = b'{"not": "a profile"}'
     (stack.registry / "2.profile").write_bytes(profile)
     stack.write(spec(GBM, weights={"gbm": 10}))
@@ -66,7 +69,9 @@ def test_created_edited_by_rename_spoiled_repaired_and_stopped(stack: Any, valke
     assert stack.servers() == []
 
 
-def test_a_crashed_model_server_is_started_again_while_its_buckets_wait(stack: Any, valkey: Any, routing: Any) -> None:
+def test_a_crashed_model_server_is_started_again_while_its_buckets_wait(
+    stack: "Stack", valkey: Any, routing: Any
+) -> None:
     stack.write(spec(GBM, weights={"gbm": 20}))
     stack.start()
     stack.until(lambda: routing(valkey.client).ranges == "gbm:0-1999", "gbm gets 20 %")
@@ -92,7 +97,7 @@ def test_a_crashed_model_server_is_started_again_while_its_buckets_wait(stack: A
 
 
 def test_a_removed_challenger_and_a_deposed_champion_stop_after_the_record_changed(
-    stack: Any, valkey: Any, routing: Any
+    stack: "Stack", valkey: Any, routing: Any
 ) -> None:
     (stack.registry / "@best").write_text("3")
     stack.write(spec(GBM, weights={"gbm": 20}))
@@ -109,7 +114,7 @@ def test_a_removed_challenger_and_a_deposed_champion_stop_after_the_record_chang
     assert stack.status()["champion"]["name"] == "nn"
 
 
-def test_a_model_that_does_not_start_says_its_last_words(stack: Any) -> None:
+def test_a_model_that_does_not_start_says_its_last_words(stack: "Stack") -> None:
     (stack.registry / "2").write_text("this one dies")
     stack.write(spec(GBM, {"name": "gone", "model": "models:/flights/99"}, weights={"gbm": 20}))
     stack.start()
@@ -119,7 +124,7 @@ def test_a_model_that_does_not_start_says_its_last_words(stack: Any) -> None:
     assert stack.condition("Ready")["status"] == "True"
 
 
-def test_a_second_model_comes_and_goes_with_its_document(stack: Any, valkey: Any, routing: Any) -> None:
+def test_a_second_model_comes_and_goes_with_its_document(stack: "Stack", valkey: Any, routing: Any) -> None:
     stack.write(spec(), churn={"champion": {"name": "tree", "model": "models:/flights/3"}})
     stack.start()
     stack.until(lambda: routing(valkey.client, "churn") and routing(valkey.client), "both are routed")
@@ -135,7 +140,7 @@ def test_a_second_model_comes_and_goes_with_its_document(stack: Any, valkey: Any
     assert record.revision > first, "gateways that missed the removal must take the new record"
 
 
-def test_replicas_are_processes_and_local_paths_are_below_the_file(stack: Any, valkey: Any, routing: Any) -> None:
+def test_replicas_are_processes_and_local_paths_are_below_the_file(stack: "Stack", valkey: Any, routing: Any) -> None:
     (stack.folder / "mine.onnx").write_text("model of my own")
     local = {"name": "own", "model": "mine.onnx", "replicas": 2}
     stack.write({"champion": local})
@@ -146,7 +151,7 @@ def test_replicas_are_processes_and_local_paths_are_below_the_file(stack: Any, v
     stack.until(lambda: len(stack.servers()) == 1, "the other is gone")
 
 
-def test_the_api_needs_its_token_and_metrics_do_not(stack: Any) -> None:
+def test_the_api_needs_its_token_and_metrics_do_not(stack: "Stack") -> None:
     import httpx
 
     stack.write(spec())
@@ -175,7 +180,7 @@ def test_the_api_needs_its_token_and_metrics_do_not(stack: Any) -> None:
     assert (champion["name"], champion["model"], champion["replicas"]) == ("lr", "models:/flights/1", 1)
 
 
-def test_gateways_on_another_machine_are_told_a_name_they_can_reach(stack: Any, valkey: Any, routing: Any) -> None:
+def test_gateways_on_another_machine_are_told_a_name_they_can_reach(stack: "Stack", valkey: Any, routing: Any) -> None:
     stack.write(spec())
     stack.start(RUNTIME__HOST="localhost")
     record = stack.until(lambda: (r := routing(valkey.client)) and r.champion.endpoints and r, "the champion serves")

@@ -4,13 +4,16 @@ import contextlib
 import signal
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.profile import Profile, sha256_of
+
+if TYPE_CHECKING:
+    from services.controller.tests.conftest import Stack
 
 LR = {"name": "lr", "model": "models:/flights@champion"}
 GBM = {"name": "gbm", "model": "models:/flights/2"}
@@ -27,7 +30,7 @@ def alias(request: pytest.FixtureRequest) -> None:
         (request.getfixturevalue(name).registry / "@champion").write_text("1")
 
 
-def test_redis_may_be_absent_vanish_and_come_back_empty(own_stack: Any, own_valkey: Any, routing: Any) -> None:
+def test_redis_may_be_absent_vanish_and_come_back_empty(own_stack: "Stack", own_valkey: Any, routing: Any) -> None:
     stack = own_stack
     profile = wire.write_json(Profile("flights", "0" * 64, [], [], None, None, None, None, "2026-11-21T00:00:00Z"))
     profile_key = keys.profile("default", "flights", sha256_of(profile))
@@ -61,7 +64,7 @@ def test_redis_may_be_absent_vanish_and_come_back_empty(own_stack: Any, own_valk
     assert process.poll() is None
 
 
-def test_what_somebody_else_writes_is_put_right(stack: Any, valkey: Any, routing: Any) -> None:
+def test_what_somebody_else_writes_is_put_right(stack: "Stack", valkey: Any, routing: Any) -> None:
     stack.write(spec(GBM, weights={"gbm": 10}))
     stack.start()
     stack.until(lambda: routing(valkey.client).ranges == "gbm:0-999", "gbm gets 10 %")
@@ -101,7 +104,7 @@ def test_what_somebody_else_writes_is_put_right(stack: Any, valkey: Any, routing
 
 
 def test_sigkill_takes_the_children_along_and_a_restart_keeps_champion_versions_and_ranges(
-    stack: Any, valkey: Any, routing: Any
+    stack: "Stack", valkey: Any, routing: Any
 ) -> None:
     stack.write(spec(GBM, NN, weights={"nn": 10}))
     process = stack.start()
@@ -132,7 +135,7 @@ def test_sigkill_takes_the_children_along_and_a_restart_keeps_champion_versions_
 
 
 def test_a_second_controller_on_the_same_state_is_refused_by_name_and_a_taken_port_too(
-    stack: Any, free_port: int
+    stack: "Stack", free_port: int
 ) -> None:
     stack.write(spec())
     first = stack.start()
@@ -151,7 +154,7 @@ def test_a_second_controller_on_the_same_state_is_refused_by_name_and_a_taken_po
     assert first.poll() is None
 
 
-def test_a_controller_that_lost_its_lease_stops_and_says_to_whom(stack: Any) -> None:
+def test_a_controller_that_lost_its_lease_stops_and_says_to_whom(stack: "Stack") -> None:
     stack.write(spec())
     process = stack.start()
     stack.until(lambda: stack.status()["phase"] == "Stable", "it serves")
@@ -162,7 +165,7 @@ def test_a_controller_that_lost_its_lease_stops_and_says_to_whom(stack: Any) -> 
     assert stack.servers() == []
 
 
-def test_a_stubborn_model_server_does_not_keep_the_controller_from_stopping(stack: Any) -> None:
+def test_a_stubborn_model_server_does_not_keep_the_controller_from_stopping(stack: "Stack") -> None:
     (stack.registry / "1").write_text("stubborn")
     stack.write(spec())
     process = stack.start(RUNTIME__STOP_GRACE_S="0.5")

@@ -1,10 +1,13 @@
 """The controller with the real fetch step and the real model server, from a path beside the file."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import onnx
 from onnx import TensorProto, helper
+
+if TYPE_CHECKING:
+    from services.controller.tests.conftest import Stack
 
 
 def tiny_model(constant: float) -> bytes:
@@ -18,7 +21,7 @@ def tiny_model(constant: float) -> bytes:
     return model.SerializeToString()
 
 
-def test_two_local_models_are_served_under_the_models_name(stack: Any, valkey: Any, routing: Any) -> None:
+def test_two_local_models_are_served_under_the_models_name(stack: "Stack", valkey: Any, routing: Any) -> None:
     for name, constant in (("one", 1.0), ("two", 2.0)):
         (stack.folder / f"{name}.onnx").write_bytes(tiny_model(constant))
     stack.write(

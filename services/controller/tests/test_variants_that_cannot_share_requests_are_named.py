@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -15,6 +15,9 @@ from kingmaker_controller.rollout.facts import Identity, Observed
 from kingmaker_controller.rollout.signatures import mismatched, type_of
 from kingmaker_servicekit import redis_client
 from tests.contracts import samples
+
+if TYPE_CHECKING:
+    from services.controller.tests.conftest import Stack
 
 SPEC = {
     "champion": {"name": "lr", "model": "models:/flights/1"},
@@ -103,7 +106,7 @@ async def test_inputs_are_read_from_the_stored_profile(valkey: Any) -> None:
     await store.close()
 
 
-def test_a_running_controller_reads_them_and_says_it(stack: Any) -> None:
+def test_a_running_controller_reads_them_and_says_it(stack: "Stack") -> None:
     first = samples.PROFILE.inputs[0]
     other = msgspec.structs.replace(first, datatype="INT64" if first.datatype != "INT64" else "FP32")
     changed = msgspec.structs.replace(samples.PROFILE, inputs=[other, *samples.PROFILE.inputs[1:]])
@@ -118,7 +121,7 @@ def test_a_running_controller_reads_them_and_says_it(stack: Any) -> None:
     assert stack.condition("Ready")["status"] == "True"
 
 
-def test_without_profiles_a_running_controller_asks_the_servers(stack: Any) -> None:
+def test_without_profiles_a_running_controller_asks_the_servers(stack: "Stack") -> None:
     for version, type_ in (("1", "FP32"), ("2", "INT64")):
         told = {"inputs": [{"name": "distance", "datatype": type_, "shape": [-1, 1]}]}
         (stack.registry / version).write_text(f"model {version}\n{json.dumps(told)}")

@@ -3,7 +3,7 @@
 import json
 import re
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -12,6 +12,9 @@ from onnx import TensorProto
 
 from kingmaker_contracts import raw_tensors, tensors
 from kingmaker_contracts.inference import Tensor
+
+if TYPE_CHECKING:
+    from tests.conftest import Start
 
 INFER = "/v2/models/flights/infer"
 HEADER = "Inference-Header-Content-Length"
@@ -109,7 +112,7 @@ def test_bad_binary_bodies_are_400(client: httpx.Client, change: Any, headers: d
 
 
 @pytest.mark.parametrize("hot_path", ["true", "false"])
-def test_a_body_without_a_json_part_is_the_one_tensor(make: Any, start: Any, tmp_path: Any, hot_path: str) -> None:
+def test_a_body_without_a_json_part_is_the_one_tensor(make: Any, start: "Start", tmp_path: Any, hot_path: str) -> None:
     (tmp_path / "m.onnx").write_bytes(make.sum_and_copy_model())
     server = start(tmp_path / "m.onnx", HOT_PATH=hot_path)
     server.wait_ready()

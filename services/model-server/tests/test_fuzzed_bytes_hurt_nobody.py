@@ -7,7 +7,7 @@ import socket
 import time
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from kingmaker_contracts import json_tensors, tensors
 from kingmaker_model_server.answers import Answer
 from kingmaker_model_server.batching import answer_together
+
+if TYPE_CHECKING:
+    from tests.conftest import Server, Start
 
 HEADER = b"inference-header-content-length"
 PATH = b"/v2/models/flights/infer"
@@ -82,7 +85,7 @@ def near_http(draw: Any) -> bytes:
 @fuzz
 @given(sent=near_http())
 def test_any_bytes_on_the_socket_come_to_an_end_and_the_server_goes_on(
-    shared: Any, client: httpx.Client, sent: bytes
+    shared: "Server", client: httpx.Client, sent: bytes
 ) -> None:
     got = exchange(shared.address(), sent)
     for status in re.findall(rb"HTTP/1\.1 (\d+)", got):
@@ -147,7 +150,7 @@ def test_damaged_frames_are_refused_and_their_neighbours_answered_rightly(
             assert found[1]["data"] == pytest.approx(wanted[1]["data"], abs=1e-6)
 
 
-def test_requests_that_wait_on_many_sockets_are_run_as_one(start: Any, make: Any, tmp_path: Any) -> None:
+def test_requests_that_wait_on_many_sockets_are_run_as_one(start: "Start", make: Any, tmp_path: Any) -> None:
     (tmp_path / "m.onnx").write_bytes(make.one_column_model())
     server = start(tmp_path / "m.onnx")
     server.wait_ready()

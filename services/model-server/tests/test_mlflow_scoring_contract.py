@@ -7,13 +7,16 @@ get every body. Where they part, the test says how.
 import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 ROWS = [{"distance": 1400.0, "delay": 40.0, "carrier": "UA"}, {"distance": 700.0, "delay": 0.0, "carrier": "AA"}]
 COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
@@ -189,7 +192,7 @@ def test_a_bad_table_is_400_and_names_the_field(core: Any, body: Any, text: str)
     assert text in error
 
 
-def test_mlflows_own_client_is_served(shared: Any, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflows_own_client_is_served(shared: "Server", client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

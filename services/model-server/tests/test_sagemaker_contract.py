@@ -8,10 +8,13 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Start
 
 RECORD = [1.5, 16.0, 14.0, 23.0]
 ROW = {"distance": 1400, "delay": 40, "carrier": "UA"}
@@ -173,7 +176,7 @@ def test_the_paths_answer_over_http(client: httpx.Client) -> None:
     assert (bad.status_code, bad.json()["code"]) == (415, "unsupported_media_type")
 
 
-def test_ping_is_503_until_the_model_is_loaded(make: Any, start: Any, tmp_path: Path) -> None:
+def test_ping_is_503_until_the_model_is_loaded(make: Any, start: "Start", tmp_path: Path) -> None:
     package = make.write_package(tmp_path / "package", make.one_column_model())
     (package / "model.onnx").unlink()
     os.mkfifo(package / "model.onnx")  # reading it waits, so the load goes on
@@ -184,7 +187,7 @@ def test_ping_is_503_until_the_model_is_loaded(make: Any, start: Any, tmp_path: 
     assert {(a.status_code, a.headers["retry-after"], a.json()["code"]) for a in answers} == {(503, "1", "not_ready")}
 
 
-def test_serve_listens_where_sagemaker_asks(make: Any, start: Any, tmp_path: Path, free_port: int) -> None:
+def test_serve_listens_where_sagemaker_asks(make: Any, start: "Start", tmp_path: Path, free_port: int) -> None:
     package = make.write_package(tmp_path / "package", make.one_column_model())
     environ = {"SAGEMAKER_BIND_TO_PORT": str(free_port)}
     server = start(package, arguments=("serve",), environ=environ, MODEL_NAME="", PORT="1")
@@ -196,7 +199,9 @@ def test_serve_listens_where_sagemaker_asks(make: Any, start: Any, tmp_path: Pat
         assert client.get("/v2/models").json() == {"models": ["model"]}
 
 
-def test_an_argument_nobody_knows_ends_the_process_with_a_word_for_it(make: Any, start: Any, tmp_path: Path) -> None:
+def test_an_argument_nobody_knows_ends_the_process_with_a_word_for_it(
+    make: Any, start: "Start", tmp_path: Path
+) -> None:
     server = start(tmp_path, arguments=("train",))
     assert server.process.wait(20) == 2
     assert "unknown argument 'train'" in server.log

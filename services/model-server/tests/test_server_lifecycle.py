@@ -7,10 +7,13 @@ import signal
 import socket
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server, Start
 
 
 def event(log: str, name: str) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def package_read_from_a_pipe(make: Any, folder: Path, model: bytes) -> Path:
 
 
 def test_it_is_live_at_once_and_ready_only_when_loaded(
-    make: Any, start: Any, tmp_path: Path, flights_bytes: bytes
+    make: Any, start: "Start", tmp_path: Path, flights_bytes: bytes
 ) -> None:
     server = start(package_read_from_a_pipe(make, tmp_path / "p", flights_bytes))
     with server.client() as client:
@@ -51,7 +54,7 @@ def test_it_is_live_at_once_and_ready_only_when_loaded(
     assert (ready["version"], ready["sha256"]) == ("3", hashlib.sha256(flights_bytes).hexdigest())
 
 
-def test_a_signal_ends_it_even_while_the_model_loads(make: Any, start: Any, tmp_path: Path) -> None:
+def test_a_signal_ends_it_even_while_the_model_loads(make: Any, start: "Start", tmp_path: Path) -> None:
     server = start(package_read_from_a_pipe(make, tmp_path / "p", make.one_column_model()))
     with server.client() as client:
         make.until(lambda: make.answers(client, "/v2/health/live") == 200, server)
@@ -60,7 +63,7 @@ def test_a_signal_ends_it_even_while_the_model_loads(make: Any, start: Any, tmp_
 
 
 def test_a_damaged_model_file_is_one_clear_line_and_exit_3(
-    make: Any, start: Any, tmp_path: Path, flights_bytes: bytes
+    make: Any, start: "Start", tmp_path: Path, flights_bytes: bytes
 ) -> None:
     folder = make.write_package(tmp_path / "p", flights_bytes)
     (folder / "model.onnx").write_bytes(flights_bytes[: len(flights_bytes) // 2])
@@ -72,7 +75,7 @@ def test_a_damaged_model_file_is_one_clear_line_and_exit_3(
     assert "damaged" in reason
 
 
-def test_bytes_that_are_no_model_are_one_clear_line_and_exit_3(start: Any, tmp_path: Path) -> None:
+def test_bytes_that_are_no_model_are_one_clear_line_and_exit_3(start: "Start", tmp_path: Path) -> None:
     (tmp_path / "tiny.onnx").write_bytes(b"not a model")
     server = start(tmp_path / "tiny.onnx")
     assert server.process.wait(20) == 3, server.log
@@ -80,7 +83,7 @@ def test_bytes_that_are_no_model_are_one_clear_line_and_exit_3(start: Any, tmp_p
     assert "tiny.onnx: not a model ONNX Runtime can load" in event(server.log, "bad model")["reason"]
 
 
-def test_a_taken_port_is_one_clear_line_and_exit_2(start: Any, tmp_path: Path) -> None:
+def test_a_taken_port_is_one_clear_line_and_exit_2(start: "Start", tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -90,14 +93,14 @@ def test_a_taken_port_is_one_clear_line_and_exit_2(start: Any, tmp_path: Path) -
     assert "Traceback" not in server.log
 
 
-def test_a_misspelled_setting_is_one_clear_line_and_exit_2(start: Any, tmp_path: Path) -> None:
+def test_a_misspelled_setting_is_one_clear_line_and_exit_2(start: "Start", tmp_path: Path) -> None:
     server = start(tmp_path, MODEL_DIRECTORY="x")
     assert server.process.wait(20) == 2
     assert "KINGMAKER_MODEL_SERVER_MODEL_DIRECTORY" in event(server.log, "bad settings")["reason"]
 
 
 def test_a_request_in_flight_is_answered_after_sigterm_and_nobody_new_is_let_in(
-    make: Any, start: Any, tmp_path: Path
+    make: Any, start: "Start", tmp_path: Path
 ) -> None:
     server = start(make.write_package(tmp_path / "p", make.one_column_model()))
     server.wait_ready()
@@ -130,7 +133,7 @@ def test_a_request_in_flight_is_answered_after_sigterm_and_nobody_new_is_let_in(
     assert event(server.log, "stopped")
 
 
-def test_a_plain_onnx_file_is_version_0_and_takes_null_floats(make: Any, start: Any, tmp_path: Path) -> None:
+def test_a_plain_onnx_file_is_version_0_and_takes_null_floats(make: Any, start: "Start", tmp_path: Path) -> None:
     (tmp_path / "tiny.onnx").write_bytes(make.one_column_model())
     server = start(tmp_path / "tiny.onnx")
     server.wait_ready()
@@ -140,7 +143,7 @@ def test_a_plain_onnx_file_is_version_0_and_takes_null_floats(make: Any, start: 
         assert answer.json() == {"predictions": [[1.5], [None]]}
 
 
-def test_a_folder_with_one_onnx_file_serves_the_version_told(make: Any, start: Any, tmp_path: Path) -> None:
+def test_a_folder_with_one_onnx_file_serves_the_version_told(make: Any, start: "Start", tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "any.onnx").write_bytes(make.one_column_model())
     server = start(tmp_path / "m", VERSION="7", THREADS="1")
@@ -150,7 +153,7 @@ def test_a_folder_with_one_onnx_file_serves_the_version_told(make: Any, start: A
     assert event(server.log, "model ready")["threads"] == 1
 
 
-def test_what_it_did_is_counted(make: Any, start: Any, tmp_path: Path) -> None:
+def test_what_it_did_is_counted(make: Any, start: "Start", tmp_path: Path) -> None:
     server = start(make.write_package(tmp_path / "p", make.one_column_model()))
     server.wait_ready()
 
@@ -176,7 +179,7 @@ def test_what_it_did_is_counted(make: Any, start: Any, tmp_path: Path) -> None:
     assert "kingmaker_model_server_load_seconds " in text
 
 
-def test_two_requests_at_once_on_two_connections_get_their_own_answers(client: httpx.Client, shared: Any) -> None:
+def test_two_requests_at_once_on_two_connections_get_their_own_answers(client: httpx.Client, shared: "Server") -> None:
     found: dict[int, Any] = {}
 
     def ask(at: int) -> None:

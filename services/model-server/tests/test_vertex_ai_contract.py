@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from conftest import take_free_port
+
+if TYPE_CHECKING:
+    from tests.conftest import Start
 
 HEALTH = "/v1/endpoints/1/deployedModels/2"
 """What Vertex AI names when the model's resource names nothing."""
@@ -63,7 +66,7 @@ def test_a_bad_body_is_400_and_names_the_field(vertex: httpx.Client, body: Any, 
     assert text in answer.json()["error"]
 
 
-def test_its_route_may_be_one_of_ours(make: Any, start: Any, tmp_path: Path, free_port: int) -> None:
+def test_its_route_may_be_one_of_ours(make: Any, start: "Start", tmp_path: Path, free_port: int) -> None:
     package = make.write_package(tmp_path / "package", make.one_column_model())
     environ = {"AIP_HTTP_PORT": str(free_port), "AIP_HEALTH_ROUTE": "/", "AIP_PREDICT_ROUTE": "/predict"}
     server = start(package, environ=environ)

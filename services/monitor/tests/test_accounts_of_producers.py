@@ -1,6 +1,6 @@
 """stored = sent - dropped - lost, whatever arrives twice, late or never."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from kingmaker_contracts.acks import EventAccount
 from kingmaker_monitor.accounts import Account, total
+
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, World
 
 
 def test_a_gap_costs_the_rows_its_neighbours_say() -> None:
@@ -76,7 +79,9 @@ def test_the_accounts_balance_for_every_history(data: st.DataObject) -> None:
     assert found.stored == found.sent - found.dropped - found.lost
 
 
-def test_a_redelivered_batch_is_counted_as_duplicate_rows_and_nothing_else(counting: Any, world: Any) -> None:
+def test_a_redelivered_batch_is_counted_as_duplicate_rows_and_nothing_else(
+    counting: "Counting", world: "World"
+) -> None:
     once = counting.take(world.batch(1), world.batch(2))
     again = counting.take(world.batch(2), world.batch(1))
     assert again.events.duplicates == 20
@@ -86,13 +91,13 @@ def test_a_redelivered_batch_is_counted_as_duplicate_rows_and_nothing_else(count
 
 
 @pytest.mark.parametrize("lives", [1, 3])
-def test_each_life_of_a_gateway_has_its_own_numbers(counting: Any, world: Any, lives: int) -> None:
+def test_each_life_of_a_gateway_has_its_own_numbers(counting: "Counting", world: "World", lives: int) -> None:
     for life in range(lives):
         evidence = counting.take(world.batch(1, producer=f"gw-{life}", first=life * 100))
     assert (evidence.events.stored, evidence.events.lost, evidence.events.duplicates) == (10 * lives, 0, 0)
 
 
-def test_accounts_survive_a_restart(counting: Any, world: Any) -> None:
+def test_accounts_survive_a_restart(counting: "Counting", world: "World") -> None:
     before = counting.take(world.batch(1), world.batch(4, sent=30), acks={"gw-1": EventAccount(60, 0, 6)})
     counting.reopen()
     assert counting.evidence.events == before.events

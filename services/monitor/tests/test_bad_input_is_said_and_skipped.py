@@ -1,7 +1,8 @@
 """What cannot be right is counted, reported and left out: never a crash loop, never mixed in silently."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -16,14 +17,17 @@ from kingmaker_monitor.ingest.rounds import Book
 from kingmaker_monitor.profiles import IDLE_S, RETRY_S, Profiles
 from kingmaker_monitor.store import Store
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, Process, World
 
-def pipeline(counting: Any) -> Pipeline:
+
+def pipeline(counting: "Counting") -> Pipeline:
     return health.of_model(
         counting.state, counting.book.profiles, {}, counting.book.mishaps, redis_up=True, clock_jumps=0
     )
 
 
-def test_rows_of_an_unknown_profile_are_counted_as_such(counting: Any, world: Any) -> None:
+def test_rows_of_an_unknown_profile_are_counted_as_such(counting: "Counting", world: "World") -> None:
     evidence = counting.take(world.batch(1), world.batch(2, schema="e" * 64))
     assert evidence.variants["lr"].answered == 20
     assert evidence.variants["lr"].drift["distance"].n == 10
@@ -31,7 +35,7 @@ def test_rows_of_an_unknown_profile_are_counted_as_such(counting: Any, world: An
     assert (found.state, found.unprofiled, found.foreign) == ("usable", 10, 10)
 
 
-def test_features_that_do_not_fit_the_profile_stay_out_of_its_bins(counting: Any, world: Any) -> None:
+def test_features_that_do_not_fit_the_profile_stay_out_of_its_bins(counting: "Counting", world: "World") -> None:
     wide = world.batch(1, features=np.zeros((3, 10), np.float32))
     evidence = counting.take(wide, world.batch(2))
     assert evidence.variants["lr"].answered == 20
@@ -39,7 +43,9 @@ def test_features_that_do_not_fit_the_profile_stay_out_of_its_bins(counting: Any
     assert pipeline(counting).profiles["lr"].unprofiled == 10
 
 
-def test_a_profile_that_does_not_fit_its_model_is_named(new_counting: Any, world: Any) -> None:
+def test_a_profile_that_does_not_fit_its_model_is_named(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
     inputs = [world.profile.inputs[0], Feature("gain", "FP32", [-1, 1], "numeric")]
     raw = write_json(msgspec.structs.replace(world.profile, inputs=inputs))
     schema = sha256_of(raw)
@@ -58,12 +64,12 @@ def test_a_profile_that_does_not_fit_its_model_is_named(new_counting: Any, world
     assert counting.evidence.variants["lr"].drift["distance"].n == 10
 
 
-def test_a_profile_under_another_ones_name_is_not_used(counting: Any, world: Any) -> None:
+def test_a_profile_under_another_ones_name_is_not_used(counting: "Counting", world: "World") -> None:
     assert not counting.book.profiles.learn("f" * 64, world.raw_profile)
     assert counting.book.profiles.get("f" * 64) is None
 
 
-def test_a_segment_that_cannot_be_is_said(new_counting: Any, world: Any) -> None:
+def test_a_segment_that_cannot_be_is_said(new_counting: "Callable[..., Counting]", world: "World") -> None:
     counting = new_counting(plan=msgspec.structs.replace(world.plan(), segments=["distance", "nothing", "carrier"]))
     assert pipeline(counting).segment_faults == [
         f"{variant}: segment {text}"
@@ -76,7 +82,7 @@ def test_a_segment_that_cannot_be_is_said(new_counting: Any, world: Any) -> None
 
 
 @pytest.mark.parametrize("column", ["latency", "score", "dt", "label", "key_hash"])
-def test_any_values_of_a_column_are_counted_once(counting: Any, world: Any, column: str) -> None:
+def test_any_values_of_a_column_are_counted_once(counting: "Counting", world: "World", column: str) -> None:
     batch = world.batch(1)
     kind = batch.columns[column].dtype
     worst = np.array([np.inf, -np.inf, np.nan] if kind.kind == "f" else [0, np.iinfo(kind).max, 1], kind)
@@ -87,7 +93,9 @@ def test_any_values_of_a_column_are_counted_once(counting: Any, world: Any, colu
     assert b"NaN" not in msgspec.json.encode(evidence)
 
 
-def test_a_file_that_is_set_aside_says_so_in_the_api(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_a_file_that_is_set_aside_says_so_in_the_api(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), *[world.batch(seq, 100) for seq in range(1, 31)])
     monitor = new_process(valkey.url)
     monitor.start()
@@ -107,7 +115,7 @@ def test_a_file_that_is_set_aside_says_so_in_the_api(new_process: Any, publish: 
     assert valkey.client.get(keys.evidence("default", "flights")) is not None
 
 
-def test_a_profile_nobody_asks_for_rests_in_the_file(tmp_path: Path, world: Any) -> None:
+def test_a_profile_nobody_asks_for_rests_in_the_file(tmp_path: Path, world: "World") -> None:
     now = 0.0
     store = Store.open(tmp_path / "state.db")
     profiles = Profiles(lambda: now)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -17,8 +17,11 @@ from kingmaker_monitor import binning
 from kingmaker_monitor.aggregates import Aggregate, pack, unpack
 from kingmaker_monitor.ingest import fold
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, World
 
-def test_each_row_is_counted_for_the_variant_it_belongs_to(counting: Any, world: Any) -> None:
+
+def test_each_row_is_counted_for_the_variant_it_belongs_to(counting: "Counting", world: "World") -> None:
     reasons = ["weight", "sticky", "fallback", "ineligible", "override", "weight"]
     champion = world.batch(1, 6, reason=reasons, assigned=[0, 0, 1, 1, 0, 0], status=[200] * 5 + [503])
     shadow = world.batch(2, 4, "gbm", reason="shadow", assigned=0, status=[200, 200, 200, 504], sent=6)
@@ -29,7 +32,7 @@ def test_each_row_is_counted_for_the_variant_it_belongs_to(counting: Any, world:
     assert (gbm.shadowed, gbm.shadow_errors, lr.shadowed) == (4, 1, 0)
 
 
-def test_copies_that_failed_are_counted_though_they_have_no_features(counting: Any, world: Any) -> None:
+def test_copies_that_failed_are_counted_though_they_have_no_features(counting: "Counting", world: "World") -> None:
     """They say nothing of a feature, and nothing against the profile."""
     bare = np.empty((0, 10), np.float32)
     failed = world.batch(2, 10, "gbm", reason="shadow", assigned=0, status=503, features=bare)
@@ -39,19 +42,19 @@ def test_copies_that_failed_are_counted_though_they_have_no_features(counting: A
     assert [total.rows("unprofiled") for total in counting.state.totals.values()] == [0] * len(counting.state.totals)
 
 
-def test_another_rollout_is_another_story(counting: Any, world: Any) -> None:
+def test_another_rollout_is_another_story(counting: "Counting", world: "World") -> None:
     old, now = world.batch(1, rollout="r0"), world.batch(2, 5, sent=10)
     evidence = counting.take(old, now)
     assert evidence.variants["lr"].answered == 5
     assert evidence.events.stored == 15
 
 
-def test_rows_of_another_version_do_not_count_for_the_planned_one(counting: Any, world: Any) -> None:
+def test_rows_of_another_version_do_not_count_for_the_planned_one(counting: "Counting", world: "World") -> None:
     evidence = counting.take(world.batch(1, version="7"), world.batch(2, version="1"))
     assert evidence.variants["lr"].answered == 10
 
 
-def test_copies_that_were_never_sent_do_not_make_a_shadow_fast(counting: Any, world: Any) -> None:
+def test_copies_that_were_never_sent_do_not_make_a_shadow_fast(counting: "Counting", world: "World") -> None:
     away = world.batch(1, 10, "gbm", reason="shadow", assigned=0, latency=np.zeros(10), status=np.full(10, 502))
     found = counting.take(away).variants["gbm"]
     assert (found.shadow_errors, found.latency.p50_ms) == (10, None)
@@ -59,14 +62,14 @@ def test_copies_that_were_never_sent_do_not_make_a_shadow_fast(counting: Any, wo
     assert counting.take(asked).variants["gbm"].latency.p50_ms == pytest.approx(8, rel=0.01)
 
 
-def test_latency_of_a_shadow_alone_is_that_of_its_copies(counting: Any, world: Any) -> None:
+def test_latency_of_a_shadow_alone_is_that_of_its_copies(counting: "Counting", world: "World") -> None:
     copies = world.batch(1, 10, "gbm", reason="shadow", assigned=0, latency=np.full(10, 8000))
     assert counting.take(copies).variants["gbm"].latency.p99_ms == pytest.approx(8, rel=0.01)
     live = world.batch(2, 10, "gbm", latency=np.full(10, 2000), first=9000)
     assert counting.take(live).variants["gbm"].latency.p99_ms == pytest.approx(2, rel=0.01)
 
 
-def test_a_variant_without_rows_has_no_numbers(counting: Any) -> None:
+def test_a_variant_without_rows_has_no_numbers(counting: "Counting") -> None:
     found = counting.evidence.variants["gbm"]
     assert found.latency.p50_ms is None
     assert found.quality.auc is None
@@ -76,7 +79,7 @@ def test_a_variant_without_rows_has_no_numbers(counting: Any) -> None:
     assert found.drift["distance"].psi is None
 
 
-def test_totals_equal_the_sum_of_panes(counting: Any, world: Any) -> None:
+def test_totals_equal_the_sum_of_panes(counting: "Counting", world: "World") -> None:
     later = world.t0 + 300_000
     counting.take(world.batch(1, 10), world.batch(2, 20, t0=later, sent=10), now_ms=later)
     state = counting.state
@@ -89,13 +92,13 @@ def test_totals_equal_the_sum_of_panes(counting: Any, world: Any) -> None:
     assert_same(total, state.totals[arm])
 
 
-def test_an_aggregate_survives_the_store(counting: Any, world: Any) -> None:
+def test_an_aggregate_survives_the_store(counting: "Counting", world: "World") -> None:
     counting.take(world.batch(1, 200))
     for total in counting.state.totals.values():
         assert_same(unpack(pack(total)), total)
 
 
-def test_missing_unseen_and_out_of_range_values_have_counts_of_their_own(world: Any) -> None:
+def test_missing_unseen_and_out_of_range_values_have_counts_of_their_own(world: "World") -> None:
     bins = binning.of_profile(world.profile)
     (_, distance), (_, carrier) = bins.columns
     assert isinstance(distance, binning.Numeric) and isinstance(carrier, binning.Categorical)
@@ -114,7 +117,7 @@ def assert_same(one: Aggregate, other: Aggregate) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.sets(st.integers(1, 119), max_size=12), seed=st.integers(0, 50))
-def test_any_split_of_rows_into_batches_gives_the_same_counts(world: Any, cuts: set[int], seed: int) -> None:
+def test_any_split_of_rows_into_batches_gives_the_same_counts(world: "World", cuts: set[int], seed: int) -> None:
     dice = np.random.default_rng(seed)
     reasons = dice.choice(REASONS, 120)
     whole = world.batch(1, 120, reason=reasons, assigned=dice.integers(0, 2, 120), status=dice.choice([200, 503], 120))
@@ -145,7 +148,7 @@ def cut(batch: events.EventBatch, first: int, end: int) -> events.EventBatch:
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 7])
-def test_the_number_of_rounds_does_not_matter(new_counting: Callable[..., Any], world: Any, rounds: int) -> None:
+def test_the_number_of_rounds_does_not_matter(new_counting: Callable[..., Any], world: "World", rounds: int) -> None:
     batches = [world.batch(seq, 10, "gbm" if seq % 3 == 0 else "lr") for seq in range(1, 22)]
     together = new_counting("one.db").take(*batches)
     apart = new_counting(f"{rounds}.db")
@@ -157,8 +160,9 @@ def test_the_number_of_rounds_does_not_matter(new_counting: Callable[..., Any], 
     assert evidence.events == together.events
 
 
-def test_a_block_input_is_as_many_columns_as_it_has_numbers(world: Any) -> None:
+def test_a_block_input_is_as_many_columns_as_it_has_numbers(world: "World") -> None:
     block = Feature("x", "FP32", [-1, 3], "numeric")
+    assert world.profile.reference is not None
     reference = Reference(rows=20_000, numeric={"x[1]": world.profile.reference.numeric["distance"]})
     bins = binning.of_profile(msgspec.structs.replace(world.profile, inputs=[block], reference=reference))
     assert [(name, column is not None) for name, column in bins.columns] == [
@@ -169,7 +173,7 @@ def test_a_block_input_is_as_many_columns_as_it_has_numbers(world: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4095, 4096, 4097, 10_000])
-def test_a_block_of_any_length_is_counted_as_row_by_row(world: Any, count: int) -> None:
+def test_a_block_of_any_length_is_counted_as_row_by_row(world: "World", count: int) -> None:
     bins = binning.of_profile(world.profile)
     (_, column), _ = bins.columns
     assert isinstance(column, binning.Numeric)

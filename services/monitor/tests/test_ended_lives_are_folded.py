@@ -2,8 +2,9 @@
 
 import itertools
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -17,6 +18,9 @@ from kingmaker_contracts.wire import write_json
 from kingmaker_monitor.accounts import Account, finished
 from kingmaker_monitor.ingest.decoding import Read, decode
 from kingmaker_monitor.positions import Extent
+
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, Process, World
 
 FILES = itertools.count()
 
@@ -48,7 +52,7 @@ def test_a_life_is_folded_when_nothing_of_it_can_come_again(
 class Stream:
     """A stream in Redis, the acks beside it, and the gateway that lives now."""
 
-    world: Any
+    world: "World"
     entries: list[tuple[bytes, events.EventBatch]] = field(default_factory=list)
     acks: dict[str, EventAccount] = field(default_factory=dict)
     added: int = 0
@@ -94,7 +98,7 @@ class Stream:
         first = self.entries[0][0] if self.entries else None
         return Extent(b"%d-0" % self.added, self.added, len(self.entries), first)
 
-    def read_by(self, counting: Any, from_beginning: bool = False) -> None:
+    def read_by(self, counting: "Counting", from_beginning: bool = False) -> None:
         """To its end, as the reader does, and then look what may be folded."""
         stream = self.world.event_stream
         at = counting.state.positions.get(stream.key)
@@ -119,7 +123,9 @@ steps = st.lists(
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
-def test_the_sum_is_that_of_a_monitor_that_folds_nothing(new_counting: Any, world: Any, steps: list[Any]) -> None:
+def test_the_sum_is_that_of_a_monitor_that_folds_nothing(
+    new_counting: "Callable[..., Counting]", world: "World", steps: list[Any]
+) -> None:
     """Batches lost and repeated, lives that end and come back, trims, restarts; and a stream is read from its beginning
     again."""
     number = next(FILES)
@@ -148,7 +154,9 @@ def test_the_sum_is_that_of_a_monitor_that_folds_nothing(new_counting: Any, worl
     keeping.store.close()
 
 
-def test_three_hundred_restarts_leave_no_more_than_is_kept(new_counting: Any, world: Any) -> None:
+def test_three_hundred_restarts_leave_no_more_than_is_kept(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
     counting = new_counting(closed_lives=20)
     stream = Stream(world)
     for life in range(300):
@@ -170,7 +178,7 @@ def test_three_hundred_restarts_leave_no_more_than_is_kept(new_counting: Any, wo
     assert newest == sorted(newest)
 
 
-def fold_one(counting: Any, world: Any) -> Stream:
+def fold_one(counting: "Counting", world: "World") -> Stream:
     """A life with a batch stored, one lost and a row dropped, taken for over and folded."""
     stream = Stream(world)
     for is_lost in (False, True, False):
@@ -185,7 +193,7 @@ def fold_one(counting: Any, world: Any) -> Stream:
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_gateway_that_returns_after_its_life_was_folded_goes_on_where_it_was(
-    new_counting: Any, world: Any, restart: bool
+    new_counting: "Callable[..., Counting]", world: "World", restart: bool
 ) -> None:
     counting = new_counting(closed_lives=0)
     stream = fold_one(counting, world)
@@ -206,7 +214,7 @@ def test_a_gateway_that_returns_after_its_life_was_folded_goes_on_where_it_was(
     assert (counting.state.tally.folded_lives, counting.evidence.events) == (1, found)
 
 
-def test_an_ack_alone_brings_a_folded_life_back(new_counting: Any, world: Any) -> None:
+def test_an_ack_alone_brings_a_folded_life_back(new_counting: "Callable[..., Counting]", world: "World") -> None:
     counting = new_counting(closed_lives=0)
     stream = fold_one(counting, world)
     stream.come_back(0)
@@ -217,7 +225,9 @@ def test_an_ack_alone_brings_a_folded_life_back(new_counting: Any, world: Any) -
     assert (found.sent, found.stored, found.dropped, found.lost) == (24, 10, 3, 5), "six rows wait in its buffer"
 
 
-def test_the_file_remembers_the_newest_folded_lives_and_no_more(new_counting: Any, world: Any) -> None:
+def test_the_file_remembers_the_newest_folded_lives_and_no_more(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
     counting = new_counting(closed_lives=0)
     stream = Stream(world)
     for life in range(5):
@@ -233,11 +243,17 @@ def test_the_file_remembers_the_newest_folded_lives_and_no_more(new_counting: An
     assert numbers == [(3,), (4,), (10_002,)]
 
 
-def test_folding_and_kills_leave_exact_accounts(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_folding_and_kills_leave_exact_accounts(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     monitor = new_process(valkey.url, closed_lives="1")
     publish(valkey.client, world.plan())
     monitor.start()
     sent = 0
+
+    def is_closed() -> bool:
+        return told(monitor).events.lost == sent // 5
+
     for life in range(4):
         name = f"gw-{life}"
         for seq in range(1, 4):
@@ -248,7 +264,7 @@ def test_folding_and_kills_leave_exact_accounts(new_process: Any, publish: Any, 
         if life == 2:
             monitor.stop(signal.SIGKILL)
             monitor.start()
-        monitor.until(lambda sent=sent: told(monitor).events.lost == sent // 5)  # it is closed
+        monitor.until(is_closed)
         valkey.client.delete(keys.gateway(name))
         valkey.client.xtrim(world.event_stream.key, maxlen=2, approximate=False)
     monitor.until(lambda: told(monitor).pipeline.folded_lives >= 2)

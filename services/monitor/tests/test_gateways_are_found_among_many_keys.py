@@ -1,7 +1,7 @@
 """A Redis shared with others is not searched every second, and no gateway is missed for it."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.asyncio import Redis
@@ -11,13 +11,16 @@ from kingmaker_contracts.acks import EventAccount, GatewayAck
 from kingmaker_contracts.wire import write_json
 from kingmaker_monitor.ingest.discovery import SEARCH_AGAIN_S, SEARCH_S, Discovery
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Process, World
+
 OTHERS = 3_000
 
 
 class Searching:
     """A Discovery on a Redis full of other people's keys, with a clock of its own."""
 
-    def __init__(self, client: Any, redis: Redis, world: Any) -> None:
+    def __init__(self, client: Any, redis: Redis, world: "World") -> None:
         self.client, self.world, self.now = client, world, 1000.0
         client.mset({f"session:{n}": "x" for n in range(OTHERS)})
         self._discovery = Discovery(redis, "default", lambda: self.now)
@@ -42,7 +45,7 @@ class Searching:
 
 
 @pytest.fixture
-async def searching(valkey: Any, publish: Any, world: Any) -> AsyncIterator[Searching]:
+async def searching(valkey: Any, publish: Callable[..., None], world: "World") -> AsyncIterator[Searching]:
     publish(valkey.client, world.plan())
     valkey.client.config_resetstat()
     async with Redis.from_url(valkey.url) as redis:
@@ -96,7 +99,9 @@ async def test_one_that_is_missed_is_searched_for_every_other_second(searching: 
     assert await searching.look() == {}
 
 
-def test_what_a_gateway_wrote_counts_though_it_is_gone(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_what_a_gateway_wrote_counts_though_it_is_gone(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     valkey.client.mset({f"session:{n}": "x" for n in range(OTHERS)})
     publish(valkey.client, world.plan(), world.batch(1), world.batch(3))
     publish(valkey.client, world.batch(1, 7, producer="gw-2", first=500))

@@ -6,17 +6,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_contracts.evidence import Evidence
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, Process, World
+
 FAST = 2
 """Seeds of the fast set, killed once each; the slow ones are killed three times."""
 
 
-def history(world: Any, batches: int = 60) -> list[Any]:
+def history(world: "World", batches: int = 60) -> list[Any]:
     """Live rows of two variants, copies, labels on time, early, twice and contradicting, a gap and repeated entries."""
     things: list[Any] = []
     sent = 0
@@ -50,13 +54,13 @@ def facts(evidence: Evidence) -> Any:
     return rounded(msgspec.to_builtins(evidence))
 
 
-def expected(new_counting: Callable[..., Any], world: Any, things: list[Any]) -> Any:
+def expected(new_counting: Callable[..., Any], world: "World", things: list[Any]) -> Any:
     counting = new_counting("expected.db")
     return facts(counting.take(*things, now_ms=round(time.time() * 1000)))
 
 
 @pytest.mark.parametrize("statement", [1, 2, 4, 7, 11, 16, 23, 31, 47, 60, 81, 100, 130, 160, 200, 240])
-def test_killed_between_any_two_statements(new_counting: Callable[..., Any], world: Any, statement: int) -> None:
+def test_killed_between_any_two_statements(new_counting: Callable[..., Any], world: "World", statement: int) -> None:
     things = history(world)
     want = expected(new_counting, world, things)
     counting = new_counting("killed.db")
@@ -76,7 +80,9 @@ def test_killed_between_any_two_statements(new_counting: Callable[..., Any], wor
     assert facts(survivor.evidence) == want
 
 
-def apply_and_die(new_counting: Callable[..., Any], world: Any, things: list[Any], now_ms: int, statement: int) -> None:
+def apply_and_die(
+    new_counting: Callable[..., Any], world: "World", things: list[Any], now_ms: int, statement: int
+) -> None:
     counting = new_counting("killed.db")
     left = statement
 
@@ -91,7 +97,7 @@ def apply_and_die(new_counting: Callable[..., Any], world: Any, things: list[Any
     os.kill(os.getpid(), signal.SIGKILL)  # fewer statements than that: killed after the commit
 
 
-def offset(world: Any, things: list[Any]) -> bytes:
+def offset(world: "World", things: list[Any]) -> bytes:
     read = next(read for read in world.read(*things) if read.stream == world.event_stream)
     return bytes(read.entries[-1][0])
 
@@ -100,7 +106,12 @@ def offset(world: Any, things: list[Any]) -> bytes:
     "seed", [*range(FAST), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FAST, 24))]
 )
 def test_a_process_killed_at_random_moments_ends_with_the_same_evidence(
-    seed: int, new_counting: Any, new_process: Any, publish: Any, valkey: Any, world: Any
+    seed: int,
+    new_counting: "Callable[..., Counting]",
+    new_process: "Callable[..., Process]",
+    publish: Callable[..., None],
+    valkey: Any,
+    world: "World",
 ) -> None:
     things = history(world, 100)
     want = expected(new_counting, world, things)
@@ -118,9 +129,12 @@ def test_a_process_killed_at_random_moments_ends_with_the_same_evidence(
     monitor.until(lambda: monitor.get("/health/ready").status_code == 200)
     sender = threading.Thread(target=send)
     sender.start()
+
+    def has_stored(rows: int) -> bool:
+        return bool(monitor.evidence().events.stored >= rows)
+
     for _ in range(1 if seed < FAST else 3):
-        goal = dice.randint(20, 250)
-        monitor.until(lambda goal=goal: monitor.evidence().events.stored >= goal)
+        monitor.until(partial(has_stored, dice.randint(20, 250)))
         time.sleep(dice.random() * 0.1)
         monitor.stop(signal.SIGKILL)
         monitor.start()

@@ -1,7 +1,8 @@
 """Delayed truth: late, early, twice, contradicting, for nobody; and the numbers that come of it."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,6 +23,9 @@ from kingmaker_contracts.plan import Retention
 from kingmaker_contracts.profile import Score, sha256_of
 from kingmaker_contracts.wire import write_json
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, World
+
 DAY_MS = 86_400_000
 
 
@@ -33,7 +37,7 @@ def outcomes(evidence: Any) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def test_quality_equals_sklearn_on_the_same_rows(counting: Any, world: Any) -> None:
+def test_quality_equals_sklearn_on_the_same_rows(counting: "Counting", world: "World") -> None:
     dice = np.random.default_rng(8)
     score = dice.beta(1, 5, 4000).astype(np.float32)
     truth = dice.random(4000) < score
@@ -47,7 +51,9 @@ def test_quality_equals_sklearn_on_the_same_rows(counting: Any, world: Any) -> N
     assert found.brier == pytest.approx(brier_score_loss(truth, score.astype(float)), rel=1e-6)
 
 
-def test_a_regression_has_errors_and_a_corrected_typing_error_leaves_none(new_counting: Any, world: Any) -> None:
+def test_a_regression_has_errors_and_a_corrected_typing_error_leaves_none(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
     task = Score("regression", "minutes", 0)
     raw = write_json(msgspec.structs.replace(world.profile, score=task))
     schema = sha256_of(raw)
@@ -66,20 +72,21 @@ def test_a_regression_has_errors_and_a_corrected_typing_error_leaves_none(new_co
     has[[3, 5]] = False
     assert found.mae == pytest.approx(mean_absolute_error(truth[has], score[has]), rel=0.01)
     assert found.rmse == pytest.approx(root_mean_squared_error(truth[has], score[has]), rel=0.01)
+    assert found.mae is not None
     assert found.mean_error == pytest.approx((score - truth)[has].mean(), abs=0.01 * found.mae)
     wrong = counting.take(world.labels((9, 1e15), received_at=world.t0 + 1)).variants["lr"].quality
-    assert wrong.rmse > 1000
+    assert wrong.rmse is not None and wrong.rmse > 1000
     again = counting.take(world.labels((9, float(truth[9])), received_at=world.t0 + 2)).variants["lr"].quality
     assert again == found
 
 
 @pytest.mark.parametrize("label", [1, 1.0, True, "1"])
-def test_every_spelling_of_a_class_is_that_class(counting: Any, world: Any, label: Any) -> None:
+def test_every_spelling_of_a_class_is_that_class(counting: "Counting", world: "World", label: Any) -> None:
     found = counting.take(world.batch(1, 1, first=0), world.labels((0, label)))
     assert found.variants["lr"].quality.positives == 1
 
 
-def test_the_same_label_again_is_a_duplicate(counting: Any, world: Any) -> None:
+def test_the_same_label_again_is_a_duplicate(counting: "Counting", world: "World") -> None:
     once = counting.take(world.batch(1, first=0), world.labels((0, 1)))
     again = counting.take(world.labels((0, 1), (0, "1")))
     assert outcomes(again) == {"received": 3, "joined": 1, "duplicate": 2}
@@ -87,7 +94,7 @@ def test_the_same_label_again_is_a_duplicate(counting: Any, world: Any) -> None:
     assert again.feedback.pending == 9
 
 
-def test_a_conflicting_label_replaces_what_the_old_one_said(counting: Any, world: Any) -> None:
+def test_a_conflicting_label_replaces_what_the_old_one_said(counting: "Counting", world: "World") -> None:
     score = np.full(10, 0.9)
     counting.take(world.batch(1, score=score, label=1, first=0), world.labels((0, 1), (1, 0)))
     found = counting.take(world.labels((0, 0)))
@@ -97,7 +104,7 @@ def test_a_conflicting_label_replaces_what_the_old_one_said(counting: Any, world
     assert quality.log_loss == pytest.approx(-math.log(0.1), rel=1e-5)
 
 
-def test_the_later_observation_wins_whatever_arrives_last(counting: Any, world: Any) -> None:
+def test_the_later_observation_wins_whatever_arrives_last(counting: "Counting", world: "World") -> None:
     counting.take(world.batch(1, first=0), world.labels((0, 1, "2026-10-02T00:00:00Z")))
     found = counting.take(world.labels((0, 0, "2026-10-01T00:00:00Z")))
     assert outcomes(found) == {"received": 2, "joined": 1, "conflicting": 1}
@@ -106,7 +113,7 @@ def test_the_later_observation_wins_whatever_arrives_last(counting: Any, world: 
     assert found.variants["lr"].quality.positives == 0
 
 
-def test_two_sources_count_one_prediction_once_and_the_latest_is_believed(counting: Any, world: Any) -> None:
+def test_two_sources_count_one_prediction_once_and_the_latest_is_believed(counting: "Counting", world: "World") -> None:
     counting.take(world.batch(1, first=0), world.labels((0, 1, "2026-10-01T00:00:00Z", "card")))
     found = counting.take(world.labels((0, 0, "2026-10-02T00:00:00Z", "clerk")))
     assert outcomes(found) == {"received": 2, "joined": 2}
@@ -115,7 +122,7 @@ def test_two_sources_count_one_prediction_once_and_the_latest_is_believed(counti
     assert found.feedback.pending == 9
 
 
-def test_a_label_before_its_prediction_waits_and_joins(counting: Any, world: Any) -> None:
+def test_a_label_before_its_prediction_waits_and_joins(counting: "Counting", world: "World") -> None:
     early = counting.take(world.labels((0, 1)))
     assert outcomes(early) == {"received": 1, "parked": 1}
     found = counting.take(world.batch(1, first=0))
@@ -124,7 +131,7 @@ def test_a_label_before_its_prediction_waits_and_joins(counting: Any, world: Any
     assert found.feedback.pending == 9
 
 
-def test_a_label_without_a_prediction_becomes_unknown(counting: Any, world: Any) -> None:
+def test_a_label_without_a_prediction_becomes_unknown(counting: "Counting", world: "World") -> None:
     counting.take(world.labels((77, 1)))
     counting.book.tidy(world.t0 + 15 * 60_000 - 1)
     assert outcomes(counting.evidence) == {"received": 1, "parked": 1}
@@ -132,7 +139,9 @@ def test_a_label_without_a_prediction_becomes_unknown(counting: Any, world: Any)
     assert outcomes(counting.evidence) == {"received": 1, "unknown": 1}
 
 
-def test_predictions_expire_and_their_labels_come_too_late(new_counting: Any, world: Any) -> None:
+def test_predictions_expire_and_their_labels_come_too_late(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
     counting = new_counting(plan=world.plan(retention=Retention(pending_seconds=86_400)))
     counting.take(world.batch(1, first=0), world.labels((0, 1)))
     counting.book.tidy(world.t0 + DAY_MS + 1000)
@@ -146,26 +155,26 @@ def test_predictions_expire_and_their_labels_come_too_late(new_counting: Any, wo
 
 
 @pytest.mark.parametrize("reason", ["override", "fallback", "ineligible"])
-def test_rows_the_split_did_not_choose_stay_out_of_quality(counting: Any, world: Any, reason: str) -> None:
+def test_rows_the_split_did_not_choose_stay_out_of_quality(counting: "Counting", world: "World", reason: str) -> None:
     found = counting.take(world.batch(1, reason=reason, first=0), world.labels((0, 1)))
     assert outcomes(found) == {"received": 1, "joined": 1}
     assert found.variants["lr"].quality.n == 0
 
 
-def test_a_failed_row_is_no_prediction(counting: Any, world: Any) -> None:
+def test_a_failed_row_is_no_prediction(counting: "Counting", world: "World") -> None:
     found = counting.take(world.batch(1, 1, status=503, first=0), world.labels((0, 1)))
     assert outcomes(found) == {"received": 1, "parked": 1}
     assert found.feedback.pending == 0
 
 
-def test_a_label_that_is_no_class_joins_and_is_left_out_of_quality(counting: Any, world: Any) -> None:
+def test_a_label_that_is_no_class_joins_and_is_left_out_of_quality(counting: "Counting", world: "World") -> None:
     found = counting.take(world.batch(1, first=0), world.labels((0, "maybe")))
     assert outcomes(found) == {"received": 1, "joined": 1}
     assert found.variants["lr"].quality.n == 0
     assert counting.state.tally.unusable == 1
 
 
-def test_rows_of_one_request_have_labels_of_their_own(counting: Any, world: Any) -> None:
+def test_rows_of_one_request_have_labels_of_their_own(counting: "Counting", world: "World") -> None:
     ids = np.array([world.id(5)] * 3, "V16")
     batch = world.batch(1, 3, id=ids, row=[0, 1, 2])
     labels = FeedbackBatch(world.t0, [LabelEvent(world.id(5), row, 1) for row in (1, 2, None)])
@@ -174,7 +183,7 @@ def test_rows_of_one_request_have_labels_of_their_own(counting: Any, world: Any)
     assert found.feedback.pending == 0
 
 
-def shadowed(world: Any) -> tuple[Any, Any]:
+def shadowed(world: "World") -> tuple[Any, Any]:
     champion = world.batch(1, 4, first=0, score=[0.9, 0.2, 0.8, 0.1], label=[1, 0, 1, 0])
     shadow = world.batch(
         2, 4, "gbm", first=0, sent=4, reason="shadow", assigned=0, score=[0.7, 0.6, 0.9, 0.2], label=[1, 1, 1, 0]
@@ -182,7 +191,7 @@ def shadowed(world: Any) -> tuple[Any, Any]:
     return champion, shadow
 
 
-def test_champion_and_shadow_are_compared_row_by_row(counting: Any, world: Any) -> None:
+def test_champion_and_shadow_are_compared_row_by_row(counting: "Counting", world: "World") -> None:
     found = counting.take(*shadowed(world)).agreement["gbm"]
     assert (found.n, found.label, found.labelled) == (4, 0.75, 0)
     assert found.mean_abs_score_difference == pytest.approx((0.2 + 0.4 + 0.1 + 0.1) / 4, rel=1e-5)
@@ -191,7 +200,7 @@ def test_champion_and_shadow_are_compared_row_by_row(counting: Any, world: Any) 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations([0, 1, 2]), together=st.booleans())
 def test_live_answer_shadow_answer_and_label_may_come_in_any_order(
-    new_counting: Any, world: Any, order: list[int], together: bool
+    new_counting: "Callable[..., Counting]", world: "World", order: list[int], together: bool
 ) -> None:
     counting = new_counting(f"{''.join(map(str, order))}-{together}-{np.random.default_rng().integers(1 << 60)}.db")
     things = [*shadowed(world), world.labels((0, 1), (1, 0), (2, 0), (1, 1), (1, 0))]
@@ -205,7 +214,7 @@ def test_live_answer_shadow_answer_and_label_may_come_in_any_order(
     assert found.feedback.pending == 1
 
 
-def test_a_shadow_of_another_rollout_makes_no_pair(counting: Any, world: Any) -> None:
+def test_a_shadow_of_another_rollout_makes_no_pair(counting: "Counting", world: "World") -> None:
     champion, shadow = shadowed(world)
     shadow.rollout = "r0"
     assert counting.take(champion, shadow).agreement == {}

@@ -4,8 +4,9 @@ at the end stored = sent - dropped - lost, and every term is what really happene
 import random
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -14,6 +15,9 @@ import redis
 from kingmaker_contracts import events, keys
 from kingmaker_contracts.acks import EventAccount, GatewayAck
 from kingmaker_contracts.wire import write_json
+
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Process, World
 
 FAST = 1
 MODEL = "default/flights"
@@ -38,7 +42,7 @@ class Life:
 class Gateways:
     """Gateways one after another, as the recorder writes: in order, the same number again after a failure."""
 
-    def __init__(self, world: Any, valkey: Any, dice: random.Random) -> None:
+    def __init__(self, world: "World", valkey: Any, dice: random.Random) -> None:
         self.world, self.valkey, self.dice = world, valkey, dice
         self.lives = [Life("gw-0")]
         self.old: list[events.EventBatch] = []
@@ -54,8 +58,8 @@ class Gateways:
         life.sent, life.dropped = life.sent + gone, life.dropped + gone
         life.seq += 1
         first = 100_000 * len(self.lives) + 10 * life.seq
-        wanted = {"producer": life.producer, "sent": life.sent, "dropped": life.dropped, "first": first}
-        life.waiting.append(self.world.batch(life.seq, count, **wanted))
+        account = {"sent": life.sent, "dropped": life.dropped}
+        life.waiting.append(self.world.batch(life.seq, count, "lr", producer=life.producer, first=first, **account))
         life.sent += count
 
     def write(self) -> None:
@@ -108,7 +112,7 @@ class Gateways:
     "seed", [*range(FAST), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FAST, 16))]
 )
 def test_the_accounts_balance_after_a_life_of_accidents(
-    seed: int, new_process: Any, publish: Any, own_valkey: Any, world: Any
+    seed: int, new_process: "Callable[..., Process]", publish: Callable[..., None], own_valkey: Any, world: "World"
 ) -> None:
     dice = random.Random(seed)
     gateways = Gateways(world, own_valkey, dice)

@@ -2,7 +2,8 @@
 
 import signal
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +11,9 @@ from kingmaker_contracts import keys
 from kingmaker_monitor.errors import Superseded
 from kingmaker_monitor.ingest.ownership import Leases, is_ours
 from kingmaker_servicekit import redis_client
+
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, Process, World
 
 MODEL = "default/flights"
 KEY = keys.evidence("default", "flights")
@@ -107,7 +111,7 @@ def test_the_share_of_a_model_is_the_same_in_every_release() -> None:
     ]
 
 
-def test_a_file_that_knows_a_higher_token_refuses_a_round(counting: Any, world: Any) -> None:
+def test_a_file_that_knows_a_higher_token_refuses_a_round(counting: "Counting", world: "World") -> None:
     counting.take(world.batch(1))
     counting.store.sql.execute("UPDATE models SET token = 7")
     with pytest.raises(Superseded, match="token 7"):
@@ -118,7 +122,7 @@ def test_a_file_that_knows_a_higher_token_refuses_a_round(counting: Any, world: 
 
 
 async def test_two_monitors_with_files_of_their_own_count_once(
-    new_process: Any, publish: Any, valkey: Any, world: Any, tmp_path: Any
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World", tmp_path: Any
 ) -> None:
     first = new_process(valkey.url, lease_seconds="2")
     second = new_process(valkey.url, lease_seconds="2", state_file=str(tmp_path / "second.db"), port="0")
@@ -135,7 +139,9 @@ async def test_two_monitors_with_files_of_their_own_count_once(
     assert int(valkey.client.get(lease).rpartition(b":")[2]) > int(held.rpartition(b":")[2])
 
 
-async def test_a_restart_after_a_kill_needs_no_wait(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+async def test_a_restart_after_a_kill_needs_no_wait(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), world.batch(1))
     monitor = new_process(valkey.url, lease_seconds="300")
     monitor.start()
@@ -148,12 +154,13 @@ async def test_a_restart_after_a_kill_needs_no_wait(new_process: Any, publish: A
 
 
 async def test_a_monitor_that_stood_still_gives_up_what_it_had_read(
-    new_process: Any, publish: Any, valkey: Any, world: Any
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
 ) -> None:
     publish(valkey.client, world.plan(), world.batch(1))
     monitor = new_process(valkey.url, lease_seconds="2")
     monitor.start()
     monitor.until(lambda: monitor.evidence().events.stored == 10)
+    assert monitor.process is not None
     monitor.process.send_signal(signal.SIGSTOP)
     lease = keys.monitor_lease("default", "flights")
     monitor.until(lambda: valkey.client.get(lease) is None)

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,6 +20,9 @@ from kingmaker_monitor.ingest.rounds import Book
 from kingmaker_monitor.profiles import Profiles
 from kingmaker_monitor.store import Store
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import World
+
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 NIGHTS = 12
@@ -29,7 +32,7 @@ KEPT_DAYS = 3
 class Nightly:
     """A model that is trained every night, with a monitor and a clock of its own. Version n serves on day n."""
 
-    def __init__(self, world: Any, path: Path) -> None:
+    def __init__(self, world: "World", path: Path) -> None:
         self.world, self._path, self.now_ms = world, path, world.t0
         self.raw = [
             write_json(msgspec.structs.replace(world.profile, onnx_sha256=f"{night:064}")) for night in range(NIGHTS)
@@ -83,7 +86,7 @@ class Nightly:
 
 
 @pytest.fixture
-def nightly(world: Any, tmp_path: Path) -> Iterator[Nightly]:
+def nightly(world: "World", tmp_path: Path) -> Iterator[Nightly]:
     made = Nightly(world, tmp_path / "nightly.db")
     yield made
     made.store.close()
@@ -142,7 +145,7 @@ def test_a_profile_that_never_met_a_row_goes_once_no_plan_names_it(nightly: Nigh
     assert nightly.held == [1]
 
 
-def test_a_prediction_of_another_model_keeps_nothing(nightly: Nightly, world: Any) -> None:
+def test_a_prediction_of_another_model_keeps_nothing(nightly: Nightly, world: "World") -> None:
     """Each model has a time of its own to wait."""
     nightly.deploy(0)
     nightly.serve(0)

@@ -1,12 +1,16 @@
 """What was trimmed before it was read is noticed and counted, and a stream that forgot its end is read again."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kingmaker_monitor.positions import Extent, Position, id_of, standing
+
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Process, World
 
 READ_5 = Position(b"50-0", 5)
 
@@ -57,7 +61,9 @@ def test_entries_are_read_or_trimmed_whatever_happens_in_which_order(steps: list
     assert read + trimmed == added
 
 
-def test_labels_that_were_trimmed_unread_are_counted(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_labels_that_were_trimmed_unread_are_counted(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), world.batch(1), *[world.labels((1000 + i, 1)) for i in range(5)])
     valkey.client.xtrim(world.feedback_stream.key, maxlen=2, approximate=False)
     monitor = new_process(valkey.url)
@@ -74,7 +80,9 @@ def test_labels_that_were_trimmed_unread_are_counted(new_process: Any, publish: 
     )
 
 
-def test_an_emptied_redis_is_read_from_its_beginning(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_an_emptied_redis_is_read_from_its_beginning(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), world.batch(1), world.batch(2), world.batch(3))
     monitor = new_process(valkey.url)
     monitor.start()

@@ -2,7 +2,8 @@
 
 import signal
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -12,15 +13,20 @@ from kingmaker_contracts.acks import EventAccount, GatewayAck
 from kingmaker_contracts.evidence import Evidence
 from kingmaker_contracts.wire import write_json
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Process, World
+
 
 @pytest.fixture
-def monitor(new_process: Any, valkey: Any) -> Any:
+def monitor(new_process: "Callable[..., Process]", valkey: Any) -> Any:
     process = new_process(valkey.url)
     process.start()
     return process
 
 
-def test_evidence_is_served_and_written(monitor: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_evidence_is_served_and_written(
+    monitor: Any, publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), world.batch(1, 600), world.batch(2, 10, "gbm", sent=600))
     publish(valkey.client, world.labels((1000, 1), (1001, 0), (2000, 1)))
     monitor.until(lambda: monitor.evidence().feedback.joined == 3)
@@ -42,7 +48,7 @@ def test_evidence_is_served_and_written(monitor: Any, publish: Any, valkey: Any,
 
 
 def test_metrics_come_from_the_evidence_and_hold_no_number_that_is_not_there(
-    monitor: Any, publish: Any, valkey: Any, world: Any
+    monitor: Any, publish: Callable[..., None], valkey: Any, world: "World"
 ) -> None:
     publish(valkey.client, world.plan(), world.batch(1, 600))
     monitor.until(lambda: monitor.evidence().events.stored == 600)
@@ -59,7 +65,9 @@ def test_metrics_come_from_the_evidence_and_hold_no_number_that_is_not_there(
     monitor.until(lambda: 'variant="gbm"' not in monitor.get("/metrics").text)
 
 
-def test_the_api_is_documented_and_its_errors_have_a_body(monitor: Any, valkey: Any, publish: Any, world: Any) -> None:
+def test_the_api_is_documented_and_its_errors_have_a_body(
+    monitor: Any, valkey: Any, publish: Callable[..., None], world: "World"
+) -> None:
     publish(valkey.client, world.plan())
     monitor.until(lambda: monitor.get("/health/ready").status_code == 200)
     document = monitor.get("/openapi.json").json()
@@ -75,7 +83,7 @@ def test_the_api_is_documented_and_its_errors_have_a_body(monitor: Any, valkey: 
 
 
 def test_a_model_without_a_plan_is_counted_and_judged_once_the_plan_is_there(
-    monitor: Any, publish: Any, valkey: Any, world: Any
+    monitor: Any, publish: Callable[..., None], valkey: Any, world: "World"
 ) -> None:
     valkey.client.sadd(keys.MODELS, world.model, "elsewhere/flights", "nonsense")
     publish(valkey.client, world.batch(1))
@@ -91,7 +99,9 @@ def test_a_model_without_a_plan_is_counted_and_judged_once_the_plan_is_there(
     monitor.until(lambda: monitor.evidence().variants["lr"].answered == 20)
 
 
-def test_unreadable_entries_are_counted_and_skipped(monitor: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_unreadable_entries_are_counted_and_skipped(
+    monitor: Any, publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), world.batch(1))
     good = valkey.client.xrange(world.event_stream.key)[0][1][b"b"]
     other_version = good.replace(b"\xa1v\x01", b"\xa1v\x63", 1)
@@ -108,7 +118,9 @@ def test_unreadable_entries_are_counted_and_skipped(monitor: Any, publish: Any, 
     assert (events.malformed, events.stored, events.lost) == (10, 20, 10)
 
 
-def test_an_ack_proves_the_loss_behind_the_last_entry(monitor: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_an_ack_proves_the_loss_behind_the_last_entry(
+    monitor: Any, publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), world.batch(1))
     ack = GatewayAck("gw-1", 0, "", "", {}, {}, {world.model: EventAccount(sent=45, dropped=5, last_seq=4)})
     publish(valkey.client, ack)
@@ -117,7 +129,9 @@ def test_an_ack_proves_the_loss_behind_the_last_entry(monitor: Any, publish: Any
     assert (events.sent, events.dropped, events.stored) == (45, 5, 10)
 
 
-def test_trimmed_entries_are_lost_and_said_so(new_process: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_trimmed_entries_are_lost_and_said_so(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     publish(valkey.client, world.plan(), *[world.batch(seq) for seq in range(1, 11)])
     valkey.client.xtrim(world.event_stream.key, maxlen=4, approximate=False)
     monitor = new_process(valkey.url)
@@ -126,7 +140,9 @@ def test_trimmed_entries_are_lost_and_said_so(new_process: Any, publish: Any, va
     assert monitor.evidence().events.lost == 60
 
 
-def test_redis_may_vanish_and_come_back(new_process: Any, publish: Any, own_valkey: Any, world: Any) -> None:
+def test_redis_may_vanish_and_come_back(
+    new_process: "Callable[..., Process]", publish: Callable[..., None], own_valkey: Any, world: "World"
+) -> None:
     publish(own_valkey.client, world.plan(), world.batch(1))
     monitor = new_process(own_valkey.url)
     monitor.start()
@@ -146,7 +162,7 @@ def test_redis_may_vanish_and_come_back(new_process: Any, publish: Any, own_valk
 
 @pytest.mark.parametrize("damage", ["junk", "middle"])
 def test_a_damaged_file_is_set_aside_and_the_streams_are_read_again(
-    new_process: Any, publish: Any, valkey: Any, world: Any, damage: str
+    new_process: "Callable[..., Process]", publish: Callable[..., None], valkey: Any, world: "World", damage: str
 ) -> None:
     publish(valkey.client, world.plan(), *[world.batch(seq, 100) for seq in range(1, 31)])
     monitor = new_process(valkey.url)
@@ -165,7 +181,7 @@ def test_a_damaged_file_is_set_aside_and_the_streams_are_read_again(
     assert "state file damaged, set aside" in monitor.log.read_text()
 
 
-def test_a_second_monitor_on_the_file_refuses(monitor: Any, new_process: Any, valkey: Any) -> None:
+def test_a_second_monitor_on_the_file_refuses(monitor: Any, new_process: "Callable[..., Process]", valkey: Any) -> None:
     monitor.until(lambda: monitor.get("/health/live").status_code == 200)
     second = new_process(valkey.url, port="0")
     code, said = second.run()
@@ -174,7 +190,7 @@ def test_a_second_monitor_on_the_file_refuses(monitor: Any, new_process: Any, va
     assert "in use by another monitor" in said
 
 
-def test_a_taken_port_is_one_clear_line(new_process: Any, valkey: Any) -> None:
+def test_a_taken_port_is_one_clear_line(new_process: "Callable[..., Process]", valkey: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -201,7 +217,7 @@ def test_a_taken_port_is_one_clear_line(new_process: Any, valkey: Any) -> None:
     ],
 )
 def test_wrong_settings_are_named(
-    new_process: Any, valkey: Any, settings: dict[str, str], code: int, messages: list[str]
+    new_process: "Callable[..., Process]", valkey: Any, settings: dict[str, str], code: int, messages: list[str]
 ) -> None:
     found, said = new_process(valkey.url, **settings).run()
     assert found == code
@@ -210,7 +226,9 @@ def test_wrong_settings_are_named(
         assert message in said
 
 
-def test_a_profile_that_comes_late_is_used_from_then_on(monitor: Any, publish: Any, valkey: Any, world: Any) -> None:
+def test_a_profile_that_comes_late_is_used_from_then_on(
+    monitor: Any, publish: Callable[..., None], valkey: Any, world: "World"
+) -> None:
     client = valkey.client
     client.sadd(keys.MODELS, world.model)
     client.set(keys.plan("default", "flights"), write_json(world.plan()))

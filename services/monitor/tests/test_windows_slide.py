@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -28,22 +29,25 @@ from kingmaker_monitor.stats import verdict
 from kingmaker_monitor.steady_clock import SteadyClock
 from kingmaker_monitor.windows import PANE_MS, WINDOWS, pane_of
 
+if TYPE_CHECKING:
+    from services.monitor.tests.conftest import Counting, World
+
 FILES = itertools.count()
 NOW = pane_of(round(time.time() * 1000)) + 60_000
 
 
-def look(counting: Any) -> reports.Reports:
+def look(counting: "Counting") -> reports.Reports:
     return reports.of_model(counting.state, counting.state.plan, counting.book.profiles, "now")
 
 
-def rows(counting: Any, window: str) -> int:
+def rows(counting: "Counting", window: str) -> int:
     return sum(total.rows("answered") for total in counting.state.windows[window].sums.values())
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), min_size=1, max_size=12), data=st.data())
 def test_a_window_holds_the_panes_it_should(
-    new_counting: Any, world: Any, steps: list[tuple[int, int]], data: Any
+    new_counting: "Callable[..., Counting]", world: "World", steps: list[tuple[int, int]], data: Any
 ) -> None:
     """Time goes on by any steps, rows come on time or late, the monitor restarts: each window against a plain count."""
     counting = new_counting(f"w{next(FILES)}.db")
@@ -63,7 +67,7 @@ def test_a_window_holds_the_panes_it_should(
     counting.store.close()
 
 
-def test_rows_of_an_impossible_time_count_for_the_rollout_alone(counting: Any, world: Any) -> None:
+def test_rows_of_an_impossible_time_count_for_the_rollout_alone(counting: "Counting", world: "World") -> None:
     counting.book.slide(NOW)
     ahead, old = world.batch(1, t0=NOW + 3600_000), world.batch(2, t0=NOW - 25 * 3600_000)
     evidence = counting.take(ahead, old, world.batch(3, t0=NOW), now_ms=NOW)
@@ -72,7 +76,7 @@ def test_rows_of_an_impossible_time_count_for_the_rollout_alone(counting: Any, w
     assert (rows(counting, "1h"), rows(counting, "24h")) == (10, 10)
 
 
-def test_an_hour_that_drifted_alone_warns_and_a_second_one_is_drift(counting: Any, world: Any) -> None:
+def test_an_hour_that_drifted_alone_warns_and_a_second_one_is_drift(counting: "Counting", world: "World") -> None:
     def strange(seq: int, t0: int) -> Any:
         batch = world.batch(seq, 2000, t0=t0)
         batch.features[0] += 600
@@ -91,7 +95,9 @@ def test_an_hour_that_drifted_alone_warns_and_a_second_one_is_drift(counting: An
     assert found.drift["training"].verdict == "Drifted"
 
 
-def test_a_score_beyond_all_measure_leaves_no_trace_when_it_leaves_the_window(counting: Any, world: Any) -> None:
+def test_a_score_beyond_all_measure_leaves_no_trace_when_it_leaves_the_window(
+    counting: "Counting", world: "World"
+) -> None:
     hour = 3600_000
     wild = world.batch(1, 4, t0=NOW, score=np.array([0.25, 3e38, 0.5, 0.5], "<f4"))
     counting.take(wild, world.batch(2, 4, t0=NOW + hour, sent=4, score=0.25), now_ms=NOW + hour)
@@ -103,7 +109,7 @@ def test_a_score_beyond_all_measure_leaves_no_trace_when_it_leaves_the_window(co
     assert rows(counting, "24h") == 8
 
 
-def test_few_rows_are_no_verdict_and_never_ok(counting: Any, world: Any) -> None:
+def test_few_rows_are_no_verdict_and_never_ok(counting: "Counting", world: "World") -> None:
     counting.take(world.batch(1, verdict.FLOOR - 1, t0=NOW), now_ms=NOW)
     counting.book.slide(NOW)
     table = look(counting).windows["lr"]["1h"].drift["training"]
@@ -112,11 +118,12 @@ def test_few_rows_are_no_verdict_and_never_ok(counting: Any, world: Any) -> None
     assert table.columns["distance"].psi is not None
 
 
-def cut_otherwise(world: Any) -> tuple[str, bytes]:
+def cut_otherwise(world: "World") -> tuple[str, bytes]:
     """A challenger's profile of the same features, with other bins and other categories."""
     dice = np.random.default_rng(5)
     numeric = world.reference(dice.normal(990, 210, 9000).astype(np.float32), bins=60)
     assert isinstance(numeric, NumericReference)
+    assert world.profile.reference is not None
     reference = msgspec.structs.replace(
         world.profile.reference,
         numeric={"distance": numeric},
@@ -126,7 +133,9 @@ def cut_otherwise(world: Any) -> tuple[str, bytes]:
     return sha256_of(raw), raw
 
 
-def test_a_challenger_with_other_bins_is_held_against_the_champions_rows(new_counting: Any, world: Any) -> None:
+def test_a_challenger_with_other_bins_is_held_against_the_champions_rows(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
     schema, raw = cut_otherwise(world)
     plan = world.plan()
     plan = msgspec.structs.replace(plan, variants=[plan.variants[0], PlannedVariant("gbm", "challenger", "2", schema)])
@@ -141,14 +150,19 @@ def test_a_challenger_with_other_bins_is_held_against_the_champions_rows(new_cou
     distance, carrier = against.columns["distance"], against.columns["carrier"]
     assert (distance.n, distance.reference_n, distance.verdict) == (4000, 4000, "Stable")
     assert (carrier.n, carrier.reference_n, carrier.verdict) == (4000, 4000, "Stable")
-    (column,) = [c for name, c in counting.book.profiles.get(schema).columns if name == "distance"]
+    bins = counting.book.profiles.get(schema)
+    assert bins is not None
+    (column,) = [c for name, c in bins.columns if name == "distance"]
+    assert column is not None
     number = next(n for arm, n in counting.state.arms.items() if arm.variant == "lr" and arm.version)
     counted = counting.state.totals[number].get(f"as.{schema}/distance", column.size)
     np.testing.assert_array_equal(counted, column.count(champion.features[0]))
     assert against.prediction.verdict == "Stable"
 
 
-def test_segments_add_up_and_a_drift_of_one_shows_in_one(new_counting: Any, world: Any) -> None:
+def test_segments_add_up_and_a_drift_of_one_shows_in_one(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
     plan = msgspec.structs.replace(world.plan(), segments=["carrier", "distance", "nothing"])
     counting = new_counting(plan=plan)
     champion, challenger = world.batch(1, 6000, t0=NOW), world.batch(2, 6000, "gbm", t0=NOW, sent=6000)
@@ -172,7 +186,7 @@ def test_segments_add_up_and_a_drift_of_one_shows_in_one(new_counting: Any, worl
     assert look(counting).segments == found
 
 
-def busy_pane(world: Any, rows: int = 5000) -> Aggregate:
+def busy_pane(world: "World", rows: int = 5000) -> Aggregate:
     """25 features of 200 bins, normal as in training."""
     dice = np.random.default_rng(3)
     reference = world.reference(dice.normal(0, 1, 50_000).astype(np.float32), bins=200)
@@ -186,7 +200,7 @@ def busy_pane(world: Any, rows: int = 5000) -> Aggregate:
     return fold.of_answering(fold.join([batch]), bins)
 
 
-def test_the_size_of_a_feature_in_a_pane(world: Any) -> None:
+def test_the_size_of_a_feature_in_a_pane(world: "World") -> None:
     """In memory 8 bytes a slot and kind of answer; in the file, compressed, a fifth of that for a busy pane."""
     counted = busy_pane(world)
     features = Aggregate({name: values for name, values in counted.arrays.items() if name.startswith("live/")})
@@ -196,7 +210,7 @@ def test_the_size_of_a_feature_in_a_pane(world: Any) -> None:
 
 
 @pytest.mark.parametrize(("rows", "bytes_each"), [(20, 250), (5000, 450)])
-def test_the_size_of_a_day_of_panes(counting: Any, world: Any, rows: int, bytes_each: int) -> None:
+def test_the_size_of_a_day_of_panes(counting: "Counting", world: "World", rows: int, bytes_each: int) -> None:
     """288 panes lie in the file, each feature's as large as stated; memory holds sums, however many panes there are."""
     pane, arms, store, state = busy_pane(world, rows), 2, counting.store, counting.state
     empty = counting.path.stat().st_size
@@ -230,7 +244,9 @@ def test_a_jump_of_the_clock_makes_age_wait() -> None:
 
 
 @pytest.mark.parametrize("where", ["pane", "total"])
-def test_a_damaged_count_is_said_and_not_mixed_in(new_counting: Any, world: Any, where: str) -> None:
+def test_a_damaged_count_is_said_and_not_mixed_in(
+    new_counting: "Callable[..., Counting]", world: "World", where: str
+) -> None:
     counting = new_counting()
     counting.take(world.batch(1, t0=NOW), world.batch(2, t0=NOW - PANE_MS, sent=10), now_ms=NOW)
     sign = "= -1" if where == "total" else f"= {pane_of(NOW)}"
