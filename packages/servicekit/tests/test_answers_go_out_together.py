@@ -4,13 +4,16 @@ import socket
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_servicekit.fast_answers import answer_all
 from kingmaker_servicekit.fast_call import NO_HEAD, Call, Leads, Wording
 from kingmaker_servicekit.fast_http import FastRoute
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 HEADERS = ((b"content-type", b"x"),)
 QUICK = b"POST /fast?quick HTTP/1.1\r\ncontent-length: 1\r\n\r\nq"
@@ -47,7 +50,7 @@ def quick(body: bytes) -> Any:
 
 
 @pytest.fixture
-def server(start_fast_server: Any) -> Any:
+def server(start_fast_server: "Callable[..., FastServer]") -> "FastServer":
     """It knows the head of `ask()`, and has worded an answer to it."""
     server = start_fast_server()
     with server.connect() as client:
@@ -59,7 +62,7 @@ def server(start_fast_server: Any) -> Any:
     return server
 
 
-def sent(server: Any, client: Any, data: bytes) -> Call:
+def sent(server: "FastServer", client: Any, data: bytes) -> Call:
     client.send(data)
     call: Call = server.held.get(timeout=30)
     return call
@@ -89,7 +92,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_each_is_told_what_it_is_told_alone(server: Any, odd: str) -> None:
+def test_each_is_told_what_it_is_told_alone(server: "FastServer", odd: str) -> None:
     def answers(answer: Callable[..., Any]) -> list[Any]:
         with server.connect() as before, server.connect() as between, server.connect() as after:
             calls = [sent(server, before, ask()), sent(server, between, ODD[odd]), sent(server, after, ask())]
@@ -112,7 +115,7 @@ def test_each_is_told_what_it_is_told_alone(server: Any, odd: str) -> None:
         assert together[1] == [told(1, b"two"), quick(b"next||usual"), quick(b"quick||q")]
 
 
-def test_what_comes_behind_a_known_request_in_progress_has_its_turn_after_it(server: Any) -> None:
+def test_what_comes_behind_a_known_request_in_progress_has_its_turn_after_it(server: "FastServer") -> None:
     with server.connect() as client, server.connect() as other:
         calls = [sent(server, client, ask()), sent(server, other, ask())]
         client.send(QUICK + QUICK[:-1])
@@ -124,7 +127,9 @@ def test_what_comes_behind_a_known_request_in_progress_has_its_turn_after_it(ser
 
 
 @pytest.mark.parametrize("leaves", ["by a reset", "in order"])
-def test_a_client_that_has_gone_costs_its_neighbours_nothing(server: Any, wait_until: Any, leaves: str) -> None:
+def test_a_client_that_has_gone_costs_its_neighbours_nothing(
+    server: "FastServer", wait_until: Callable[..., None], leaves: str
+) -> None:
     with server.connect() as before, server.connect() as after:
         with server.connect() as gone:
             calls = [sent(server, client, ask()) for client in (before, gone, after)]
@@ -139,7 +144,7 @@ def test_a_client_that_has_gone_costs_its_neighbours_nothing(server: Any, wait_u
     assert not server.tracebacks()
 
 
-def test_one_that_was_answered_already_is_told_and_costs_its_neighbours_nothing(server: Any) -> None:
+def test_one_that_was_answered_already_is_told_and_costs_its_neighbours_nothing(server: "FastServer") -> None:
     with server.connect() as before, server.connect() as between, server.connect() as after:
         calls = [sent(server, client, ask()) for client in (before, between, after)]
         server.in_loop(answered_together, [calls[1]], [b"early"])
@@ -152,7 +157,7 @@ def test_one_that_was_answered_already_is_told_and_costs_its_neighbours_nothing(
         assert everything(after) == [told(2, b"three"), quick(b"quick||q")]
 
 
-def test_one_whose_handler_raised_after_all_is_not_answered_again(server: Any) -> None:
+def test_one_whose_handler_raised_after_all_is_not_answered_again(server: "FastServer") -> None:
     def raises(call: Call) -> None:
         server.held.put(call)
         raise ValueError("a handler's mistake")
@@ -167,7 +172,7 @@ def test_one_whose_handler_raised_after_all_is_not_answered_again(server: Any) -
         assert client.is_closed()
 
 
-def test_nobody_is_answered_twice_whoever_asks_next(server: Any) -> None:
+def test_nobody_is_answered_twice_whoever_asks_next(server: "FastServer") -> None:
     """The connection of a call that was answered may be busy with the next one of it."""
     with server.connect() as client, server.connect() as other:
 
@@ -185,7 +190,7 @@ def test_nobody_is_answered_twice_whoever_asks_next(server: Any) -> None:
         assert everything(other) == [told(1, b"two"), told(1, b"four"), quick(b"quick||q")]
 
 
-def test_a_header_that_would_break_the_head_is_sent_to_nobody(server: Any) -> None:
+def test_a_header_that_would_break_the_head_is_sent_to_nobody(server: "FastServer") -> None:
     with server.connect() as client, server.connect() as other:
         calls = [sent(server, client, ask()), sent(server, other, ask())]
         failed = server.in_loop(answered_together, calls, [b"", b""], ((b"a", b"b\r\nc: d"),))
@@ -206,7 +211,7 @@ def test_a_header_that_would_break_the_head_is_sent_to_nobody(server: Any) -> No
     ],
     ids=["headers that are not constant", "no body", "a status not worded yet", "connection: close", "percent signs"],
 )
-def test_any_status_and_headers_are_worded_as_alone(server: Any, status: int, headers: Any) -> None:
+def test_any_status_and_headers_are_worded_as_alone(server: "FastServer", status: int, headers: Any) -> None:
     def answers(answer: Callable[..., Any]) -> list[Any]:
         with server.connect() as client, server.connect() as other:
             for _ in range(2):
@@ -225,7 +230,7 @@ def client_is_told_to_leave(answer: Any) -> bool:
     return ("connection", "close") in answer[1]
 
 
-def test_bodies_of_more_lengths_than_are_remembered_are_sent_right(server: Any) -> None:
+def test_bodies_of_more_lengths_than_are_remembered_are_sent_right(server: "FastServer") -> None:
     with server.connect() as client, server.connect() as other:
         for length in [*range(1100), 0, 1, 1099]:
             calls = [sent(server, client, ask()), sent(server, other, ask())]
@@ -233,7 +238,7 @@ def test_bodies_of_more_lengths_than_are_remembered_are_sent_right(server: Any) 
             assert (client.read(), other.read()) == (told(0, b"x" * length), told(1, b"two"))
 
 
-def test_a_new_date_is_said_by_the_first_group_after_it(server: Any) -> None:
+def test_a_new_date_is_said_by_the_first_group_after_it(server: "FastServer") -> None:
     with server.connect() as client, server.connect() as other:
         for date in (b"today", b"tomorrow"):
             default_headers = [(b"x-day", date)]
@@ -268,7 +273,7 @@ def test_lengths_are_remembered_up_to_a_number_of_them() -> None:
     assert len(leads) < 2000
 
 
-def test_calls_of_two_servers_in_one_group_are_each_worded_by_their_own(server: Any) -> None:
+def test_calls_of_two_servers_in_one_group_are_each_worded_by_their_own(server: "FastServer") -> None:
     """The second one's protocol in the loop of the first."""
     state = type(server.uvicorn.server_state)()
     state.default_headers = [(b"x-server", b"second")]
@@ -282,7 +287,9 @@ def test_calls_of_two_servers_in_one_group_are_each_worded_by_their_own(server: 
     assert (server.uvicorn.server_state.total_requests, state.total_requests) == (requests + 1, 1)
 
 
-def test_a_known_request_waits_while_answers_before_it_are_not_read(server: Any, wait_until: Any) -> None:
+def test_a_known_request_waits_while_answers_before_it_are_not_read(
+    server: "FastServer", wait_until: Callable[..., None]
+) -> None:
     with server.connect() as client, server.connect() as neighbour:
         calls = [sent(server, client, ask()), sent(server, neighbour, ask())]
         server.in_loop(answered_together, calls, [b"x" * LARGE, b"two"])
@@ -297,7 +304,9 @@ def test_a_known_request_waits_while_answers_before_it_are_not_read(server: Any,
         assert client.read() == told(0, b"next")
 
 
-def test_a_connection_is_closed_when_it_was_idle_since_its_answer_in_a_group(start_fast_server: Any) -> None:
+def test_a_connection_is_closed_when_it_was_idle_since_its_answer_in_a_group(
+    start_fast_server: "Callable[..., FastServer]",
+) -> None:
     server = start_fast_server(timeout_keep_alive=1)
     with server.connect() as client, server.connect() as other:
         for _ in range(4):
@@ -309,7 +318,7 @@ def test_a_connection_is_closed_when_it_was_idle_since_its_answer_in_a_group(sta
         assert client.is_closed() and other.is_closed()
 
 
-def test_who_is_answered_while_the_server_stops_is_told_that_it_was_the_last(server: Any) -> None:
+def test_who_is_answered_while_the_server_stops_is_told_that_it_was_the_last(server: "FastServer") -> None:
     with server.connect() as client, server.connect() as other, server.connect() as idle:
         idle.send(QUICK)
         assert idle.read() == quick(b"quick||q")

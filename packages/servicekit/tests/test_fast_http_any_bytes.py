@@ -2,11 +2,14 @@
 
 import contextlib
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 TEXT = ("content-type", "text/plain; charset=utf-8")
 
@@ -16,7 +19,7 @@ def ok(body: bytes) -> Any:
 
 
 @pytest.fixture(scope="module")
-def server(_fast_server: Any) -> Any:
+def server(_fast_server: "FastServer") -> "FastServer":
     return _fast_server
 
 
@@ -38,7 +41,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, Any]:
 
 @settings(max_examples=150)
 @given(sent=st.lists(requests(), min_size=1, max_size=8), data=st.data())
-def test_any_cuts_through_pipelined_requests_give_the_same_answers(server: Any, sent: Any, data: Any) -> None:
+def test_any_cuts_through_pipelined_requests_give_the_same_answers(server: "FastServer", sent: Any, data: Any) -> None:
     stream = b"".join(request for request, _ in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12), label="cuts"))
     with server.connect() as client:
@@ -63,7 +66,9 @@ NOISE = st.lists(st.one_of(PIECES, PIECES, st.binary(max_size=8)), max_size=14)
 
 @settings(max_examples=400)
 @given(pieces=NOISE, cut=st.integers(0, 200))
-def test_no_bytes_give_a_traceback_a_hang_or_a_server_error(server: Any, pieces: list[bytes], cut: int) -> None:
+def test_no_bytes_give_a_traceback_a_hang_or_a_server_error(
+    server: "FastServer", pieces: list[bytes], cut: int
+) -> None:
     stream = b"".join(pieces)
     received = b""
     # the server may have gone before all was sent; a hang is a TimeoutError after the client's 10 s

@@ -1,8 +1,11 @@
 """One table of HTTP behaviour, run against the fast way in and against the same answers through plain ASGI."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 TEXT = ("content-type", "text/plain; charset=utf-8")
 CLOSE = ("connection", "close")
@@ -138,17 +141,17 @@ CASES: dict[str, tuple[list[Any], bool]] = {
 
 @pytest.mark.parametrize("path", [b"/fast", b"/asgi"])
 @pytest.mark.parametrize("case", CASES)
-def test_http_is_answered_alike_by_both_ways_in(fast_server: Any, case: str, path: bytes) -> None:
+def test_http_is_answered_alike_by_both_ways_in(fast_server: "FastServer", case: str, path: bytes) -> None:
     ask(fast_server, case, path)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_heads_that_came_before_change_no_answer(fast_server: Any, case: str) -> None:
+def test_heads_that_came_before_change_no_answer(fast_server: "FastServer", case: str) -> None:
     for _ in range(3):  # met, remembered, recognised
         ask(fast_server, case, b"/fast")
 
 
-def ask(fast_server: Any, case: str, path: bytes) -> None:
+def ask(fast_server: "FastServer", case: str, path: bytes) -> None:
     steps, closes = CASES[case]
     with fast_server.connect() as client:
         for step in steps:
@@ -166,7 +169,7 @@ def ask(fast_server: Any, case: str, path: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", [b"/fast", b"/asgi"])
-def test_head_has_no_body_by_both_ways_in(fast_server: Any, path: bytes) -> None:
+def test_head_has_no_body_by_both_ways_in(fast_server: "FastServer", path: bytes) -> None:
     with fast_server.connect() as client:
         client.send(b"HEAD %b HTTP/1.1\r\nhost: x\r\n\r\n" % path)
         assert client.read(has_body=False) == (200, [TEXT, ("content-length", "2")], b"")
@@ -174,7 +177,7 @@ def test_head_has_no_body_by_both_ways_in(fast_server: Any, path: bytes) -> None
         assert client.read() == ok(b"||last")
 
 
-def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(fast_server: Any) -> None:
+def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(fast_server: "FastServer") -> None:
     # uvicorn loses the body of such requests, so this is no case of the table
     offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: x\r\n"
     with fast_server.connect() as client:
@@ -185,7 +188,7 @@ def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(fast_server: Any) -> N
         assert client.read() == ok(b"||again")
 
 
-def test_trailers_do_not_pass_for_headers(fast_server: Any) -> None:
+def test_trailers_do_not_pass_for_headers(fast_server: "FastServer") -> None:
     with fast_server.connect() as client:
         client.send(chunked(b"one", trailers=b"x-seen: forged\r\n").replace(b"@", b"/fast"))
         assert client.read() == ok(b"||one")

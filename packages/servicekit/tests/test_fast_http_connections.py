@@ -3,11 +3,15 @@
 import select
 import socket
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_servicekit import fast_turns
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 TEXT = ("content-type", "text/plain; charset=utf-8")
 CLOSE = ("connection", "close")
@@ -26,7 +30,7 @@ def refused(status: int) -> Any:
     return (status, [TEXT, ("content-length", str(len(body))), CLOSE], body)
 
 
-def answer(server: Any, call: Any, body: bytes = b"done", headers: Any = ((b"content-type", b"x"),)) -> None:
+def answer(server: "FastServer", call: Any, body: bytes = b"done", headers: Any = ((b"content-type", b"x"),)) -> None:
     server.in_loop(call.answer, 200, headers, body)
 
 
@@ -40,14 +44,18 @@ def can_write(client: Any) -> bool:
 
 class TestSlowClients:
     @pytest.mark.parametrize("sent", [b"P", b"POST /fast HTTP/1.1\r\nx: y", post(b"hello")[:-5], post(b"hello")[:-1]])
-    def test_a_request_that_does_not_become_whole_is_answered_408(self, start_fast_server: Any, sent: bytes) -> None:
+    def test_a_request_that_does_not_become_whole_is_answered_408(
+        self, start_fast_server: "Callable[..., FastServer]", sent: bytes
+    ) -> None:
         server = start_fast_server(body_read_s=0.1)
         with server.connect() as client:
             client.send(sent)
             assert client.read() == refused(408)
             assert client.is_closed()
 
-    def test_the_clock_of_the_next_request_stands_while_one_is_in_progress(self, start_fast_server: Any) -> None:
+    def test_the_clock_of_the_next_request_stands_while_one_is_in_progress(
+        self, start_fast_server: "Callable[..., FastServer]"
+    ) -> None:
         server = start_fast_server(body_read_s=0.5)
         with server.connect() as client:
             client.send(post(b"1", b"hold") + post(b"23")[:-1])
@@ -58,7 +66,9 @@ class TestSlowClients:
             client.send(b"3")
             assert client.read() == ok(b"||23")
 
-    def test_the_clock_does_not_hurt_a_slow_answer_or_an_idle_connection(self, start_fast_server: Any) -> None:
+    def test_the_clock_does_not_hurt_a_slow_answer_or_an_idle_connection(
+        self, start_fast_server: "Callable[..., FastServer]"
+    ) -> None:
         server = start_fast_server(body_read_s=0.5)
         with server.connect() as client:
             for piece in (post(b"1", b"hold")[:-1], b"1"):
@@ -71,7 +81,9 @@ class TestSlowClients:
             client.send(post(b"2"))
             assert client.read() == ok(b"||2")
 
-    def test_an_idle_connection_is_closed_and_a_busy_one_is_not(self, start_fast_server: Any) -> None:
+    def test_an_idle_connection_is_closed_and_a_busy_one_is_not(
+        self, start_fast_server: "Callable[..., FastServer]"
+    ) -> None:
         server = start_fast_server(timeout_keep_alive=1)
         with server.connect() as idle, server.connect() as busy:
             idle.send(post(b"1"))
@@ -87,7 +99,7 @@ class TestSlowClients:
 
 class TestGreedyClients:
     def test_a_client_that_sends_its_whole_refused_body_still_reads_the_answer(
-        self, fast_server: Any, monkeypatch: pytest.MonkeyPatch
+        self, fast_server: "FastServer", monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(fast_turns, "LINGER_S", 60.0)  # a busy machine may take a while to send it
         with fast_server.connect() as client:
@@ -95,17 +107,22 @@ class TestGreedyClients:
             assert client.read() == refused(413)
             assert client.is_closed()
 
-    def test_a_refused_client_that_stays_is_closed(self, fast_server: Any, wait_until: Any) -> None:
+    def test_a_refused_client_that_stays_is_closed(
+        self, fast_server: "FastServer", wait_until: Callable[..., None]
+    ) -> None:
         with fast_server.connect() as client:
             client.send(post(b"x" * 2000)[:-1])
             assert client.read() == refused(413)
             wait_until(lambda: not fast_server.uvicorn.server_state.connections)
 
-    def test_answers_nobody_reads_stop_the_reading_of_requests(self, fast_server: Any, wait_until: Any) -> None:
+    def test_answers_nobody_reads_stop_the_reading_of_requests(
+        self, fast_server: "FastServer", wait_until: Callable[..., None]
+    ) -> None:
         request = post(b"x" * 900)
         with fast_server.connect() as client:
             wait_until(lambda: len(fast_server.uvicorn.server_state.connections) == 1)
             client.socket.setblocking(False)
+            protocol: Any  # uvicorn says it is one of many kinds
             (protocol,) = fast_server.uvicorn.server_state.connections
             sent = 0
             while sent < 100_000_000 and not (protocol.flow.write_paused and not can_write(client)):
@@ -119,7 +136,7 @@ class TestGreedyClients:
             client.send(request[sent % len(request) :])
             assert client.read() == ok(b"||" + b"x" * 900)
 
-    def test_thousands_that_waited_are_answered_without_recursion(self, fast_server: Any) -> None:
+    def test_thousands_that_waited_are_answered_without_recursion(self, fast_server: "FastServer") -> None:
         with fast_server.connect() as client:
             client.send(post(b"first", b"hold") + b"".join(post(b"%d" % i) for i in range(5000)))
             answer(fast_server, fast_server.held.get(timeout=30))
@@ -128,7 +145,7 @@ class TestGreedyClients:
                 assert client.read() == ok(b"||%d" % i)
         assert not fast_server.records
 
-    def test_a_second_request_waits_for_the_first(self, fast_server: Any) -> None:
+    def test_a_second_request_waits_for_the_first(self, fast_server: "FastServer") -> None:
         with fast_server.connect() as client:
             client.send(post(b"1", b"hold") + post(b"2", b"hold") + post(b"3", path=b"/asgi"))
             first = fast_server.held.get(timeout=30)
@@ -140,7 +157,9 @@ class TestGreedyClients:
             answer(fast_server, second, b"two")
             assert [client.read() for _ in range(3)] == [held(b"one"), held(b"two"), ok(b"||3")]
 
-    def test_too_many_connections_are_answered_503_as_by_uvicorn(self, start_fast_server: Any) -> None:
+    def test_too_many_connections_are_answered_503_as_by_uvicorn(
+        self, start_fast_server: "Callable[..., FastServer]"
+    ) -> None:
         server = start_fast_server(limit_concurrency=1)
         with server.connect() as client:
             client.send(post(b"x"))
@@ -149,7 +168,7 @@ class TestGreedyClients:
 
 
 class TestCalls:
-    def test_a_call_carries_the_request(self, fast_server: Any) -> None:
+    def test_a_call_carries_the_request(self, fast_server: "FastServer") -> None:
         before = time.perf_counter()
         with fast_server.connect() as client:
             client.send(b"POST /fast?hold HTTP/1.1\r\nHost: x\r\nA: 1\r\na: 2\r\ncontent-length: 2\r\n\r\nhi")
@@ -158,12 +177,12 @@ class TestCalls:
             assert call.headers == [(b"host", b"x"), (b"a", b"1"), (b"a", b"2"), (b"content-length", b"2")]
             assert (call.header(b"a"), call.header(b"b")) == (b"1", None)
             assert before < call.arrived < time.perf_counter()
-            assert call.is_open
+            was_open = call.is_open
             answer(fast_server, call)
-            assert not call.is_open
+            assert (was_open, call.is_open) == (True, False)
             assert client.read() == held()
 
-    def test_an_answer_goes_out_once(self, fast_server: Any) -> None:
+    def test_an_answer_goes_out_once(self, fast_server: "FastServer") -> None:
         with fast_server.connect() as client:
             client.send(post(b"x", b"hold"))
             call = fast_server.held.get(timeout=30)
@@ -174,7 +193,7 @@ class TestCalls:
             assert [client.read(), client.read()] == [held(), ok(b"||next")]
 
     @pytest.mark.parametrize("headers", [((b"a", b"b\r\nc: d"),), [(b"a", b"b\nc")], [(b"a\r", b"")], [(b"a", b"\0")]])
-    def test_a_header_that_would_break_the_head_is_not_sent(self, fast_server: Any, headers: Any) -> None:
+    def test_a_header_that_would_break_the_head_is_not_sent(self, fast_server: "FastServer", headers: Any) -> None:
         with fast_server.connect() as client:
             client.send(post(b"x", b"hold"))
             call = fast_server.held.get(timeout=30)
@@ -183,7 +202,7 @@ class TestCalls:
             answer(fast_server, call)
             assert client.read() == held()
 
-    def test_constant_headers_are_sent_right_each_time(self, fast_server: Any) -> None:
+    def test_constant_headers_are_sent_right_each_time(self, fast_server: "FastServer") -> None:
         with fast_server.connect() as client:
             for i in range(600):  # more kinds than are remembered
                 client.send(post(b"x", b"hold"))
@@ -192,7 +211,7 @@ class TestCalls:
                 answer(fast_server, call, body, ((b"x-i", b"%d" % (i // 2)),))
                 assert client.read() == (200, [("x-i", str(i // 2)), ("content-length", str(i % 30))], body)
 
-    def test_the_date_follows_uvicorns(self, fast_server: Any) -> None:
+    def test_the_date_follows_uvicorns(self, fast_server: "FastServer") -> None:
         dates: set[str] = set()
         with fast_server.connect() as client:
             end = time.monotonic() + 30
@@ -205,7 +224,7 @@ class TestCalls:
 
     @pytest.mark.parametrize("behind", [b"", post(b"2"), post(b"2", path=b"/asgi"), b"?"])
     def test_the_answer_to_a_client_that_left_is_dropped(
-        self, fast_server: Any, wait_until: Any, behind: bytes
+        self, fast_server: "FastServer", wait_until: Callable[..., None], behind: bytes
     ) -> None:
         with fast_server.connect() as client:
             client.send(post(b"x", b"hold"))
@@ -223,13 +242,13 @@ class TestCalls:
         assert not fast_server.tracebacks()
 
     @pytest.mark.parametrize("last", [post(b"x", b"close"), b"POST /fast HTTP/1.0\r\n\r\n"])
-    def test_nothing_behind_the_last_answer_is_handled(self, fast_server: Any, last: bytes) -> None:
+    def test_nothing_behind_the_last_answer_is_handled(self, fast_server: "FastServer", last: bytes) -> None:
         with fast_server.connect() as client:
             client.send(last + post(b"never", b"hold"))
             assert len(client.read_all()) == 1
         assert fast_server.held.empty()
 
-    def test_requests_are_counted_like_uvicorns(self, start_fast_server: Any) -> None:
+    def test_requests_are_counted_like_uvicorns(self, start_fast_server: "Callable[..., FastServer]") -> None:
         server = start_fast_server()
         with server.connect() as client:
             client.send(post(b"1") + post(b"2", path=b"/asgi") + post(b"3", b"later") + post(b"4", b"close"))
@@ -238,7 +257,9 @@ class TestCalls:
 
 
 class TestStopping:
-    def test_a_call_in_flight_is_answered_and_the_connection_closed(self, start_fast_server: Any) -> None:
+    def test_a_call_in_flight_is_answered_and_the_connection_closed(
+        self, start_fast_server: "Callable[..., FastServer]"
+    ) -> None:
         server = start_fast_server()
         with server.connect() as client, server.connect() as idle:
             idle.send(post(b"x"))
@@ -252,7 +273,7 @@ class TestStopping:
             assert client.read_all() == [ok(b"||1"), held(b"done", CLOSE)]
         server.stop()
 
-    def test_what_waits_behind_it_is_answered_too(self, start_fast_server: Any) -> None:
+    def test_what_waits_behind_it_is_answered_too(self, start_fast_server: "Callable[..., FastServer]") -> None:
         server = start_fast_server()
         with server.connect() as client, server.connect() as idle:
             client.send(post(b"1", b"hold") + post(b"2") + post(b"3", path=b"/asgi"))
@@ -262,7 +283,7 @@ class TestStopping:
             answer(server, call)
             assert client.read_all() == [held(), ok(b"||2"), ok(b"||3", CLOSE)]
 
-    def test_a_body_that_was_coming_may_come(self, start_fast_server: Any) -> None:
+    def test_a_body_that_was_coming_may_come(self, start_fast_server: "Callable[..., FastServer]") -> None:
         server = start_fast_server()
         with server.connect() as client, server.connect() as idle:
             client.send(post(b"hello")[:-2])
@@ -272,7 +293,9 @@ class TestStopping:
             client.send(b"lo")
             assert client.read_all() == [ok(b"||hello", CLOSE)]
 
-    def test_a_call_that_is_never_answered_does_not_hold_the_server(self, start_fast_server: Any) -> None:
+    def test_a_call_that_is_never_answered_does_not_hold_the_server(
+        self, start_fast_server: "Callable[..., FastServer]"
+    ) -> None:
         server = start_fast_server(timeout_graceful_shutdown=1)
         with server.connect() as client:
             client.send(post(b"x", b"hold"))
@@ -280,7 +303,7 @@ class TestStopping:
             server.stop()
             assert not call.response_complete
 
-    def test_a_request_limit_ends_the_server(self, start_fast_server: Any) -> None:
+    def test_a_request_limit_ends_the_server(self, start_fast_server: "Callable[..., FastServer]") -> None:
         server = start_fast_server(limit_max_requests=3)
         with server.connect() as client:
             client.send(post(b"1") + post(b"2") + post(b"3"))

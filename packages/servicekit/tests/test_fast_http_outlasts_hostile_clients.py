@@ -1,9 +1,13 @@
 """Clients that send without end, take without reading, or say nothing: each holds little, and not for ever."""
 
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 MIB = 2**20
 CHUNKED = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
@@ -14,23 +18,23 @@ class TestEndlessRequests:
         "piece", [b"x-more: %b\r\n" % (b"y" * 1000), b"y" * 1000], ids=["many trailers", "one trailer"]
     )
     @pytest.mark.parametrize(("path", "status"), [(b"/fast", 431), (b"/asgi", 400)])
-    def test_trailers_are_bounded(self, fast_server: Any, piece: bytes, path: bytes, status: int) -> None:
+    def test_trailers_are_bounded(self, fast_server: "FastServer", piece: bytes, path: bytes, status: int) -> None:
         with fast_server.connect() as client:
             client.send(CHUNKED % path + b"x-first: " + (b"1\r\n" if piece.endswith(b"\n") else b"1"))
             client.send(piece * 1000)
             assert client.read()[0] == status
 
-    def test_an_extension_of_a_chunk_is_bounded(self, fast_server: Any) -> None:
+    def test_an_extension_of_a_chunk_is_bounded(self, fast_server: "FastServer") -> None:
         with fast_server.connect() as client:
             client.send((CHUNKED % b"/fast").removesuffix(b"0\r\n") + b"1;e=" + b"y" * 200_000)
             assert client.read()[0] == 431
 
-    def test_a_body_in_tiny_chunks_is_whole(self, fast_server: Any) -> None:
+    def test_a_body_in_tiny_chunks_is_whole(self, fast_server: "FastServer") -> None:
         with fast_server.connect() as client:
             client.send((CHUNKED % b"/fast").removesuffix(b"0\r\n") + b"1\r\ny\r\n" * 900 + b"0\r\nx-end: 1\r\n\r\n")
             assert client.read()[2] == b"||x" + b"y" * 900
 
-    def test_trailers_do_not_pass_for_headers_of_an_asgi_request(self, fast_server: Any) -> None:
+    def test_trailers_do_not_pass_for_headers_of_an_asgi_request(self, fast_server: "FastServer") -> None:
         with fast_server.connect() as client:
             client.send(CHUNKED % b"/asgi" + b"x-seen: trailer\r\n\r\n")
             assert client.read()[2] == b"||x"
@@ -38,7 +42,7 @@ class TestEndlessRequests:
 
 class TestClientsThatDoNotRead:
     def test_the_last_answer_of_a_connection_waits_no_longer_than_an_idle_one(
-        self, start_fast_server: Any, wait_until: Any
+        self, start_fast_server: "Callable[..., FastServer]", wait_until: Callable[..., None]
     ) -> None:
         server = start_fast_server(timeout_keep_alive=1)
         with server.connect() as client:
@@ -51,7 +55,7 @@ class TestClientsThatDoNotRead:
 
     @pytest.mark.parametrize("behind", [b"fast?hold", b"asgi"])
     def test_requests_in_line_behind_the_last_answer_do_not_keep_the_connection(
-        self, start_fast_server: Any, wait_until: Any, behind: bytes
+        self, start_fast_server: "Callable[..., FastServer]", wait_until: Callable[..., None], behind: bytes
     ) -> None:
         server = start_fast_server(timeout_keep_alive=1)
         with server.connect() as client:
@@ -63,7 +67,7 @@ class TestClientsThatDoNotRead:
             assert server.uvicorn.server_state.connections
             wait_until(lambda: not server.uvicorn.server_state.connections)
 
-    def test_an_answer_that_is_read_slowly_is_read_whole(self, start_fast_server: Any) -> None:
+    def test_an_answer_that_is_read_slowly_is_read_whole(self, start_fast_server: "Callable[..., FastServer]") -> None:
         server = start_fast_server(timeout_keep_alive=60)
         with server.connect() as client:
             client.send(b"POST /fast?hold HTTP/1.1\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx")
@@ -72,7 +76,9 @@ class TestClientsThatDoNotRead:
             assert len(client.read()[2]) == 20 * MIB
 
 
-def test_a_connection_on_which_nothing_is_ever_said_is_closed(start_fast_server: Any, wait_until: Any) -> None:
+def test_a_connection_on_which_nothing_is_ever_said_is_closed(
+    start_fast_server: "Callable[..., FastServer]", wait_until: Callable[..., None]
+) -> None:
     server = start_fast_server(timeout_keep_alive=1)
     with server.connect() as client:
         wait_until(lambda: bool(server.uvicorn.server_state.connections))

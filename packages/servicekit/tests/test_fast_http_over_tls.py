@@ -5,8 +5,9 @@ import datetime
 import ipaddress
 import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -15,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from kingmaker_servicekit import serving
 from kingmaker_servicekit.accepting import Acceptor
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 MIB = 2**20
 
@@ -44,13 +48,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def server(start_fast_server: Any, certificate: tuple[Path, Path]) -> Any:
+def server(start_fast_server: "Callable[..., FastServer]", certificate: tuple[Path, Path]) -> "FastServer":
     files = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])}
     return start_fast_server(**files, timeout_keep_alive=60)  # whoever reads late, on a busy machine, is not cut off
 
 
 @pytest.fixture
-def client(server: Any, certificate: tuple[Path, Path]) -> Any:
+def client(server: "FastServer", certificate: tuple[Path, Path]) -> Any:
     """The tests' raw client, its socket wrapped."""
     plain = server.connect()
     trust = ssl.create_default_context(cafile=str(certificate[0]))
@@ -77,7 +81,9 @@ def test_pipelined_cut_and_expected_requests_are_answered_in_order(client: Any) 
     assert client.read()[2] == b"||late"
 
 
-def test_a_refusal_reaches_a_client_that_is_still_sending(client: Any, server: Any, wait_until: Any) -> None:
+def test_a_refusal_reaches_a_client_that_is_still_sending(
+    client: Any, server: "FastServer", wait_until: Callable[..., None]
+) -> None:
     client.send(post(b"x" * 5 * MIB))
     assert client.read()[0] == 413
     assert client.is_closed()
@@ -85,14 +91,16 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(client: Any, server: A
     wait_until(lambda: not server.uvicorn.server_state.connections)
 
 
-def test_a_large_answer_comes_whole_and_the_connection_ends_as_asked(client: Any, server: Any) -> None:
+def test_a_large_answer_comes_whole_and_the_connection_ends_as_asked(client: Any, server: "FastServer") -> None:
     client.send(post(b"x", b"hold", more=b"connection: close\r\n"))
     server.in_loop(server.held.get(timeout=30).answer, 200, (), b"x" * 20 * MIB)
     assert len(client.read()[2]) == 20 * MIB
     assert client.is_closed()
 
 
-def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(client: Any, server: Any, wait_until: Any) -> None:
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(
+    client: Any, server: "FastServer", wait_until: Callable[..., None]
+) -> None:
     client.send(post(b"x", b"hold"))
     call = server.held.get(timeout=30)
     client.socket.shutdown(socket.SHUT_RDWR)
@@ -101,7 +109,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(client: Any, s
     assert not server.tracebacks()
 
 
-def test_plain_http_on_the_port_is_closed_and_harms_nobody(client: Any, server: Any) -> None:
+def test_plain_http_on_the_port_is_closed_and_harms_nobody(client: Any, server: "FastServer") -> None:
     with server.connect() as plain:
         plain.send(post(b"hello"))
         assert b"HTTP" not in plain.socket.recv(100)  # an alert of TLS, or nothing
@@ -110,7 +118,7 @@ def test_plain_http_on_the_port_is_closed_and_harms_nobody(client: Any, server: 
     assert not server.tracebacks()
 
 
-def test_a_client_that_never_agrees_on_tls_does_not_hold_up_the_end(client: Any, server: Any) -> None:
+def test_a_client_that_never_agrees_on_tls_does_not_hold_up_the_end(client: Any, server: "FastServer") -> None:
     with server.connect(), server.connect() as half:
         half.send(b"\x16\x03\x01")  # a handshake, so far
         client.send(post(b"hello"))

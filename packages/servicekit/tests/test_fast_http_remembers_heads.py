@@ -1,10 +1,14 @@
 """A head that came before is recognised by its bytes; what it may not do is change what a request means."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_servicekit.fast_http import FastRoute
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 TEXT = ("content-type", "text/plain; charset=utf-8")
 
@@ -18,7 +22,7 @@ def ok(body: bytes) -> Any:
 
 
 @pytest.fixture
-def server(start_fast_server: Any) -> Any:
+def server(start_fast_server: "Callable[..., FastServer]") -> "FastServer":
     """Its own, and it knows the head of a body of five bytes."""
     server = start_fast_server()
     with server.connect() as client:
@@ -29,7 +33,7 @@ def server(start_fast_server: Any) -> Any:
     return server
 
 
-def test_each_request_keeps_its_own_body(server: Any) -> None:
+def test_each_request_keeps_its_own_body(server: "FastServer") -> None:
     with server.connect() as client:
         for body in (b"one..", b"two..", b"three"):
             client.send(post(body))
@@ -37,13 +41,13 @@ def test_each_request_keeps_its_own_body(server: Any) -> None:
     assert len(server.heads) == 1
 
 
-def test_requests_behind_a_known_head_are_read(server: Any) -> None:
+def test_requests_behind_a_known_head_are_read(server: "FastServer") -> None:
     with server.connect() as client:
         client.send(post(b"12345") + post(b"67890") + post(b"x"))
         assert [client.read() for _ in range(3)] == [ok(b"||12345"), ok(b"||67890"), ok(b"||x")]
 
 
-def test_a_body_that_comes_later_is_waited_for(server: Any) -> None:
+def test_a_body_that_comes_later_is_waited_for(server: "FastServer") -> None:
     with server.connect() as client:
         client.send(post(b"12345")[:-2])
         client.send(b"45")
@@ -52,7 +56,7 @@ def test_a_body_that_comes_later_is_waited_for(server: Any) -> None:
         assert client.read() == ok(b"||67890")
 
 
-def test_answers_keep_their_order_behind_one_that_waits(start_fast_server: Any) -> None:
+def test_answers_keep_their_order_behind_one_that_waits(start_fast_server: "Callable[..., FastServer]") -> None:
     server = start_fast_server()
     with server.connect() as client:
         for _ in range(3):
@@ -64,7 +68,7 @@ def test_answers_keep_their_order_behind_one_that_waits(start_fast_server: Any) 
             assert client.read() == ok(b"||quick")
 
 
-def test_heads_that_never_come_again_are_not_kept(start_fast_server: Any) -> None:
+def test_heads_that_never_come_again_are_not_kept(start_fast_server: "Callable[..., FastServer]") -> None:
     server = start_fast_server()
     with server.connect() as client:
         for number in range(50):
@@ -85,7 +89,9 @@ def test_heads_that_never_come_again_are_not_kept(start_fast_server: Any) -> Non
     ],
     ids=["HTTP/1.0", "connection: close", "chunked", "bare line feeds", "a long head", "not a fast route"],
 )
-def test_only_plain_short_heads_of_fast_requests_are_kept(start_fast_server: Any, request_bytes: bytes) -> None:
+def test_only_plain_short_heads_of_fast_requests_are_kept(
+    start_fast_server: "Callable[..., FastServer]", request_bytes: bytes
+) -> None:
     server = start_fast_server()
     for _ in range(3):
         with server.connect() as client:
@@ -94,7 +100,7 @@ def test_only_plain_short_heads_of_fast_requests_are_kept(start_fast_server: Any
     assert not server.heads
 
 
-def test_a_limit_that_shrank_holds_once_known_heads_are_forgotten(server: Any) -> None:
+def test_a_limit_that_shrank_holds_once_known_heads_are_forgotten(server: "FastServer") -> None:
     with server.connect() as client:
         client.send(post(b"hello"))
         assert client.read() == ok(b"||hello")

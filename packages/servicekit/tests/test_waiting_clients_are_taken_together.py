@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
@@ -19,6 +19,9 @@ import uvloop
 from conftest import not_run
 from kingmaker_servicekit import serving
 from kingmaker_servicekit.accepting import Acceptor
+
+if TYPE_CHECKING:
+    from packages.servicekit.tests.conftest import FastServer
 
 POST = b"POST /fast?q HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 
@@ -110,7 +113,9 @@ def test_all_who_wait_are_taken_in_one_round(run: Callable[..., Any]) -> None:
     run(scenario())
 
 
-def test_a_server_connects_all_who_wait_in_one_round(fast_server: Any, wait_until: Any) -> None:
+def test_a_server_connects_all_who_wait_in_one_round(
+    fast_server: "FastServer", wait_until: Callable[..., None]
+) -> None:
     """The same through uvicorn: its set of connections grows by all of them at once."""
     connections = fast_server.uvicorn.server_state.connections
     sizes: list[int] = []
@@ -167,7 +172,9 @@ def test_a_taken_socket_neither_blocks_nor_delays(run: Callable[..., Any]) -> No
     run(scenario())
 
 
-def test_a_client_gone_before_it_is_taken_harms_nobody(fast_server: Any, wait_until: Any) -> None:
+def test_a_client_gone_before_it_is_taken_harms_nobody(
+    fast_server: "FastServer", wait_until: Callable[..., None]
+) -> None:
     def hold_up() -> Any:
         for linger in (b"", struct.pack("ii", 1, 0)):  # says goodbye; is reset
             gone = fast_server.connect()

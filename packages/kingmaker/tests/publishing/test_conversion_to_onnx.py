@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from kingmaker.publishing.convert import convert
 from kingmaker.publishing.errors import BadLabels, BadValues, NotFitted, ParityFailed, TooBig, UnsupportedModel
 from kingmaker.publishing.estimator import describe
 from kingmaker.publishing.predictor import Predictor
+
+if TYPE_CHECKING:
+    from packages.kingmaker.tests.publishing.conftest import Table
 
 NUMBERS = ["delay", "miles flown"]
 
@@ -42,7 +45,9 @@ def difference(estimator: Any, reference: pd.DataFrame, test: pd.DataFrame) -> f
     return result.max_abs_difference
 
 
-def test_numbers_and_strings_are_one_input_each_under_their_own_names(table: Any, mixed: Callable[..., Any]) -> None:
+def test_numbers_and_strings_are_one_input_each_under_their_own_names(
+    table: "Table", mixed: Callable[..., Any]
+) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     _, predictor, _ = converted(pipeline, table.train)
     assert predictor.inputs == ["delay", "miles flown", "carrier"]
@@ -57,7 +62,7 @@ def test_numbers_and_strings_are_one_input_each_under_their_own_names(table: Any
     "name", [int, lambda v: ["late", "on time"][v], bool, float], ids=["int", "str", "bool", "float"]
 )
 def test_labels_may_be_numbers_strings_or_booleans(
-    table: Any, mixed: Callable[..., Any], name: Callable[[int], Any]
+    table: "Table", mixed: Callable[..., Any], name: Callable[[int], Any]
 ) -> None:
     renamed = table.with_labels(name)
     assert difference(mixed().fit(table.train, renamed.train_label), table.train, table.test) < 1e-6
@@ -77,24 +82,24 @@ def test_labels_may_be_numbers_strings_or_booleans(
     ],
     ids=lambda e: type(e).__name__,
 )
-def test_estimators_need_no_column_transformer(table: Any, estimator: Any) -> None:
+def test_estimators_need_no_column_transformer(table: "Table", estimator: Any) -> None:
     estimator.fit(table.train[NUMBERS], table.train_label)
     assert difference(estimator, table.train[NUMBERS], table.test[NUMBERS]) < 1e-5
 
 
-def test_several_classes_convert(table: Any, mixed: Callable[..., Any]) -> None:
+def test_several_classes_convert(table: "Table", mixed: Callable[..., Any]) -> None:
     labels = np.digitize(table.train["delay"], [-0.5, 0.5])
     assert difference(mixed().fit(table.train, labels), table.train, table.test) < 1e-6
 
 
-def test_a_column_no_step_reads_is_no_input(table: Any) -> None:
+def test_a_column_no_step_reads_is_no_input(table: "Table") -> None:
     only = ColumnTransformer([("numbers", StandardScaler(), NUMBERS)])
     pipeline = Pipeline([("columns", only), ("model", LogisticRegression())]).fit(table.train, table.train_label)
     _, predictor, _ = converted(pipeline, table.train)
     assert predictor.inputs == NUMBERS
 
 
-def test_missing_numbers_convert_where_the_model_takes_them(table: Any) -> None:
+def test_missing_numbers_convert_where_the_model_takes_them(table: "Table") -> None:
     train, test = table.train[NUMBERS].copy(), table.test[NUMBERS].copy()
     train.iloc[::7, 0] = np.nan
     test.iloc[::5, 0] = np.nan
@@ -104,7 +109,7 @@ def test_missing_numbers_convert_where_the_model_takes_them(table: Any) -> None:
 
 
 def test_missing_numbers_are_refused_where_the_model_does_not_take_them(
-    table: Any, published: Callable[..., Any]
+    table: "Table", published: Callable[..., Any]
 ) -> None:
     model = LogisticRegression().fit(table.train[NUMBERS], table.train_label)
     holes = table.train[NUMBERS].copy()
@@ -170,7 +175,7 @@ def test_what_is_not_a_fitted_estimator_is_refused(estimator: Any, error: type[E
     ],
     ids=str,
 )
-def test_estimators_without_probabilities_or_a_task_are_refused(table: Any, estimator: Any, text: str) -> None:
+def test_estimators_without_probabilities_or_a_task_are_refused(table: "Table", estimator: Any, text: str) -> None:
     with pytest.raises(UnsupportedModel, match=text):
         describe(estimator.fit(table.train[NUMBERS], table.train_label))
 
@@ -183,27 +188,27 @@ def test_estimators_without_probabilities_or_a_task_are_refused(table: Any, esti
     ],
     ids=["spline", "function"],
 )
-def test_a_step_without_onnx_form_is_named(table: Any, step: Any, text: str) -> None:
+def test_a_step_without_onnx_form_is_named(table: "Table", step: Any, text: str) -> None:
     only = ColumnTransformer([("numbers", step, NUMBERS)])
     pipeline = Pipeline([("columns", only), ("model", LogisticRegression())]).fit(table.train, table.train_label)
     with pytest.raises(UnsupportedModel, match=text):
         converted(pipeline, table.train)
 
 
-def test_several_numbers_a_row_are_not_supported_yet(table: Any) -> None:
+def test_several_numbers_a_row_are_not_supported_yet(table: "Table") -> None:
     labels = np.stack([table.train_label, table.train_label], axis=1)
     model = describe(LinearRegression().fit(table.train[NUMBERS], labels))
     with pytest.raises(UnsupportedModel, match="predicts 2 numbers a row, which is not supported yet"):
         model.predict(table.test[NUMBERS])
 
 
-def test_a_model_beyond_the_limit_is_refused(table: Any) -> None:
+def test_a_model_beyond_the_limit_is_refused(table: "Table") -> None:
     model = RandomForestClassifier(20, random_state=0).fit(table.train[NUMBERS], table.train_label)
     with pytest.raises(TooBig, match=r"the model is .* MB as ONNX, more than the 0.1 MB"):
         convert(model, True, columns.columns_of(table.train[NUMBERS]), table.train[NUMBERS].head(2), limit=100_000)
 
 
-def test_the_positive_class_can_be_chosen_and_must_exist(table: Any, mixed: Callable[..., Any]) -> None:
+def test_the_positive_class_can_be_chosen_and_must_exist(table: "Table", mixed: Callable[..., Any]) -> None:
     renamed = table.with_labels(lambda v: ["early", "late"][v])
     pipeline = mixed().fit(table.train, renamed.train_label)
     assert describe(pipeline).positive == "late"
@@ -213,7 +218,7 @@ def test_the_positive_class_can_be_chosen_and_must_exist(table: Any, mixed: Call
 
 
 def test_the_profile_of_a_converted_model_says_what_may_be_missing(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], registry_uri: str
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], registry_uri: str
 ) -> None:
     train = table.train.copy()
     train.loc[::9, "carrier"] = ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import pytest
@@ -13,9 +13,12 @@ from typer.testing import CliRunner
 from kingmaker.cli.failures import Failure
 from kingmaker.cli.publish import publish
 
+if TYPE_CHECKING:
+    from packages.kingmaker.tests.publishing.conftest import Table
+
 
 @pytest.fixture
-def files(table: Any, mixed: Callable[..., Any], tmp_path: Path) -> Path:
+def files(table: "Table", mixed: Callable[..., Any], tmp_path: Path) -> Path:
     joblib.dump(mixed().fit(table.train, table.train_label), tmp_path / "pipeline.joblib")
     for name, frame, labels in (("train", table.train, table.train_label), ("test", table.test, table.test_label)):
         frame.assign(late=labels).to_csv(tmp_path / f"{name}.csv", index=False)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import mlflow
@@ -23,6 +23,9 @@ from kingmaker.publishing.publisher import STAGES, publish
 from kingmaker_contracts.profile import FILE_NAME, Profile, sha256_of
 from kingmaker_contracts.wire import read_json, write_json
 
+if TYPE_CHECKING:
+    from packages.kingmaker.tests.publishing.conftest import Table
+
 
 @pytest.fixture
 def client(registry_uri: str) -> MlflowClient:
@@ -38,7 +41,7 @@ def profile_of(client: MlflowClient, name: str, version: int) -> Profile:
 
 
 def test_a_version_holds_the_checked_model_its_profile_tags_and_alias(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     result = published(mixed().fit(table.train, table.train_label), name="whole")
     folder = folder_of(client, "whole", result.version)
@@ -61,7 +64,7 @@ def test_a_version_holds_the_checked_model_its_profile_tags_and_alias(
 
 
 def test_the_profile_says_what_goes_in_what_comes_out_and_what_training_looked_like(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     result = published(mixed().fit(table.train, table.train_label), name="described")
     profile = profile_of(client, "described", result.version)
@@ -98,7 +101,7 @@ def test_the_profile_says_what_goes_in_what_comes_out_and_what_training_looked_l
 
 
 def test_other_mlflow_tools_load_and_serve_the_version(
-    table: Any,
+    table: "Table",
     mixed: Callable[..., Any],
     published: Callable[..., Any],
     registry_uri: str,
@@ -119,7 +122,7 @@ def test_other_mlflow_tools_load_and_serve_the_version(
 
 
 def test_the_version_says_its_types_as_mlflow_wants_them(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     result = published(mixed().fit(table.train, table.train_label), name="typed")
     signature = Model.load(folder_of(client, "typed", result.version)).signature
@@ -142,7 +145,7 @@ def scoring_server(folder: Path) -> httpx.AsyncClient:
 
 
 async def test_mlflows_own_server_answers_tables_and_tensors(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     folder = folder_of(client, "served", published(pipeline, name="served").version)
@@ -166,7 +169,7 @@ async def test_mlflows_own_server_answers_tables_and_tensors(
 
 
 async def test_mlflows_own_server_answers_a_model_of_one_column_that_misses_values(
-    table: Any, published: Callable[..., Any], client: MlflowClient
+    table: "Table", published: Callable[..., Any], client: MlflowClient
 ) -> None:
     train, test = (frame[["delay"]].mask(frame["delay"] > 1.5) for frame in (table.train, table.test))
     model = HistGradientBoostingRegressor(max_iter=10, random_state=0).fit(train, table.train["miles flown"])
@@ -180,7 +183,7 @@ async def test_mlflows_own_server_answers_a_model_of_one_column_that_misses_valu
 
 
 def test_an_alias_moves_to_the_next_version_and_none_leaves_it(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     versions = [published(pipeline, name="moving", alias=alias).version for alias in ("champion", "champion", None)]
@@ -190,7 +193,7 @@ def test_an_alias_moves_to_the_next_version_and_none_leaves_it(
 
 
 def test_the_gate_refuses_with_value_and_threshold_and_stores_nothing(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     with pytest.raises(GateRefused, match=r"AUC on the evaluation rows is 0\.\d{4}, below the wanted 0.9900") as no:
@@ -201,7 +204,7 @@ def test_the_gate_refuses_with_value_and_threshold_and_stores_nothing(
 
 
 def test_training_rows_are_refused_and_when_allowed_quality_is_optimistic(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     seen = (table.train, table.train_label)
@@ -217,7 +220,7 @@ def test_training_rows_are_refused_and_when_allowed_quality_is_optimistic(
 
 
 def test_a_regression_is_published_without_labels(
-    table: Any, published: Callable[..., Any], client: MlflowClient
+    table: "Table", published: Callable[..., Any], client: MlflowClient
 ) -> None:
     numbers = ["delay", "miles flown"]
     target = table.train["delay"] * 3 + 100
@@ -237,7 +240,7 @@ def test_a_regression_is_published_without_labels(
 
 
 def test_several_classes_with_names_are_published(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     def named(frame: pd.DataFrame) -> Any:
         return np.array(["early", "on time", "late"])[np.digitize(frame["delay"], [-0.5, 0.5])]
@@ -264,7 +267,7 @@ def test_several_classes_with_names_are_published(
 
 
 def test_publishing_is_silent_tells_its_stages_and_leaves_the_process_as_it_was(
-    table: Any, mixed: Callable[..., Any], registry_uri: str, capfd: pytest.CaptureFixture[str]
+    table: "Table", mixed: Callable[..., Any], registry_uri: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run())
     told: list[tuple[str, int, int]] = []
@@ -282,7 +285,7 @@ def test_publishing_is_silent_tells_its_stages_and_leaves_the_process_as_it_was(
 
 
 def test_a_profile_beyond_the_limit_is_refused(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], client: MlflowClient
 ) -> None:
     result = published(mixed().fit(table.train, table.train_label), name="limit")
     profile = profile_of(client, "limit", result.version)

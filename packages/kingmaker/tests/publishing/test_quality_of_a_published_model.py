@@ -1,7 +1,7 @@
 """Metrics against scikit-learn's own, which are written independently."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from kingmaker.publishing import quality
 from kingmaker.publishing.errors import BadLabels
 from kingmaker.publishing.estimator import Model
 from kingmaker.publishing.predictor import Predictions, Predictor, spelled
+
+if TYPE_CHECKING:
+    from packages.kingmaker.tests.publishing.conftest import Table
 
 BINARY = Model(None, "binary", ("no", "yes"), 1, None)
 SEVERAL = Model(None, "multiclass", ("a", "b", "c"), 0, None)
@@ -111,7 +114,7 @@ def test_labels_of_a_regression_are_numbers() -> None:
         quality.labels_of(["much", "little"], 2, index, REGRESSION)
 
 
-def test_a_gate_on_auc_needs_a_classifier(table: Any, published: Callable[..., Any]) -> None:
+def test_a_gate_on_auc_needs_a_classifier(table: "Table", published: Callable[..., Any]) -> None:
     numbers = ["delay", "miles flown"]
     model = LinearRegression().fit(table.train[numbers], table.train_label)
     with pytest.raises(BadLabels, match="min_auc is for classifiers"):

@@ -5,16 +5,19 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker.publishing import registry
 from kingmaker.publishing.errors import BadTarget, RegistryRefused, RegistryUnreachable
 
+if TYPE_CHECKING:
+    from packages.kingmaker.tests.publishing.conftest import Table
+
 
 def test_nobody_listening_is_told_before_any_work(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], free_port: int
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], free_port: int
 ) -> None:
     uri = f"http://127.0.0.1:{free_port}"
     told: list[str] = []
@@ -97,7 +100,7 @@ def test_without_an_address_both_ways_to_give_one_are_named(monkeypatch: pytest.
 
 
 def test_what_mlflow_refuses_is_one_sentence(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], tmp_path: Path
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], tmp_path: Path
 ) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -7,6 +7,9 @@ import pytest
 
 from kingmaker.publishing import columns
 from kingmaker.publishing.errors import BadLabels, BadValues, ColumnMismatch, PublishError, UnsupportedColumn
+
+if TYPE_CHECKING:
+    from packages.kingmaker.tests.publishing.conftest import Table
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_an_infinity_names_column_and_row(value: float) -> None:
     ],
 )
 def test_evaluation_rows_that_do_not_fit_are_refused(
-    table: Any,
+    table: "Table",
     mixed: Callable[..., Any],
     published: Callable[..., Any],
     change: Any,
@@ -114,7 +117,7 @@ def test_evaluation_rows_that_do_not_fit_are_refused(
 
 
 def test_columns_in_another_order_are_put_right(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any]
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any]
 ) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     turned = table.test[["carrier", "miles flown", "delay"]]
@@ -136,21 +139,23 @@ def test_columns_in_another_order_are_put_right(
     ],
 )
 def test_labels_that_measure_nothing_are_refused(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any], labels: Any, text: str
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any], labels: Any, text: str
 ) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     with pytest.raises(BadLabels, match=text):
         published(pipeline, evaluation=(table.test, labels(table.test_label)))
 
 
-def test_evaluation_is_rows_and_labels(table: Any, mixed: Callable[..., Any], published: Callable[..., Any]) -> None:
+def test_evaluation_is_rows_and_labels(
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any]
+) -> None:
     pipeline = mixed().fit(table.train, table.train_label)
     with pytest.raises(BadLabels, match=r"evaluation is \(rows, labels\)"):
         published(pipeline, evaluation=table.test)
 
 
 def test_a_string_that_scikit_learn_sees_missing_is_refused_where_the_server_would_see_text(
-    table: Any, mixed: Callable[..., Any], published: Callable[..., Any]
+    table: "Table", mixed: Callable[..., Any], published: Callable[..., Any]
 ) -> None:
     train = table.train.copy()
     train.loc[train["delay"] > 1, "carrier"] = None
