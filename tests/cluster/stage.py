@@ -129,9 +129,15 @@ class Stage:
         answer = httpx.post(url, json={"instances": [[1.0, 2.0]]}, trust_env=False, timeout=20)
         return answer.headers.get("x-variant", f"{answer.status_code}")
 
-    def record(self, name: str = "flights") -> RoutingRecord | None:
+    def record(self, name: str = "flights") -> RoutingRecord:
+        """Raises LookupError where there is none, which `until` takes as not yet."""
         raw = self.redis.get(keys.routing(self.namespace, name))
-        return None if raw is None else wire.read_json(raw, RoutingRecord)
+        if raw is None:
+            raise LookupError(f"{name} is not routed")
+        return wire.read_json(raw, RoutingRecord)
+
+    def is_routed(self, name: str = "flights") -> bool:
+        return bool(self.redis.exists(keys.routing(self.namespace, name)))
 
     # waiting
 

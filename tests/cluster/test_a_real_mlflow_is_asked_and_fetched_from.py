@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.profile import Profile
 from tests.cluster.mlflow_registry import MlflowServer, mlflow_server
+from tests.cluster.stage import Stage
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,11 +65,11 @@ def serving(
         yield stage
 
 
-def variant(stage: Any, name: str) -> dict[str, Any]:
+def variant(stage: Stage, name: str) -> dict[str, Any]:
     return next(v for v in stage.get()["status"]["variants"] if v["name"] == name)
 
 
-def folder_of(stage: Any, name: str) -> Path:
+def folder_of(stage: Stage, name: str) -> Path:
     """What the fetch step of a variant's pod made."""
     pods = [
         p["metadata"]["name"] for p in stage.all("pods") if p["metadata"]["labels"]["kingmaker.dev/variant"] == name
@@ -75,18 +77,18 @@ def folder_of(stage: Any, name: str) -> Path:
     return Path(stage.folder) / "pods" / "default" / pods[0] / "volumes" / "models" / "current"
 
 
-def challenge(stage: Any, model: str) -> None:
+def challenge(stage: Stage, model: str) -> None:
     stage.patch({"challengers": [{"name": "new", "model": model}], "weights": {"new": 10}})
 
 
-def reset(stage: Any) -> None:
+def reset(stage: Stage) -> None:
     stage.patch({"challengers": [], "weights": None})
     stage.until(lambda: stage.condition("VariantsReady")["status"] == "True", "all is well again", SLOW_S)
     stage.until(lambda: set(stage.deployments()) == {"lr"}, "the challenger is gone", SLOW_S)
 
 
 def test_an_alias_becomes_a_pinned_version_whose_bytes_are_those_that_were_published(
-    serving: Any, versions: list[Any]
+    serving: Stage, versions: list[Any]
 ) -> None:
     stage, first = serving, versions[0]
     pinned = variant(stage, "lr")
@@ -100,7 +102,7 @@ def test_an_alias_becomes_a_pinned_version_whose_bytes_are_those_that_were_publi
 
 
 def test_an_alias_that_moves_changes_nothing_that_serves(
-    serving: Any, mlflow: MlflowServer, versions: list[Any]
+    serving: Stage, mlflow: MlflowServer, versions: list[Any]
 ) -> None:
     stage = serving
     mlflow.client.set_registered_model_alias("flights", "champion", "2")
@@ -120,18 +122,22 @@ def test_an_alias_that_moves_changes_nothing_that_serves(
         ("models:/flights@crown", "AliasNotFound", "model 'flights' has no alias 'crown'; it has champion"),
     ],
 )
-def test_what_mlflow_does_not_have_is_a_condition_in_words(serving: Any, model: str, reason: str, words: str) -> None:
+def test_what_mlflow_does_not_have_is_a_condition_in_words(serving: Stage, model: str, reason: str, words: str) -> None:
     stage = serving
     challenge(stage, model)
+
+    def says_so(kind: str) -> bool:
+        return bool(stage.condition(kind)["reason"] == reason)
+
     for kind in ("ResolvedRefs", "VariantsReady"):
-        stage.until(lambda kind=kind: stage.condition(kind)["reason"] == reason, f"{kind} says so")
+        stage.until(partial(says_so, kind), f"{kind} says so")
         assert words in stage.condition(kind)["message"]
     assert stage.answered_by() == "lr"
     reset(stage)
 
 
 def test_a_tag_that_is_not_the_models_stops_the_fetch_step_until_it_is_right(
-    serving: Any, mlflow: MlflowServer, versions: list[Any]
+    serving: Stage, mlflow: MlflowServer, versions: list[Any]
 ) -> None:
     stage = serving
     mlflow.mistag("2")
@@ -144,7 +150,9 @@ def test_a_tag_that_is_not_the_models_stops_the_fetch_step_until_it_is_right(
     reset(stage)
 
 
-def test_a_server_that_is_away_is_a_condition_and_delays_only_who_needs_it(serving: Any, mlflow: MlflowServer) -> None:
+def test_a_server_that_is_away_is_a_condition_and_delays_only_who_needs_it(
+    serving: Stage, mlflow: MlflowServer
+) -> None:
     stage = serving
     mlflow.go_away()
     challenge(stage, "models:/flights/2")

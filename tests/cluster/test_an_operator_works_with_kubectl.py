@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cluster.stage import Stage
 from tests.deploy.conftest import Kubectl
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ PROGRAMMED = ("wait", "--for=condition=Programmed", "sm/flights", "--timeout=60s
 
 
 @pytest.fixture
-def kubectl(stage: Any) -> Kubectl:
+def kubectl(stage: Stage) -> Kubectl:
     """kubectl for the stage, with the plugin on its PATH."""
     found = subprocess.run([ROOT / "scripts/kubectl"], capture_output=True, text=True, check=True)
     binary = Path(found.stdout.strip())
@@ -45,7 +45,7 @@ def row(kubectl: Kubectl) -> list[str]:
     return line.split()
 
 
-def test_from_apply_to_delete(stage: Any, kubectl: Kubectl) -> None:
+def test_from_apply_to_delete(stage: Stage, kubectl: Kubectl) -> None:
     stage.controller()
     stage.start_gateway()
     assert "created" in kubectl.says("apply", "-f", "-", stdin=FLIGHTS)
@@ -71,7 +71,7 @@ def test_from_apply_to_delete(stage: Any, kubectl: Kubectl) -> None:
         assert condition in text
 
     kubectl.says("delete", "sm", "flights", "--timeout=60s")
-    stage.until(lambda: stage.record() is None, "the routing record is gone", 30)
+    stage.until(lambda: not stage.is_routed(), "the routing record is gone", 30)
     stage.until(
         lambda: not json.loads(kubectl.says("get", "deploy,svc,pods", "-l", OWN, "-o", "json"))["items"],
         "so is the rest",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.pretended import Answers
+from tests.cluster.stage import Stage
 
 LR = {"name": "lr", "model": "models:/flights/1", "replicas": 3}
 
@@ -24,11 +25,11 @@ def settled(tmp_path: Path, new_stage: Any) -> Iterator[Any]:
     answers.close()
 
 
-def replicas(stage: Any) -> int:
+def replicas(stage: Stage) -> int:
     return int(stage.deployments()["lr"]["spec"]["replicas"])
 
 
-def change(stage: Any, what: dict[str, Any], manager: str) -> None:
+def change(stage: Stage, what: dict[str, Any], manager: str) -> None:
     stage.change("deployments", stage.deployments()["lr"]["metadata"]["name"], what, manager)
 
 
@@ -47,7 +48,7 @@ def test_an_autoscaler_gets_the_replicas_without_a_dip_and_gives_them_back(settl
     stage.until(lambda: replicas(stage) == 3, "the spec's number counts again")
 
 
-def as_text(stage: Any) -> str:
+def as_text(stage: Stage) -> str:
     return str(stage.deployments()["lr"]["spec"]["template"]["spec"]).replace("'", '"')
 
 
@@ -74,11 +75,11 @@ WRONG = {
 }
 
 
-def only(stage: Any, kind: str) -> dict[str, Any]:
+def only(stage: Stage, kind: str) -> dict[str, Any]:
     return dict(stage.all(kind)[0])
 
 
-def name_of(stage: Any, kind: str) -> str:
+def name_of(stage: Stage, kind: str) -> str:
     return str(only(stage, kind)["metadata"]["name"])
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-from kingmaker_contracts.routing import RoutingRecord
 from tests.cluster.objects import Images
 from tests.cluster.pods import Pods
 from tests.cluster.real_cluster import Target, for_namespace, real_cluster
@@ -49,19 +48,13 @@ def test_a_scenario_runs_in_a_namespace_of_its_own_and_leaves_none_behind(target
         assert stage.create({"champion": {"name": "lr", "model": "models:/flights@champion"}}).status_code == 201
         stage.until(lambda: stage.answered_by() == "lr", "the champion answers", 150)
         challenger = {"name": "gbm", "model": "models:/flights/2"}
-
-        def routing() -> RoutingRecord:
-            if (record := stage.record()) is None:
-                raise LookupError("nothing is routed yet")
-            return record
-
         with stage.load() as load:
             stage.patch({"challengers": [challenger], "weights": {"gbm": 50}})
-            stage.until(lambda: routing().ranges == "gbm:0-4999", "the challenger has its weight", 150)
+            stage.until(lambda: stage.record().ranges == "gbm:0-4999", "the challenger has its weight", 150)
             stage.until(lambda: set(load.answers[-50:]) == {"lr", "gbm"}, "both answer")
-            second, epoch = stage.controller(), routing().epoch
+            second, epoch = stage.controller(), stage.record().epoch
             stage.leader.kill()
-            stage.until(lambda: routing().epoch > epoch, "the second controller leads", 90)
+            stage.until(lambda: stage.record().epoch > epoch, "the second controller leads", 90)
         assert load.failures == []
         assert second.is_running()
         images = {c["image"] for p in store.all("pods", stage.namespace) for c in p["spec"]["containers"]}

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.cluster.pretended import Answers
+from tests.cluster.stage import Stage
 
 MODELS, CHALLENGERS = 200, 2
 QUIET_S = 60
@@ -85,13 +86,13 @@ def test_two_hundred_models_with_three_variants_each(crowd: Any, record_property
     assert len(writes) < 15 * MODELS
 
 
-def is_told(stage: Any) -> bool:
+def is_told(stage: Stage) -> bool:
     """Whether no Event was sent for five seconds."""
     sent = [r.at for r in seen(stage) if r.verb == "POST" and r.path.endswith("/events")]
     return bool(sent) and time.monotonic() - max(sent) > 5
 
 
-def seen(stage: Any) -> list[Any]:
+def seen(stage: Stage) -> list[Any]:
     return [request for request in stage.fake.server.faults.requests if "httpx" not in request.agent]
 
 
@@ -100,5 +101,5 @@ def cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def weight_of(stage: Any, name: str) -> int:
+def weight_of(stage: Stage, name: str) -> int:
     return next(v.weight for v in stage.record(name).variants if v.name == "c0")

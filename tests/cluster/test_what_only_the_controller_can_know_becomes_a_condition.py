@@ -1,17 +1,18 @@
 """Faults no API server can see: each becomes a condition with its reason, and who served before serves on."""
 
-from typing import Any
+from functools import partial
 
 import pytest
 from onnx import TensorProto
 
 from tests.cluster.registry import tiny_model
+from tests.cluster.stage import Stage
 
 LR = {"name": "lr", "model": "models:/flights@champion"}
 
 
 @pytest.fixture(scope="module")
-def serving(one_stage: Any) -> Any:
+def serving(one_stage: Stage) -> Stage:
     """One stage for the whole file: each test puts back what it broke."""
     stage = one_stage
     stage.leader = stage.controller()
@@ -21,11 +22,11 @@ def serving(one_stage: Any) -> Any:
     return stage
 
 
-def challenge(stage: Any, model: str, name: str = "new") -> None:
+def challenge(stage: Stage, model: str, name: str = "new") -> None:
     stage.patch({"challengers": [{"name": name, "model": model}], "weights": {name: 10}})
 
 
-def reset(stage: Any) -> None:
+def reset(stage: Stage) -> None:
     stage.patch({"champion": LR, "challengers": [], "weights": None})
     stage.until(lambda: stage.condition("VariantsReady")["status"] == "True", "all is well again", 60)
     stage.until(lambda: set(stage.deployments()) == {"lr"}, "what failed is gone", 60)
@@ -39,11 +40,15 @@ def reset(stage: Any) -> None:
         ("models:/flights@crown", "AliasNotFound", "no alias 'crown'; it has champion"),
     ],
 )
-def test_a_model_that_is_not_there(serving: Any, model: str, reason: str, words: str) -> None:
+def test_a_model_that_is_not_there(serving: Stage, model: str, reason: str, words: str) -> None:
     stage = serving
     challenge(stage, model)
+
+    def says_so(kind: str) -> bool:
+        return bool(stage.condition(kind)["reason"] == reason)
+
     for kind in ("ResolvedRefs", "VariantsReady"):
-        stage.until(lambda kind=kind: stage.condition(kind)["reason"] == reason, f"{kind} says so")
+        stage.until(partial(says_so, kind), f"{kind} says so")
         assert words in stage.condition(kind)["message"]
     assert stage.condition("Ready")["status"] == "True"
     assert stage.answered_by() == "lr"
@@ -51,7 +56,7 @@ def test_a_model_that_is_not_there(serving: Any, model: str, reason: str, words:
     reset(stage)
 
 
-def test_a_registry_that_is_away(serving: Any) -> None:
+def test_a_registry_that_is_away(serving: Stage) -> None:
     stage = serving
     stage.registry.go_away()
     challenge(stage, "models:/flights/2")
@@ -62,7 +67,7 @@ def test_a_registry_that_is_away(serving: Any) -> None:
 
 
 @pytest.mark.fake_only("one variant alone gets an image that cannot be pulled")
-def test_an_image_that_cannot_be_pulled(serving: Any) -> None:
+def test_an_image_that_cannot_be_pulled(serving: Stage) -> None:
     stage = serving
     stage.fake.pods.trouble["new"] = ("ImagePullBackOff", 'Back-off pulling image "kingmaker-model-server:test"')
     challenge(stage, "models:/flights/2")
@@ -74,7 +79,7 @@ def test_an_image_that_cannot_be_pulled(serving: Any) -> None:
     reset(stage)
 
 
-def test_a_quota_that_is_used_up(serving: Any) -> None:
+def test_a_quota_that_is_used_up(serving: Stage) -> None:
     stage = serving
     stage.allow_no_more_pods()
     challenge(stage, "models:/flights/2")
@@ -86,7 +91,7 @@ def test_a_quota_that_is_used_up(serving: Any) -> None:
     reset(stage)
 
 
-def test_a_model_that_is_not_what_the_registry_says_serves_once_the_tag_is_right(serving: Any) -> None:
+def test_a_model_that_is_not_what_the_registry_says_serves_once_the_tag_is_right(serving: Stage) -> None:
     stage = serving
     stage.registry.mistag("3")
     stage.patch({"champion": {"name": "next", "model": "models:/flights/3"}})
@@ -100,9 +105,9 @@ def test_a_model_that_is_not_what_the_registry_says_serves_once_the_tag_is_right
 
 
 @pytest.mark.fake_only("a registry of files takes a version of another type")
-def test_a_challenger_without_a_profile_that_takes_another_type(serving: Any) -> None:
+def test_a_challenger_without_a_profile_that_takes_another_type(serving: Stage) -> None:
     stage = serving
-    stage.registry.add("9", tiny_model(9.0, TensorProto.DOUBLE))
+    stage.fake.registry.add("9", tiny_model(9.0, TensorProto.DOUBLE))
     challenge(stage, "models:/flights/9")
     stage.until(lambda: stage.condition("VariantsReady")["reason"] == "SignatureMismatch", "it is said", 60)
     text = "new gets no traffic: input 'x' is FP64[2], for lr it is FP32[2]"
@@ -111,7 +116,7 @@ def test_a_challenger_without_a_profile_that_takes_another_type(serving: Any) ->
     reset(stage)
 
 
-def test_a_spec_the_controller_refuses_leaves_the_last_one_in_force(serving: Any) -> None:
+def test_a_spec_the_controller_refuses_leaves_the_last_one_in_force(serving: Stage) -> None:
     """What an API server with an older CRD would let through."""
     stage = serving
     challenge(stage, "models:/flights/2")
@@ -134,7 +139,7 @@ def test_a_spec_the_controller_refuses_leaves_the_last_one_in_force(serving: Any
     reset(stage)
 
 
-def test_automatic_and_gates_are_refused_at_the_api(serving: Any) -> None:
+def test_automatic_and_gates_are_refused_at_the_api(serving: Stage) -> None:
     automatic = serving.create({"champion": LR, "rollout": {"strategy": "Automatic"}}, "other")
     assert automatic.status_code == 422 and "not supported yet" in automatic.json()["message"]
     gates = [{"name": "errors", "type": "Absolute", "metric": "errorRate", "max": "0.1"}]
