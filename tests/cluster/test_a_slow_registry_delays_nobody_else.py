@@ -50,7 +50,7 @@ class Around:
     """A runtime with its copies, on a fake API server."""
 
     def __init__(self, server: FakeApiserver, client: Api) -> None:
-        self.server, self.registry = server, Slow()
+        self.server, self.client, self.registry = server, client, Slow()
         self.deployments = Reflector(
             client, DEPLOYMENT, "default", OWN_SELECTOR, on_change=self._note, keep=applying.slim
         )

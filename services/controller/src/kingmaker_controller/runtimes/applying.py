@@ -84,7 +84,8 @@ class Applier:
     async def _child(self, manifest: Object, *, anyway: bool = False) -> None:
         if anyway or not self._children.is_as(manifest):
             kind, meta = KINDS[manifest["kind"]], manifest["metadata"]
-            self._children.note(kind, meta["name"], await self._api.apply(kind, meta["namespace"], manifest))
+            writing = self._api.apply(kind, meta["namespace"], manifest)
+            await self._children.await_answer(kind, meta["name"], writing)
 
     def _is_touched_since(self, existing: Object) -> bool:
         """Whether somebody else had a hand in a Deployment since it was applied."""

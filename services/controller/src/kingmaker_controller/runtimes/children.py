@@ -6,7 +6,7 @@ numbers an autoscaler writes into its status every few seconds are no news.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Final
 
 from kingmaker_contracts import keys
@@ -30,10 +30,13 @@ class Children:
     def __init__(self) -> None:
         self._items: dict[tuple[str, str], Object] = {}
         self._names: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self._awaited: set[tuple[str, str]] = set()
+        """Objects under way to the cluster, of which it has said nothing since."""
 
     def note(self, kind: Kind, name: str, item: Object | None) -> str:
         """An object is new, another than before, or gone. The model whose it is; "" when nothing about it matters."""
         key = (kind.kind, name)
+        self._awaited.discard(key)
         known = self._items.get(key)
         if item is None:
             self._items.pop(key, None)
@@ -45,6 +48,18 @@ class Children:
         model = model_of(kept)
         self._names[model].add(key)
         return model
+
+    async def await_answer(self, kind: Kind, name: str, writing: Awaitable[Object]) -> None:
+        """Take an object as a write returned it, unless something else was noted meanwhile: a late answer may tell of
+        an object as it was before an edit, or of one that is gone, and nobody would say so again."""
+        key = (kind.kind, name)
+        self._awaited.add(key)
+        try:
+            item = await writing
+            if key in self._awaited:
+                self.note(kind, name, item)
+        finally:
+            self._awaited.discard(key)
 
     def _forget(self, key: tuple[str, str], model: str) -> str:
         self._names[model].discard(key)
