@@ -56,3 +56,16 @@ async def test_a_child_that_changes_while_it_is_put_right_is_put_right_again(
         await until(lambda: selected([around.services.objects[name]]) == ["nobody else"])
     faults.clear()
     await until(lambda: selected(store.all("services", "default")) == [name])
+
+
+async def test_a_model_made_again_while_the_last_one_is_taken_away_gets_its_pods(
+    around: Around,  # noqa: F811
+    name: str,
+) -> None:
+    faults = around.server.faults
+    faults.trouble(verb="DELETE", path="/deployments/", how="hang after")
+    around.runtime.apply(MODEL, [])
+    await until(lambda: faults.seen("DELETE", "/deployments/") and name not in around.deployments.objects)
+    around.want("quick")
+    faults.clear()
+    await until(partial(around.made, "quick"))

@@ -189,7 +189,7 @@ class KubernetesRuntime:
         staying = {d["metadata"]["name"] for d in self._own(model) if not d["metadata"].get("deletionTimestamp")}
         await self._applier.remove(model, names, staying)
         self._tidy(model, {variant.identity for variant in wanted})
-        if not wanted:
+        if not wanted and not self._wanted.get(model):  # a model of that name may have come since
             self._wanted.pop(model, None)
         if faults:
             raise faults[0]
