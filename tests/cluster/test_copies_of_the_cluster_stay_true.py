@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from kingmaker_contracts.status import Condition, Status
+from kingmaker_contracts.status import Condition, RoutingStatus, Status
 from kingmaker_controller.errors import KubernetesError, LeaderLost, LeaseHeld, StatusOutdated
 from kingmaker_controller.kube import api as kube_api
+from kingmaker_controller.kube import records as kube_records
 from kingmaker_controller.kube.api import EVENT, SERVED_MODEL, SERVICE_MONITOR, Api
 from kingmaker_controller.kube.events import Events
 from kingmaker_controller.kube.lease import DURATION_S, PACE, KubernetesLease
@@ -342,6 +344,75 @@ async def test_a_model_deleted_while_its_status_is_written_stays_deleted(
     await writing
     assert {item["metadata"]["uid"] for item in cluster.copy.objects.values()} == uids
     assert set(records.models()) == {"default/x"} if is_made_again else not records.models()
+
+
+async def make_again(cluster: Cluster) -> None:
+    """x deleted, and another one made under its name."""
+    await cluster.client.delete(SERVED_MODEL, "default", "x")
+    uid = (await cluster.make("x"))["metadata"]["uid"]
+    await until(lambda: "x" in cluster.copy.objects and cluster.copy.objects["x"]["metadata"]["uid"] == uid)
+
+
+async def test_a_decision_about_a_deleted_model_is_not_written_to_the_next_of_its_name(
+    cluster: Cluster, records: KubernetesRecords
+) -> None:
+    await make_again(cluster)
+    with pytest.raises(StatusOutdated):
+        await records.save(stored("x", "of the first"), [], NOW)
+    assert "status" not in await cluster.client.get(SERVED_MODEL, "default", "x")
+
+
+async def test_a_deleted_model_is_not_taken_for_the_next_of_its_name_and_hands_its_revision_on(
+    cluster: Cluster, records: KubernetesRecords
+) -> None:
+    first = stored("x", "of the first")
+    first = replace(first, status=msgspec.structs.replace(first.status, routing=RoutingStatus(17, 1, 100, "", [])))
+    await records.save(first, [], NOW)
+    await make_again(cluster)
+    with pytest.raises(StatusOutdated):
+        first = await records.reload(first)
+    await records.save(replace(first, removed=True), [], NOW)
+    second = records.find("default/x")
+    assert second is not None and second.status.routing is not None
+    assert second.status.routing.revision == 17
+
+
+async def test_words_that_wait_for_their_minute_outlive_a_refused_write(
+    cluster: Cluster, records: KubernetesRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_records, "LOOK_S", 0.01)
+    for words in ("0 of 3", "1 of 3"):
+        await records.save(stored("x", words), [], NOW)
+    cluster.server.faults.trouble(verb="PATCH", path="/status")
+    cluster.clock[0] += 60.0
+    working = asyncio.create_task(records.run())
+    await until(lambda: writes(cluster) == 2)
+    cluster.clock[0] += 60.0
+    await until(lambda: cluster.copy.objects["x"]["status"]["message"] == "1 of 3")
+    assert writes(cluster) == 3, "it was tried again after a minute"
+    working.cancel()
+
+
+async def test_the_last_words_are_written_though_newer_ones_came_while_another_model_was_written(
+    cluster: Cluster, records: KubernetesRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_records, "LOOK_S", 0.01)
+    await cluster.make("y")
+    await until(lambda: "y" in cluster.copy.objects)
+    records.models()
+    for name in ("x", "y"):
+        for words in ("0 of 3", "1 of 3"):
+            await records.save(stored(name, words), [], NOW)
+        cluster.clock[0] += 30.0
+    cluster.server.faults.trouble(verb="PATCH", path="/x/status", how="hang after")
+    working = asyncio.create_task(records.run())
+    await until(lambda: writes(cluster) == 3)
+    await records.save(stored("y", "2 of 3"), [], NOW)
+    cluster.clock[0] += 30.0
+    cluster.server.faults.clear()
+    await until(lambda: cluster.copy.objects["y"]["status"]["message"] != "0 of 3")
+    assert cluster.copy.objects["y"]["status"]["message"] == "2 of 3"
+    working.cancel()
 
 
 async def test_a_repeated_event_is_counted_and_another_is_another(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -27,8 +27,17 @@ from kingmaker_controller.state import AuditEntry, StoredModel
 logger = logging.getLogger(__name__)
 
 QUIET_S: Final = 60.0
+LOOK_S: Final = QUIET_S / 30
+"""How often it is looked for statuses whose minute is over."""
 _REMEMBERED: Final = 500
 _TEXTS: Final = frozenset({"message"})
+
+
+class _Base(NamedTuple):
+    """What a decision is based on: a status, and whose. Every new object's is the same, none."""
+
+    uid: str
+    status: Object
 
 
 class KubernetesRecords:
@@ -38,7 +47,7 @@ class KubernetesRecords:
         self, api: Api, resources: Reflector, events: Events, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._api, self._resources, self._events, self._clock = api, resources, events, clock
-        self._based_on: dict[str, Object] = {}
+        self._based_on: dict[str, _Base] = {}
         self._written_at: dict[str, float] = {}
         self._waiting: dict[str, StoredModel] = {}
         self._audit: dict[str, deque[AuditEntry]] = {}
@@ -65,9 +74,10 @@ class KubernetesRecords:
             return
         before = self._based_on.get(stored.model)
         due = self._written_at.get(stored.model, -QUIET_S) + QUIET_S
-        if not events and before is not None and not is_news(before, _plain(stored)) and self._clock() < due:
+        if not events and before is not None and not is_news(before.status, _plain(stored)) and self._clock() < due:
             self._waiting[stored.model] = stored
             return
+        self._waiting.pop(stored.model, None)
         await self._write(stored)
         self._note(stored.model, events, now)
 
@@ -77,6 +87,10 @@ class KubernetesRecords:
             item = await self._api.get(SERVED_MODEL, *keys.split_model_id(stored.model))
         except KubernetesError as error:
             raise StatusOutdated(str(error)) from error
+        before = self._based_on.get(stored.model)
+        if before is None or before.uid != item["metadata"]["uid"]:
+            raise StatusOutdated(f"{stored.model} was deleted, and another made under its name")
+        self._waiting.pop(stored.model, None)
         self._resources.put(item)
         fresh = self._stored(item)
         if stored.generation > fresh.generation:  # accepted since, and not written yet
@@ -90,20 +104,29 @@ class KubernetesRecords:
     async def run(self) -> None:
         """Write what waited for its minute, until cancelled."""
         while True:
-            await asyncio.sleep(QUIET_S / 30)
-            for model, stored in list(self._waiting.items()):
-                if self._clock() - self._written_at.get(model, 0.0) >= QUIET_S:
-                    try:
-                        await self._write(stored)
-                    except (KubernetesError, StatusOutdated) as error:
-                        self._waiting.pop(model, None)
-                        logger.info("status not refreshed", extra={"model": model, "error": str(error)})
+            await asyncio.sleep(LOOK_S)
+            for model in list(self._waiting):
+                await self._refresh(model)
+
+    async def _refresh(self, model: str) -> None:
+        stored = self._waiting.get(model)
+        if stored is None or self._clock() - self._written_at.get(model, 0.0) < QUIET_S:
+            return
+        try:
+            await self._write(stored)
+        except (KubernetesError, StatusOutdated) as error:  # nobody else would say it: once more in a minute
+            logger.info("status not refreshed", extra={"model": model, "error": str(error)})
+            if self._waiting.get(model) is stored:
+                self._written_at[model] = self._clock()
+        else:
+            if self._waiting.get(model) is stored:
+                del self._waiting[model]
 
     async def _write(self, stored: StoredModel) -> None:
         namespace, name = keys.split_model_id(stored.model)
         known = self._resources.objects.get(name)
         before = self._based_on.get(stored.model)
-        if known is None or before != (known.get("status") or {}):
+        if known is None or before != _base(known):
             raise StatusOutdated(f"the status of {stored.model} is not the one this decision is based on")
         body: Object = {
             "apiVersion": SERVED_MODEL.api_version,
@@ -122,9 +145,10 @@ class KubernetesRecords:
             if error.status in (404, 409):
                 raise StatusOutdated(str(error)) from error
             raise
-        self._based_on[stored.model] = written.get("status") or {}
+        if self._based_on.get(stored.model) != before:  # forgotten, or read again, before the answer was here
+            return
+        self._based_on[stored.model] = _base(written)
         self._written_at[stored.model] = self._clock()
-        self._waiting.pop(stored.model, None)
         self._resources.put(written)
 
     def _note(self, model: str, events: Sequence[Event], now: datetime) -> None:
@@ -139,7 +163,7 @@ class KubernetesRecords:
         """A model as its object tells it, which is from now on what the next write is based on."""
         meta, raw = item["metadata"], item.get("status") or {}
         model = keys.model_id(meta["namespace"], meta["name"])
-        self._based_on[model] = raw
+        self._based_on[model] = _base(item)
         try:
             status = msgspec.convert(_without_nulls(raw), Status)
         except msgspec.ValidationError as error:
@@ -165,6 +189,10 @@ class KubernetesRecords:
     def _forget(self, model: str) -> None:
         for kept in (self._based_on, self._written_at, self._waiting, self._audit):
             kept.pop(model, None)
+
+
+def _base(item: Object) -> _Base:
+    return _Base(item["metadata"]["uid"], item.get("status") or {})
 
 
 def is_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
