@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from kingmaker_contracts.status import Condition, RoutingStatus, Status
-from kingmaker_controller.errors import KubernetesError, LeaderLost, LeaseHeld, StatusOutdated
+from kingmaker_controller.errors import KubernetesError, LeaderLost, LeaseHeld, LeaseUnavailable, StatusOutdated
 from kingmaker_controller.kube import api as kube_api
 from kingmaker_controller.kube import records as kube_records
 from kingmaker_controller.kube.api import EVENT, SERVED_MODEL, SERVICE_MONITOR, Api
@@ -249,6 +249,37 @@ async def test_leadership_survives_a_lost_answer_and_ends_when_nobody_answers(cl
     clock[0] += 5.0
     with pytest.raises(LeaderLost, match="could not be renewed"):
         await leader.hold(NOW)
+
+
+def leader_of(cluster: Cluster, holder: str) -> Leader:
+    return Leader(KubernetesLease(cluster.client, "default", "kingmaker"), holder, PACE)
+
+
+async def test_who_took_the_lease_without_hearing_of_it_does_not_wait_for_itself(cluster: Cluster) -> None:
+    for verb in ("POST", "PUT"):
+        leader = leader_of(cluster, f"by {verb}")
+        cluster.server.faults.trouble(verb=verb, path="leases", how="drop after")
+        with pytest.raises((LeaseUnavailable, LeaseHeld)):  # the client sends a PUT again, which then finds its own
+            await leader.acquire([], NOW)
+        with pytest.raises(LeaseHeld):
+            await leader_of(cluster, "another").acquire([], NOW)
+        taken = await leader.acquire([], NOW)
+        assert taken == leader.epoch
+        await leader.release()
+    assert taken == 4, "each attempt counted"
+
+
+async def test_a_lease_whose_renewal_was_broken_off_is_given_back(cluster: Cluster) -> None:
+    leader = leader_of(cluster, "one")
+    await leader.acquire([], NOW)
+    cluster.server.faults.trouble(verb="PUT", path="leases", how="hang after")
+    renewing = asyncio.create_task(leader.renew(NOW.replace(minute=1)))
+    await until(lambda: cluster.server.faults.seen("PUT", "leases"))
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
+    cluster.server.faults.clear()
+    await leader.release()
+    assert await leader_of(cluster, "two").acquire([], NOW) == 2
 
 
 # statuses and Events

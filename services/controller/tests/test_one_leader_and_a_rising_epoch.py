@@ -1,5 +1,6 @@
 """The lease over the local state file."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kingmaker_contracts.status import Status
-from kingmaker_controller.errors import LeaderLost, LeaseHeld
-from kingmaker_controller.leader import Leader, Lease
+from kingmaker_controller.errors import LeaderLost, LeaseHeld, LeaseUnavailable
+from kingmaker_controller.leader import Leader, Lease, Pace
 from kingmaker_controller.rollout.facts import Event
 from kingmaker_controller.state import AUDIT_ROWS, State, StoredModel
 
@@ -82,6 +83,82 @@ async def test_the_epoch_is_raised_above_a_record_and_never_lowered(open_state: 
     assert await leader.raise_above(5, NOW) == 13
     lease = await state.read_lease()
     assert lease is not None and lease.epoch == 13
+
+
+class Late:
+    """A store whose answers take their time, reads until `gate` is set, changes `late_s` of the clock; or get lost."""
+
+    def __init__(self, state: State, clock: list[float]) -> None:
+        self._state, self._clock = state, clock
+        self.late_s = 0.0
+        self.is_away = self.loses_answers = False
+        self.gate: asyncio.Event | None = None
+
+    async def read_lease(self) -> Lease | None:
+        if self.is_away:
+            raise LeaseUnavailable("no answer")
+        lease = await self._state.read_lease()
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate.wait()
+        return lease
+
+    async def swap_lease(self, old: Lease | None, new: Lease) -> bool:
+        if self.is_away:
+            raise LeaseUnavailable("no answer")
+        self._clock[0] += self.late_s
+        is_done = await self._state.swap_lease(old, new)
+        if self.loses_answers:
+            raise LeaseUnavailable("no answer")
+        return is_done
+
+    def is_held(self, lease: Lease, now: datetime) -> bool:
+        return self._state.is_held(lease, now)
+
+
+async def test_a_late_look_at_the_lease_is_not_taken_for_another_leaders_epoch(open_state: Callable[[], State]) -> None:
+    store = Late(open_state(), [0.0])
+    leader = Leader(store, "a")
+    await leader.acquire([], NOW)
+    store.gate = gate = asyncio.Event()
+    looking = asyncio.create_task(leader.confirm())
+    await asyncio.sleep(0)
+    raising = asyncio.create_task(leader.raise_above(6, NOW))
+    for _ in range(20):  # as far as it comes
+        await asyncio.sleep(0)
+    gate.set()
+    await looking
+    assert await raising == 7
+
+
+async def test_an_epoch_raised_without_hearing_of_it_is_not_taken_for_another_leaders(
+    open_state: Callable[[], State],
+) -> None:
+    store = Late(open_state(), [0.0])
+    leader = Leader(store, "a")
+    await leader.acquire([], NOW)
+    store.loses_answers = True
+    with pytest.raises(LeaseUnavailable):
+        await leader.raise_above(7, NOW)
+    store.loses_answers = False
+    await leader.confirm()
+    await leader.renew(NOW.replace(minute=1))
+    assert leader.epoch == 8, "it was said once and is not taken back"
+    assert await leader.raise_above(7, NOW) == 8
+
+
+async def test_a_renewal_counts_from_when_it_was_asked_for(open_state: Callable[[], State]) -> None:
+    """Others may have seen it then; the answer comes later."""
+    clock = [0.0]
+    store = Late(open_state(), clock)
+    leader = Leader(store, "a", Pace(look_s=2.0, renew_s=2.0, give_up_s=10.0), lambda: clock[0])
+    store.late_s = 8.0
+    await leader.acquire([], NOW)
+    store.is_away = True
+    await leader.hold(NOW)
+    clock[0] = 10.0
+    with pytest.raises(LeaderLost, match="could not be renewed"):
+        await leader.hold(NOW)
 
 
 async def test_a_swap_against_another_lease_changes_nothing(open_state: Callable[[], State]) -> None:

@@ -63,6 +63,8 @@ class Leader:
         self._pace = pace or Pace()
         self._clock = clock
         self._lease: Lease | None = None
+        self._asked = 0
+        """The highest epoch we asked for, whether or not we heard that it is ours."""
         self._looked = self._renewed = self._tried = clock()
         self._one_at_a_time = asyncio.Lock()
 
@@ -72,15 +74,18 @@ class Leader:
 
     async def acquire(self, epochs: Iterable[int], now: datetime) -> int:
         """Take the lease with epoch 1 + the highest seen anywhere. Raises LeaseHeld."""
+        began = self._clock()
         old = await self._store.read_lease()
-        if old is not None and old.holder and self._store.is_held(old, now):
+        is_ours = old is not None and (old.holder, old.epoch) == (self._holder, self._asked)  # the answer got lost
+        if old is not None and old.holder and not is_ours and self._store.is_held(old, now):
             raise LeaseHeld(f"another controller already works on this state: {old.holder}, last seen {old.renewed_at}")
         highest = max((*epochs, old.epoch if old else 0), default=0)
         new = Lease(self._holder, highest + 1, stamp(now))
+        self._asked = new.epoch
         if not await self._store.swap_lease(old, new):
             raise LeaseHeld("another controller took the lease at the same moment")
         self._lease = new
-        self._looked = self._renewed = self._clock()
+        self._looked = self._renewed = began
         return new.epoch
 
     async def hold(self, now: datetime) -> None:
@@ -92,7 +97,7 @@ class Leader:
                     self._tried = at
                     await self.renew(now)
                 elif at - self._looked >= self._pace.look_s:
-                    await self.confirm()
+                    await self._confirm()
             except LeaseUnavailable as error:
                 logger.warning("the lease cannot be looked at", extra={"error": str(error)})
             if self._clock() - max(self._looked, self._renewed) >= self._pace.give_up_s:
@@ -106,10 +111,8 @@ class Leader:
 
     async def confirm(self) -> None:
         """Raises LeaderLost when the stored lease is not ours any more."""
-        stored = await self._store.read_lease()
-        if self._lease is None or not self._is_ours(stored):
-            raise LeaderLost(f"the lease is held by {stored.holder or 'nobody' if stored else 'nobody'} now")
-        self._looked = self._clock()
+        async with self._one_at_a_time:
+            await self._confirm()
 
     async def renew(self, now: datetime) -> None:
         """Say again that we live, for stores that judge by age. Raises LeaderLost."""
@@ -119,7 +122,7 @@ class Leader:
     async def raise_above(self, epoch: int, now: datetime) -> int:
         """Our own lease with a higher epoch than one found in Redis. Raises LeaderLost."""
         async with self._one_at_a_time:
-            await self.confirm()
+            await self._confirm()
             if self._lease is not None and epoch >= self._lease.epoch:
                 new = replace(self._lease, epoch=epoch + 1, renewed_at=stamp(now))
                 await self._swap(new, "while its epoch was raised")
@@ -127,23 +130,41 @@ class Leader:
 
     async def release(self) -> None:
         """Give the lease back; its epoch stays on record. Quiet when it was lost already or nobody answers."""
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            try:
-                await self._store.swap_lease(lease, replace(lease, holder=""))
-            except LeaseUnavailable as error:
-                logger.warning("the lease could not be given back", extra={"error": str(error)})
+        try:
+            if self._lease is not None:
+                await self._swap(replace(self._lease, holder=""), "before it was given back")
+        except LeaderLost:
+            pass
+        except LeaseUnavailable as error:
+            logger.warning("the lease could not be given back", extra={"error": str(error)})
+        finally:
+            self._lease = None
+
+    async def _confirm(self) -> None:
+        began = self._clock()
+        stored = await self._store.read_lease()
+        if not self._is_ours(stored):
+            raise LeaderLost(f"the lease is held by {stored.holder or 'nobody' if stored else 'nobody'} now")
+        self._looked = began
 
     async def _swap(self, new: Lease, when: str) -> None:
+        began = self._clock()  # others judge by when they saw it, and the answer may be late
+        self._asked = max(self._asked, new.epoch)
         if not await self._store.swap_lease(self._lease, new):
             stored = await self._store.read_lease()
-            if not self._is_ours(stored):  # an answer that got lost can make our own last word look like another's
+            if stored is None or not self._is_ours(stored):  # a lost answer can make our last word look like another's
                 raise LeaderLost(f"the lease changed {when}; {stored.holder if stored else 'nobody'} holds it")
+            new = replace(new, epoch=max(new.epoch, stored.epoch))
             if not await self._store.swap_lease(stored, new):
                 raise LeaderLost(f"the lease changed {when}")
         self._lease = new
-        self._looked = self._renewed = self._clock()
+        self._looked = self._renewed = began
 
     def _is_ours(self, stored: Lease | None) -> bool:
         mine = self._lease
-        return stored is not None and mine is not None and (stored.holder, stored.epoch) == (mine.holder, mine.epoch)
+        return (
+            stored is not None
+            and mine is not None
+            and stored.holder == mine.holder
+            and mine.epoch <= stored.epoch <= self._asked
+        )
