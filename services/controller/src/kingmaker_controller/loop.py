@@ -189,6 +189,8 @@ class Loop:
         if stored.record is not None and stored.record.epoch > self._leader.epoch:
             await self._leader.raise_above(stored.record.epoch, self._now())
             logger.warning("epoch raised above a stored record", extra={"model": model.id, "epoch": self._leader.epoch})
+        if stored.record is not None and stored.record == model.last:
+            model.known = stored.record  # it was written, though the answer that said so may have got lost
         view = RedisView(not error, error, stored.record, model.known, stored.malformed, gateways, model.inputs)
         outcome = self._decide(model, view)
         await self._keep(model, outcome)
