@@ -159,3 +159,24 @@ async def test_a_record_of_our_own_whose_answer_got_lost_is_nobody_elses(around:
     found = await around.store.read("default", "flights", frozenset())
     assert not around.store.loses_answer and found.record is not None and found.record.ranges == "gbm:0-999"
     assert "WeightDriftCorrected" not in around.reasons()
+
+
+async def test_who_lost_the_lease_decides_nothing_more(around: Around) -> None:
+    around.reading = Reading({"default/churn": document("churn"), "default/flights": document("flights")})
+    around.store.slow = "churn"
+    around.leader.holds = 2  # of the step and of churn
+    with pytest.raises(LeaderLost):
+        await around.loop.step()
+    around.store.may_read.set()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
+    assert not around.runtime.applied
+
+
+async def test_a_lease_that_cannot_be_looked_at_breaks_no_other_models_step_off(around: Around) -> None:
+    around.reading = Reading({"default/churn": document("churn"), "default/flights": document("flights")})
+    await around.loop.step()
+    around.records.is_outdated, around.records.foreign_epoch, around.leader.is_away = True, 9, True
+    weighed = {"challengers": [GBM], "weights": {"gbm": 10}}
+    around.reading = Reading({"default/churn": document("churn", **weighed), "default/flights": document("flights")})
+    await around.loop.step()

@@ -9,10 +9,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -118,7 +118,7 @@ class Loop:
         if due:
             gateways, error = await self._gateways()
             slots = asyncio.Semaphore(self._pace.at_once)
-            await asyncio.gather(*(self._guarded(model, gateways.get(model.id, ()), error, slots) for model in due))
+            await _all(self._guarded(model, gateways.get(model.id, ()), error, slots) for model in due)
         for model_id in list(self._roster.leaving):
             await self._send_off(model_id)
 
@@ -161,11 +161,11 @@ class Loop:
         try:
             await self._leader.confirm()
             model.stored = await self._state.reload(model.stored)
+            routing = model.stored.status.routing
+            if routing is not None and routing.epoch > self._leader.epoch:
+                await self._leader.raise_above(routing.epoch, self._now())
         except (StatusOutdated, LeaseUnavailable) as error:
             logger.warning("status cannot be read again", extra={"model": model.id, "error": str(error)})
-        routing = model.stored.status.routing
-        if routing is not None and routing.epoch > self._leader.epoch:
-            await self._leader.raise_above(routing.epoch, self._now())
         self._queue.failed(model.id, time.monotonic())
 
     def _plan_next_look(self, model: Model) -> None:
@@ -272,6 +272,17 @@ class Loop:
             elif self._is_redis_up is not None:
                 logger.info("Redis answers again")
             self._is_redis_up = is_up
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of it; once one fails, the others are broken off, for nobody waits for them any more."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _seen(model: Model) -> int:
