@@ -1,6 +1,7 @@
 """The loop over a real Valkey and a state file, with answers that get lost and writes that fail."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -159,6 +160,28 @@ async def test_a_record_of_our_own_whose_answer_got_lost_is_nobody_elses(around:
     found = await around.store.read("default", "flights", frozenset())
     assert not around.store.loses_answer and found.record is not None and found.record.ranges == "gbm:0-999"
     assert "WeightDriftCorrected" not in around.reasons()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_what_the_source_said_is_done_though_it_could_not_be_saved_at_once(
+    around: Around, valkey: Any, is_gone: bool
+) -> None:
+    both = {"default/churn": document("churn"), "default/flights": document("flights", challengers=[GBM])}
+    around.reading = Reading(both)
+    await around.loop.step()
+    around.records.failure = sqlite3.OperationalError("database or disk is full")
+    weighed = document("flights", challengers=[GBM], weights={"gbm": 10})
+    churn = {} if is_gone else {"default/churn": document("churn", challengers=[GBM])}
+    around.reading = Reading({**churn, "default/flights": weighed})
+    await around.loop.step()
+    await around.loop.step()
+    found = await around.store.read("default", "flights", frozenset())
+    assert found.record is not None and found.record.ranges == "gbm:0-999"
+    if is_gone:
+        assert around.runtime.applied["default/churn"] == []
+        assert valkey.client.get(keys.routing("default", "churn")) is None
+    else:
+        assert [v.name for v in around.runtime.applied["default/churn"]] == ["lr", "gbm"]
 
 
 async def test_who_lost_the_lease_decides_nothing_more(around: Around) -> None:

@@ -34,7 +34,7 @@ from kingmaker_controller.rollout.facts import (
 from kingmaker_controller.rollout.reconcile import reconcile
 from kingmaker_controller.roster import Model, Records, Roster
 from kingmaker_controller.runtimes import Runtime
-from kingmaker_controller.sources import Source
+from kingmaker_controller.sources import Reading, Source
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Loop:
         self._wake, self._now, self._pace = wake, now, pace
         self._queue = WorkQueue()
         self._swept = -math.inf
+        self._reading: Reading | None = None
         self._roster = Roster(state, now, self._queue)
         self._is_redis_up: bool | None = None
 
@@ -103,10 +104,9 @@ class Loop:
     async def step(self) -> None:
         """One look at everything. What fails for one model is counted and logged, and met again later."""
         await self._leader.hold(self._now())
-        reading = self._source.poll()
-        if reading is not None:
-            for gone in await self._roster.take(reading):
-                self._metrics.forget(gone)
+        self._reading = self._source.poll() or self._reading
+        if self._reading is not None:
+            await self._take(self._reading)
         now = time.monotonic()
         for model_id in self._runtime.changed():
             self._queue.add(model_id, now)
@@ -121,6 +121,16 @@ class Loop:
             await _all(self._guarded(model, gateways.get(model.id, ()), error, slots) for model in due)
         for model_id in list(self._roster.leaving):
             await self._send_off(model_id)
+
+    async def _take(self, reading: Reading) -> None:
+        """A source says what is new once; what could not be saved is taken again in the next step."""
+        try:
+            for gone in await self._roster.take(reading):
+                self._metrics.forget(gone)
+            self._reading = None
+        except Exception:
+            self._metrics.reconcile_errors.inc()
+            logger.exception("what the source says was not taken in; the next step tries again")
 
     async def _send_off(self, model_id: str) -> None:
         """Routing goes first; the processes follow once it is gone."""

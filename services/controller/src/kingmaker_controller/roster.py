@@ -104,8 +104,11 @@ class Roster:
         return gone
 
     async def _take_one(self, model: Model, document: Document) -> None:
-        model.document, model.faults = document, document.faults
+        await self._accept(model, document)
+        model.document, model.faults = document, document.faults  # only now: what is not saved is taken once more
         self._queue.add(model.id, time.monotonic())
+
+    async def _accept(self, model: Model, document: Document) -> None:
         if document.resource is None:
             return
         plain = document.resource.spec.model_dump(mode="json", by_alias=True)
@@ -115,10 +118,10 @@ class Roster:
             return
         data = document.resource.model_dump(mode="json", by_alias=True)
         counted = model.stored.generation + 1 if generation is None else generation
-        model.stored = replace(model.stored, generation=counted, resource=data)
-        model.resource = document.resource
+        stored = replace(model.stored, generation=counted, resource=data)
         if generation is None:  # nobody else remembers it
-            await self._records.save(model.stored, [], self._now())
+            await self._records.save(stored, [], self._now())
+        model.stored, model.resource = stored, document.resource
 
     def _welcome(self, model_id: str, document: Document) -> Model:
         leaving = self.leaving.pop(model_id, None)
@@ -132,14 +135,15 @@ class Roster:
 
     async def _dismiss(self, model_id: str) -> None:
         """Forget a model but for the number of its last revision, which a later life must exceed."""
-        model = self.models.pop(model_id)
+        model = self.models[model_id]
         routing = model.stored.status.routing
         rest = RoutingStatus(routing.revision, routing.epoch, 100, "", []) if routing else None
         stored = replace(model.stored, removed=True, resource=None, status=Status(routing=rest))
-        self._queue.forget(model_id)
         await self._records.save(
             stored, [Event("ModelRemoved", f"{model_id} is not in the source any more")], self._now()
         )
+        del self.models[model_id]
+        self._queue.forget(model_id)
         self.leaving[model_id] = stored
         logger.info("model removed", extra={"model": model_id})
 
