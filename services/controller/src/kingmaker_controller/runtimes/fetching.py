@@ -76,7 +76,7 @@ class Fetcher:
                 is_it = (manifest.version, manifest.sha256) == (wanted.version, wanted.sha256)
                 if is_it and manifest.profile_sha256 == wanted.profile:
                     return Fetched(path.parent, manifest, _profile(path.parent, manifest))
-            except (OSError, wire.BadRecord, FetchFailed) as error:
+            except (OSError, wire.BadRecord, UnicodeDecodeError, FetchFailed) as error:
                 logger.warning("kept version unreadable", extra={"folder": str(path.parent), "error": str(error)})
         return None
 

@@ -57,7 +57,6 @@ class ProcessRuntime:
         self._http = httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False)
         self._variants: dict[tuple[str, Identity], _Variant] = {}
         self._stopping: set[asyncio.Task[None]] = set()
-        self._profiles: dict[tuple[str, str], bytes] = {}
         commands.logs.mkdir(parents=True, exist_ok=True)
 
     def apply(self, model: str, wanted: Sequence[WantedVariant]) -> None:
@@ -79,7 +78,8 @@ class ProcessRuntime:
         return ()
 
     def profile(self, model: str, sha256: str) -> bytes | None:
-        return self._profiles.get((model, sha256))
+        own = (variant.profile(sha256) for (owner, _), variant in self._variants.items() if owner == model)
+        return next((raw for raw in own if raw is not None), None)
 
     async def close(self) -> None:
         """Stop every process, all at once; returns when all are reaped."""
@@ -106,9 +106,6 @@ class ProcessRuntime:
 
     def note_change(self) -> None:
         self._on_change()
-
-    def keep_profile(self, model: str, sha256: str, raw: bytes) -> None:
-        self._profiles[model, sha256] = raw
 
     def replica(self, model: str, variant: str, server: Server) -> Replica:
         return Replica(
@@ -162,6 +159,11 @@ class _Variant:
             next((replica.inputs for replica, _ in self._replicas if replica.inputs), {}),
         )
 
+    def profile(self, sha256: str) -> bytes | None:
+        """What was fetched with it, if it is this one."""
+        fetched = self._fetched
+        return fetched.profile if fetched is not None and fetched.manifest.profile_sha256 == sha256 else None
+
     async def stop(self) -> None:
         """Cancel the work and end every process."""
         self._task.cancel()
@@ -180,15 +182,15 @@ class _Variant:
                 self._show("Fetching", "", "")
             try:
                 fetched = await self._runtime.fetcher.fetch(self._wanted, log)
-            except (FetchFailed, OSError) as error:
+            except Exception as error:  # whatever it is: nobody else would try again
+                is_known = isinstance(error, FetchFailed | OSError)
                 reason = error.reason if isinstance(error, FetchFailed) else "FetchFailed"
-                self._show("Failed", f"{reason}: {error}", reason)
-                logger.warning("fetch failed", extra={"variant": self._wanted.name, "error": str(error)})
+                self._show("Failed", f"{reason}: {error if is_known else repr(error)}", reason)
+                about = {"variant": self._wanted.name, "error": str(error)}
+                logger.warning("fetch failed", extra=about, exc_info=None if is_known else error)
                 await asyncio.sleep(self._runtime.commands.backoff.wait_s(failures))
                 failures += 1
                 continue
-            if fetched.profile is not None and fetched.manifest.profile_sha256 is not None:
-                self._runtime.keep_profile(self._model, fetched.manifest.profile_sha256, fetched.profile)
             self._fetched = fetched
         self._scale()
         self._runtime.note_change()

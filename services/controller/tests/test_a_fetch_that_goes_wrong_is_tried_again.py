@@ -1,0 +1,78 @@
+"""Child processes of variants, whose fetches fail in ways nobody thought of."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from kingmaker_contracts import package, wire
+from kingmaker_contracts.package import Manifest
+from kingmaker_contracts.served_model import Champion
+from kingmaker_controller.rollout.facts import WantedVariant
+from kingmaker_controller.runtimes.fetching import Fetched, Fetcher
+from kingmaker_controller.runtimes.processes import Commands, ProcessRuntime
+from kingmaker_controller.runtimes.replica import Backoff
+
+MODEL = "default/flights"
+WANTED = WantedVariant("lr", "models:/flights/1", "", "", None, 1, asked=Champion(name="lr", model="m"))
+MANIFEST = Manifest("models:/flights/1", "flights", "1", "a" * 64, None, "b" * 64)
+
+
+class Shaky:
+    """A fetcher that says what stands in `answers`, one after the other."""
+
+    def __init__(self, *answers: Fetched | Exception) -> None:
+        self.answers = list(answers)
+
+    async def fetch(self, wanted: WantedVariant, log: Path) -> Fetched:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
+    sleeps = (sys.executable, "-c", "import time; time.sleep(600)")
+    commands = Commands(sleeps, {}, "127.0.0.1", "json", tmp_path / "logs", 1.0, Backoff(0.01, 0.01))
+    fetcher = Shaky(RuntimeError("a bug"), Fetched(tmp_path, MANIFEST, b"a profile"))
+    seen: list[str] = []
+    built = ProcessRuntime(
+        fetcher, commands, lambda: seen.extend(o.phase for o in built.observe(MODEL, frozenset()).values()), print
+    )
+    built.seen = seen
+    yield built
+    await built.close()
+
+
+async def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.01)
+
+
+async def test_a_failure_nobody_thought_of_is_shown_and_the_fetch_tried_again(runtime: ProcessRuntime) -> None:
+    runtime.apply(MODEL, [WANTED])
+    await until(lambda: runtime.seen[-1:] == ["Starting"])
+    assert runtime.seen == ["Fetching", "Failed", "Starting"]
+
+
+async def test_a_profile_is_forgotten_with_its_variant(runtime: ProcessRuntime) -> None:
+    runtime.apply(MODEL, [WANTED])
+    await until(lambda: runtime.profile(MODEL, "b" * 64) == b"a profile")
+    runtime.apply(MODEL, [])
+    assert runtime.profile(MODEL, "b" * 64) is None
+
+
+async def test_a_kept_version_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    fetcher = Fetcher(("no such program",), tmp_path / "models", tmp_path, None, {}, 5.0)
+    good = Manifest("models:/flights/1", "flights", "1", "a" * 64, None, None)
+    for name, raw in (("a-torn", b'{"source": "\xff"}'), ("flights-1", wire.write_json(good))):
+        (fetcher.root / name).mkdir(parents=True)
+        (fetcher.root / name / package.MANIFEST).write_bytes(raw)
+    pinned = WantedVariant("lr", "models:/flights/1", "1", "a" * 64, None, 1)
+    assert (await fetcher.fetch(pinned, tmp_path / "log")).folder == fetcher.root / "flights-1"
