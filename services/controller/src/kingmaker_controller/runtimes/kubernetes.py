@@ -72,6 +72,8 @@ class KubernetesRuntime:
         if item is None:
             self._applier.forget(name)
             self._names.get(model, set()).discard(name)
+            if not self._names.get(model):
+                self._names.pop(model, None)
         elif model:
             self._names.setdefault(model, set()).add(name)
         if model:
@@ -125,12 +127,12 @@ class KubernetesRuntime:
         return changed
 
     def profile(self, model: str, sha256: str) -> bytes | None:
-        at_hand = self._packages.profile(sha256)
+        at_hand = self._packages.profile(model, sha256)
         if at_hand is None:
             for variant in self._wanted.get(model, ()):
                 ready = self._look(model, variant.identity)
                 if variant.profile == sha256 and ready is not None and ready.ready:
-                    self._packages.want_profile(ready.ready[0], sha256, lambda: self._report(model))
+                    self._packages.want_profile(model, ready.ready[0], sha256, lambda: self._report(model))
         return at_hand
 
     async def close(self) -> None:
@@ -188,7 +190,7 @@ class KubernetesRuntime:
         names = {manifests.name_of(model, variant.identity) for variant in wanted}
         staying = {d["metadata"]["name"] for d in self._own(model) if not d["metadata"].get("deletionTimestamp")}
         await self._applier.remove(model, names, staying)
-        self._tidy(model, {variant.identity for variant in wanted})
+        self._tidy(model, self._wanted.get(model, ()) if wanted else ())  # one made again starts from nothing
         if not wanted and not self._wanted.get(model):  # a model of that name may have come since
             self._wanted.pop(model, None)
         if faults:
@@ -296,8 +298,9 @@ class KubernetesRuntime:
             logger.warning("variant cannot run", extra={"model": key[0], "variant": key[1].name, "reason": reason})
             self._report(key[0])
 
-    def _tidy(self, model: str, identities: Set[Identity]) -> None:
+    def _tidy(self, model: str, wanted: Sequence[WantedVariant]) -> None:
+        identities = {variant.identity for variant in wanted}
         for key in [key for key in self._failures if key[0] == model and key[1] not in identities]:
             del self._failures[key]
         self._pins.tidy(model, identities)
-        self._packages.tidy(model, identities)
+        self._packages.tidy(model, identities, {variant.profile for variant in wanted if variant.profile})

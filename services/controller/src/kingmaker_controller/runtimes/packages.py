@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -39,25 +40,33 @@ class Packages:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._known: dict[tuple[str, Identity], Package] = {}
-        self._profiles: dict[str, bytes] = {}
-        self._asking: dict[object, asyncio.Task[None]] = {}
+        self._profiles: dict[tuple[str, str], bytes] = {}
+        self._asking: dict[tuple[str, Identity | str], asyncio.Task[None]] = {}
+        """By model, and whose package or which profile."""
 
     def of(self, model: str, identity: Identity) -> Package | None:
         return self._known.get((model, identity))
 
-    def profile(self, sha256: str) -> bytes | None:
+    def profile(self, model: str, sha256: str) -> bytes | None:
         """A profile that was wanted, handed over once: it is as large as a megabyte, and Redis keeps it."""
-        return self._profiles.pop(sha256, None)
+        return self._profiles.pop((model, sha256), None)
 
     def want(self, model: str, identity: Identity, address: str, name: str, then: Callable[[], None]) -> None:
-        self._ask((model, identity), self._read(model, identity, address, name), then)
+        self._ask((model, identity), partial(self._read, model, identity, address, name), then)
 
-    def want_profile(self, address: str, sha256: str, then: Callable[[], None]) -> None:
-        self._ask(sha256, self._read_profile(address, sha256), then)
+    def want_profile(self, model: str, address: str, sha256: str, then: Callable[[], None]) -> None:
+        self._ask((model, sha256), partial(self._read_profile, model, address, sha256), then)
 
-    def tidy(self, model: str, identities: Set[Identity]) -> None:
+    def tidy(self, model: str, identities: Set[Identity], profiles: Set[str]) -> None:
+        """Keep nothing else of a model, and ask nothing else: a late answer would be kept for ever, and believed should
+        its variant come again."""
         for key in [key for key in self._known if key[0] == model and key[1] not in identities]:
             del self._known[key]
+        for held in [held for held in self._profiles if held[0] == model and held[1] not in profiles]:
+            del self._profiles[held]
+        for question in list(self._asking):
+            if question[0] == model and question[1] not in (*identities, *profiles):
+                self._asking.pop(question).cancel()
 
     async def close(self) -> None:
         tasks = list(self._asking.values())
@@ -66,19 +75,24 @@ class Packages:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._http.aclose()
 
-    def _ask(self, question: object, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> None:
+    def _ask(
+        self,
+        question: tuple[str, Identity | str],
+        work: Callable[[], Coroutine[Any, Any, None]],
+        then: Callable[[], None],
+    ) -> None:
         if question in self._asking:
-            work.close()
             return
 
         async def ask() -> None:
             try:
-                await work
+                await work()
             except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
                 logger.info("model server gave no answer", extra={"question": str(question), "error": str(error)})
                 await asyncio.sleep(_PAUSE_S)
             finally:
-                self._asking.pop(question, None)
+                if self._asking.get(question) is asyncio.current_task():
+                    del self._asking[question]
             then()
 
         self._asking[question] = asyncio.create_task(ask(), name="ask a model server")
@@ -92,12 +106,12 @@ class Packages:
         inputs = {} if profile_sha256 else inputs_of(told)
         self._known[model, identity] = Package(str(told["versions"][0]), about["sha256"], profile_sha256, inputs)
 
-    async def _read_profile(self, address: str, sha256: str) -> None:
+    async def _read_profile(self, model: str, address: str, sha256: str) -> None:
         answer = await self._http.get(_root(address) + PROFILE_PATH, timeout=TIMEOUT_S)
         answer.raise_for_status()
         if profile.sha256_of(answer.content) != sha256:
             raise ValueError(f"the profile at {address} is not {sha256[:12]}")
-        self._profiles[sha256] = answer.content
+        self._profiles[model, sha256] = answer.content
 
 
 def inputs_of(metadata: Any) -> dict[str, str]:
