@@ -34,9 +34,10 @@ def document(name: str, **spec: Any) -> Document:
 
 
 class Store(RedisStore):
-    """Loses the answer of the next write, or holds reads of `slow` back."""
+    """Loses the answer of the next write, holds reads of `slow` back, or takes nothing away."""
 
-    loses_answer = False
+    loses_answer = is_away = False
+    removals = 0
     slow = ""
     is_reading: asyncio.Event
     may_read: asyncio.Event
@@ -53,6 +54,12 @@ class Store(RedisStore):
         if self.loses_answer:
             self.loses_answer = False
             raise StoreUnavailable("timeout")
+
+    async def remove(self, namespace: str, name: str, epoch: int) -> bool:
+        self.removals += 1
+        if self.is_away:
+            raise StoreUnavailable("timeout")
+        return await super().remove(namespace, name, epoch)
 
 
 class Records(State):
@@ -203,3 +210,16 @@ async def test_a_lease_that_cannot_be_looked_at_breaks_no_other_models_step_off(
     weighed = {"challengers": [GBM], "weights": {"gbm": 10}}
     around.reading = Reading({"default/churn": document("churn", **weighed), "default/flights": document("flights")})
     await around.loop.step()
+
+
+async def test_a_redis_that_hangs_is_waited_for_once_a_step_however_many_models_leave(around: Around) -> None:
+    names = [f"m{i}" for i in range(5)]
+    around.reading = Reading({f"default/{name}": document(name) for name in names})
+    await around.loop.step()
+    around.store.is_away = True
+    around.reading = Reading({})
+    await around.loop.step()
+    assert around.store.removals == 1
+    around.store.is_away = False
+    await around.loop.step()
+    assert around.store.removals == 1 + len(names)

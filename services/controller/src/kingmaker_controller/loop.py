@@ -120,7 +120,8 @@ class Loop:
             slots = asyncio.Semaphore(self._pace.at_once)
             await _all(self._guarded(model, gateways.get(model.id, ()), error, slots) for model in due)
         for model_id in list(self._roster.leaving):
-            await self._send_off(model_id)
+            if not await self._send_off(model_id):
+                break  # one wait a step for a Redis that hangs, not one a model
 
     async def _take(self, reading: Reading) -> None:
         """A source says what is new once; what could not be saved is taken again in the next step."""
@@ -132,15 +133,16 @@ class Loop:
             self._metrics.reconcile_errors.inc()
             logger.exception("what the source says was not taken in; the next step tries again")
 
-    async def _send_off(self, model_id: str) -> None:
-        """Routing goes first; the processes follow once it is gone."""
+    async def _send_off(self, model_id: str) -> bool:
+        """Routing goes first; the processes follow once it is gone. False when Redis does not answer."""
         namespace, name = keys.split_model_id(model_id)
         try:
             await self._store.remove(namespace, name, self._leader.epoch)
         except StoreUnavailable:
-            return
+            return False
         self._runtime.apply(model_id, [])
         del self._roster.leaving[model_id]
+        return True
 
     # one model
 
