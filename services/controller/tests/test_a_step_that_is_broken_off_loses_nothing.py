@@ -212,6 +212,16 @@ async def test_a_lease_that_cannot_be_looked_at_breaks_no_other_models_step_off(
     await around.loop.step()
 
 
+async def test_routing_of_a_model_that_is_made_again_at_once_is_not_taken_for_somebody_elses(around: Around) -> None:
+    weighed = document("flights", challengers=[GBM], weights={"gbm": 10})
+    for uid in ("first", "second"):
+        around.reading = Reading({"default/flights": replace(weighed, generation=1, uid=uid)})
+        await around.loop.step()
+        await around.loop.step()
+    assert "ModelRemoved" in around.reasons()
+    assert "WeightDriftCorrected" not in around.reasons()
+
+
 async def test_a_redis_that_hangs_is_waited_for_once_a_step_however_many_models_leave(around: Around) -> None:
     names = [f"m{i}" for i in range(5)]
     around.reading = Reading({f"default/{name}": document(name) for name in names})

@@ -68,15 +68,13 @@ class Roster:
     def __init__(self, records: Records, now: Callable[[], datetime], queue: WorkQueue) -> None:
         self._records, self._now, self._queue = records, now, queue
         self.models: dict[str, Model] = {}
-        self.leaving: dict[str, StoredModel] = {}
+        self.leaving: dict[str, Model] = {}
         self._restore()
 
     def _restore(self) -> None:
         for stored in self._records.models().values():
-            if stored.removed:
-                self.leaving[stored.model] = stored
-            else:
-                self.models[stored.model] = Model(stored, _accepted(stored))
+            into = self.leaving if stored.removed else self.models
+            into[stored.model] = Model(stored, _accepted(stored))
 
     async def take(self, reading: Reading) -> list[str]:
         """What a source says now; the models that are gone. Whatever is new about one puts it into the queue."""
@@ -125,11 +123,13 @@ class Roster:
 
     def _welcome(self, model_id: str, document: Document) -> Model:
         leaving = self.leaving.pop(model_id, None)
-        stored = self._records.find(model_id) or leaving
+        stored = self._records.find(model_id) or (leaving.stored if leaving else None)
         if stored is None:
             stored = StoredModel(model_id, stamp(self._now()), 0, None, Status(), removed=False)
         stored = replace(stored, removed=False, created_at=document.created_at or stored.created_at)
-        model = Model(stored, None if stored.resource is None else _accepted(stored))
+        model = Model(stored, _accepted(stored))
+        if leaving is not None:
+            model.known = leaving.known  # its predecessor's routing still stands there, and is nobody else's
         self.models[model_id] = model
         return model
 
@@ -144,7 +144,8 @@ class Roster:
         )
         del self.models[model_id]
         self._queue.forget(model_id)
-        self.leaving[model_id] = stored
+        model.stored, model.resource = stored, None
+        self.leaving[model_id] = model
         logger.info("model removed", extra={"model": model_id})
 
 
