@@ -377,6 +377,23 @@ async def test_a_model_deleted_while_its_status_is_written_stays_deleted(
     assert set(records.models()) == {"default/x"} if is_made_again else not records.models()
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+async def test_a_decision_whose_write_was_not_answered_is_told_once_it_is_seen_to_stand(
+    cluster: Cluster, records: KubernetesRecords, is_written: bool
+) -> None:
+    decided, event = stored("x", "crowned", "Degraded"), Event("ChampionCrowned", "b")
+    how = "drop after" if is_written else "drop before"
+    cluster.server.faults.trouble(verb="PATCH", path="/status", how=how)
+    with pytest.raises(KubernetesError):
+        await records.save(decided, [event], NOW)
+    read = await records.reload(decided)
+    assert read.status.phase == ("Degraded" if is_written else "Pending")
+    assert [entry.reason for entry in records.audit("default/x")] == (["ChampionCrowned"] if is_written else [])
+    await records.save(replace(decided, status=msgspec.structs.replace(decided.status, phase="Stable")), [], NOW)
+    await records.reload(decided)
+    assert len(records.audit("default/x")) == is_written
+
+
 async def make_again(cluster: Cluster) -> None:
     """x deleted, and another one made under its name."""
     await cluster.client.delete(SERVED_MODEL, "default", "x")

@@ -17,7 +17,7 @@ import msgspec
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.status import RoutingStatus, Status
-from kingmaker_controller.errors import KubernetesError, StatusOutdated
+from kingmaker_controller.errors import KubernetesError, KubernetesUnavailable, StatusOutdated
 from kingmaker_controller.kube.api import SERVED_MODEL, Api, Object
 from kingmaker_controller.kube.events import Events
 from kingmaker_controller.kube.reflector import Reflector
@@ -50,6 +50,8 @@ class KubernetesRecords:
         self._based_on: dict[str, _Base] = {}
         self._written_at: dict[str, float] = {}
         self._waiting: dict[str, StoredModel] = {}
+        self._untold: dict[str, tuple[Object, Sequence[Event], datetime]] = {}
+        """Decisions whose write was not answered: the status, and what is to be told should it stand there."""
         self._audit: dict[str, deque[AuditEntry]] = {}
         self._past: dict[str, RoutingStatus] = {}
         """The last revision of models that were deleted; one of the same name must go on from there. Under another
@@ -78,7 +80,12 @@ class KubernetesRecords:
             self._waiting[stored.model] = stored
             return
         self._waiting.pop(stored.model, None)
-        await self._write(stored)
+        try:
+            await self._write(stored)
+        except KubernetesUnavailable:
+            self._untold[stored.model] = (_plain(stored), events, now)
+            raise
+        self._untold.pop(stored.model, None)
         self._note(stored.model, events, now)
 
     async def reload(self, stored: StoredModel) -> StoredModel:
@@ -92,6 +99,9 @@ class KubernetesRecords:
             raise StatusOutdated(f"{stored.model} was deleted, and another made under its name")
         self._waiting.pop(stored.model, None)
         self._resources.put(item)
+        status, events, then = self._untold.pop(stored.model, ({}, (), None))
+        if then is not None and not is_news(item.get("status") or {}, status):
+            self._note(stored.model, events, then)
         fresh = self._stored(item)
         if stored.generation > fresh.generation:  # accepted since, and not written yet
             return _with_spec(fresh, stored)
@@ -187,7 +197,7 @@ class KubernetesRecords:
         )
 
     def _forget(self, model: str) -> None:
-        for kept in (self._based_on, self._written_at, self._waiting, self._audit):
+        for kept in (self._based_on, self._written_at, self._waiting, self._untold, self._audit):
             kept.pop(model, None)
 
 
