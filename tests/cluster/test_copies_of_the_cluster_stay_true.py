@@ -382,8 +382,7 @@ async def test_a_decision_whose_write_was_not_answered_is_told_once_it_is_seen_t
     cluster: Cluster, records: KubernetesRecords, is_written: bool
 ) -> None:
     decided, event = stored("x", "crowned", "Degraded"), Event("ChampionCrowned", "b")
-    how = "drop after" if is_written else "drop before"
-    cluster.server.faults.trouble(verb="PATCH", path="/status", how=how)
+    cluster.server.faults.trouble(verb="PATCH", path="/status", how="drop after" if is_written else "drop before")
     with pytest.raises(KubernetesError):
         await records.save(decided, [event], NOW)
     read = await records.reload(decided)

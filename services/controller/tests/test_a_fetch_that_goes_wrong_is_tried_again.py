@@ -21,10 +21,11 @@ WANTED = WantedVariant("lr", "models:/flights/1", "", "", None, 1, asked=Champio
 MANIFEST = Manifest("models:/flights/1", "flights", "1", "a" * 64, None, "b" * 64)
 
 
-class Shaky:
-    """A fetcher that says what stands in `answers`, one after the other."""
+class Shaky(Fetcher):
+    """Says what stands in `answers`, one after the other."""
 
-    def __init__(self, *answers: Fetched | Exception) -> None:
+    def __init__(self, folder: Path, *answers: Fetched | Exception) -> None:
+        super().__init__((), folder, folder, None, {}, 5.0)
         self.answers = list(answers)
 
     async def fetch(self, wanted: WantedVariant, log: Path) -> Fetched:
@@ -34,18 +35,25 @@ class Shaky:
         return answer
 
 
+class Watched:
+    """A runtime, and the phases it was seen in."""
+
+    def __init__(self, fetcher: Fetcher, commands: Commands) -> None:
+        self.seen: list[str] = []
+        self.runtime = ProcessRuntime(fetcher, commands, self._look, print)
+
+    def _look(self) -> None:
+        self.seen += [observed.phase for observed in self.runtime.observe(MODEL, frozenset()).values()]
+
+
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
+async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     sleeps = (sys.executable, "-c", "import time; time.sleep(600)")
     commands = Commands(sleeps, {}, "127.0.0.1", "json", tmp_path / "logs", 1.0, Backoff(0.01, 0.01))
-    fetcher = Shaky(RuntimeError("a bug"), Fetched(tmp_path, MANIFEST, b"a profile"))
-    seen: list[str] = []
-    built = ProcessRuntime(
-        fetcher, commands, lambda: seen.extend(o.phase for o in built.observe(MODEL, frozenset()).values()), print
-    )
-    built.seen = seen
+    fetcher = Shaky(tmp_path, RuntimeError("a bug"), Fetched(tmp_path, MANIFEST, b"a profile"))
+    built = Watched(fetcher, commands)
     yield built
-    await built.close()
+    await built.runtime.close()
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -55,17 +63,17 @@ async def until(holds: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_failure_nobody_thought_of_is_shown_and_the_fetch_tried_again(runtime: ProcessRuntime) -> None:
-    runtime.apply(MODEL, [WANTED])
-    await until(lambda: runtime.seen[-1:] == ["Starting"])
-    assert runtime.seen == ["Fetching", "Failed", "Starting"]
+async def test_a_failure_nobody_thought_of_is_shown_and_the_fetch_tried_again(watched: Watched) -> None:
+    watched.runtime.apply(MODEL, [WANTED])
+    await until(lambda: watched.seen[-1:] == ["Starting"])
+    assert watched.seen == ["Fetching", "Failed", "Starting"]
 
 
-async def test_a_profile_is_forgotten_with_its_variant(runtime: ProcessRuntime) -> None:
-    runtime.apply(MODEL, [WANTED])
-    await until(lambda: runtime.profile(MODEL, "b" * 64) == b"a profile")
-    runtime.apply(MODEL, [])
-    assert runtime.profile(MODEL, "b" * 64) is None
+async def test_a_profile_is_forgotten_with_its_variant(watched: Watched) -> None:
+    watched.runtime.apply(MODEL, [WANTED])
+    await until(lambda: watched.runtime.profile(MODEL, "b" * 64) == b"a profile")
+    watched.runtime.apply(MODEL, [])
+    assert watched.runtime.profile(MODEL, "b" * 64) is None
 
 
 async def test_a_kept_version_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:

@@ -123,6 +123,9 @@ class Stand:
     def profile(self, model: str, sha256: str) -> None:
         return None
 
+    async def close(self) -> None:
+        pass
+
 
 class Around:
     """A loop and what surrounds it. `reading`: what the source says next."""
