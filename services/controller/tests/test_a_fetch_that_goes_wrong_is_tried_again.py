@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,11 @@ WANTED = WantedVariant("lr", "models:/flights/1", "", "", None, 1, asked=Champio
 MANIFEST = Manifest("models:/flights/1", "flights", "1", "a" * 64, None, "b" * 64)
 
 
+@dataclass(frozen=True)
 class Shaky(Fetcher):
     """Says what stands in `answers`, one after the other."""
 
-    def __init__(self, folder: Path, *answers: Fetched | Exception) -> None:
-        super().__init__((), folder, folder, None, {}, 5.0)
-        self.answers = list(answers)
+    answers: list[Fetched | Exception] = field(default_factory=list)
 
     async def fetch(self, wanted: WantedVariant, log: Path) -> Fetched:
         answer = self.answers.pop(0)
@@ -50,7 +50,8 @@ class Watched:
 async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     sleeps = (sys.executable, "-c", "import time; time.sleep(600)")
     commands = Commands(sleeps, {}, "127.0.0.1", "json", tmp_path / "logs", 1.0, Backoff(0.01, 0.01))
-    fetcher = Shaky(tmp_path, RuntimeError("a bug"), Fetched(tmp_path, MANIFEST, b"a profile"))
+    answers: list[Fetched | Exception] = [RuntimeError("a bug"), Fetched(tmp_path, MANIFEST, b"a profile")]
+    fetcher = Shaky((), tmp_path, tmp_path, None, {}, 5.0, answers)
     built = Watched(fetcher, commands)
     yield built
     await built.runtime.close()
