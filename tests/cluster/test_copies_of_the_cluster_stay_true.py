@@ -142,6 +142,22 @@ async def test_a_dropped_watch_goes_on_where_it_was(cluster: Cluster) -> None:
     assert len(cluster.server.faults.seen(verb="GET", path="servedmodels")) == lists, "no new list was needed"
 
 
+async def test_watches_that_end_at_once_are_not_asked_for_without_a_pause(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+
+    def wait_s(failures: int) -> float:
+        waits.append(failures)
+        return 0.001
+
+    monkeypatch.setattr(cluster.copy, "_wait_s", wait_s)
+    cluster.server.faults.longest_watch_s = 0.0
+    cluster.server.faults.drop_watches()
+    await until(lambda: len(waits) >= 5)
+    assert waits[:5] == [0, 1, 2, 3, 4], "each pause is longer than the one before"
+
+
 async def test_a_version_that_is_too_old_means_to_list_again(cluster: Cluster) -> None:
     await cluster.make("x")
     await cluster.make("y")

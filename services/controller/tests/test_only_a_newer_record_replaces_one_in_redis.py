@@ -67,6 +67,11 @@ async def test_the_same_record_may_be_written_again_to_repair_what_stands_beside
     assert found.is_indexed
 
 
+async def test_a_name_in_the_index_that_is_no_text_hides_no_other(store: RedisStore, valkey: Any) -> None:
+    valkey.client.sadd(keys.MODELS, b"default/\xff", "default/flights")
+    assert await store.indexed() == ["default/flights", "default/\ufffd"]
+
+
 async def test_only_the_malformed_value_that_was_seen_is_overwritten_whatever_it_claims(
     store: RedisStore, valkey: Any
 ) -> None:

@@ -1,5 +1,6 @@
 """What goes wrong on purpose: refused and lost requests, dropped and half-open watches, and a record of requests."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -40,11 +41,13 @@ class Faults:
     """Switches of one server; all of them may be used while it runs.
 
     latency_s: every answer waits as long. half_open: watches send nothing more, and do not end either; watches
-    that begin while it is on are frozen from the start.
+    that begin while it is on are frozen from the start. longest_watch_s: watches that begin now end after so long, in
+    good order.
     """
 
     latency_s: float = 0.0
     half_open: bool = False
+    longest_watch_s: float = math.inf
     requests: list[Request] = field(default_factory=list)
     bookmark_every_s: float = 60.0
     _troubles: list[Trouble] = field(default_factory=list)
@@ -89,7 +92,7 @@ class Faults:
     def clear(self) -> None:
         with self._lock:
             self._troubles.clear()
-        self.latency_s, self.half_open = 0.0, False
+        self.latency_s, self.half_open, self.longest_watch_s = 0.0, False, math.inf
         self.released.set()
         self.released = threading.Event()
 

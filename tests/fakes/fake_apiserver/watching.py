@@ -29,7 +29,8 @@ class Watch:
         self._kind, self._matches = kind, matches
         self._store, self._faults, self._stopped = handler.cluster.store, handler.faults, handler.stopped
         self._stream = _Stream(handler, kind, "as=Table" in (handler.headers.get("Accept") or ""))
-        self._ends = time.monotonic() + float(query.get("timeoutSeconds") or _LONGEST_S)
+        lives_s = min(float(query.get("timeoutSeconds") or _LONGEST_S), self._faults.longest_watch_s)
+        self._ends = time.monotonic() + lives_s
         self._bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
         self._drops = self._faults.drops
         self._initial: list[Object] = []

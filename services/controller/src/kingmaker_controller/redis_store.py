@@ -120,9 +120,9 @@ class RedisStore:
         }
 
     async def indexed(self) -> list[str]:
-        """Every model that has a routing record, as `namespace/name`."""
+        """Every model that has a routing record, as `namespace/name`; what is no text is nobody's."""
         found = await _bounded(self._redis.smembers(keys.MODELS))
-        return sorted(member.decode() for member in found)
+        return sorted(member.decode(errors="replace") for member in found)
 
     async def put_profile(self, namespace: str, name: str, sha256: str, raw: bytes) -> None:
         await _bounded(self._redis.set(keys.profile(namespace, name, sha256), raw, nx=True))

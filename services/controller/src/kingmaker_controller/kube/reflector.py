@@ -12,11 +12,15 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from kingmaker_controller.errors import KubernetesError, KubernetesUnavailable
 from kingmaker_controller.kube.api import Api, Kind, Object
 
 logger = logging.getLogger(__name__)
+
+_SHORT_S: Final = 1.0
+"""A watch is asked to live this long at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class Reflector:
         """Watch after watch until it is time to list again. Raises KubernetesError, also for 410."""
         until = time.monotonic() + self._pace.relist_s * self._dice.uniform(0.8, 1.0)
         failures = 0
-        while time.monotonic() < until:
+        while (began := time.monotonic()) < until:
             try:
                 watch = self._api.watch(
                     self._kind,
@@ -134,6 +138,9 @@ class Reflector:
                 async for event in watch:
                     version = self._absorb(event) or version
                     failures = 0
+                if time.monotonic() - began < _SHORT_S:  # as a proxy may end every one of them, in good order
+                    await asyncio.sleep(self._wait_s(failures))
+                    failures += 1
             except KubernetesUnavailable as error:
                 logger.info("watch broke off", extra={"kind": self._kind.kind, "error": str(error)})
                 await asyncio.sleep(self._wait_s(failures))
