@@ -13,6 +13,7 @@ from kingmaker_contracts.profile import Feature, sha256_of
 from kingmaker_contracts.report import ModelReport, Pipeline
 from kingmaker_contracts.wire import write_json
 from kingmaker_monitor import health
+from kingmaker_monitor.ingest import predictions
 from kingmaker_monitor.ingest.rounds import Book
 from kingmaker_monitor.profiles import IDLE_S, RETRY_S, Profiles
 from kingmaker_monitor.store import Store
@@ -91,6 +92,26 @@ def test_any_values_of_a_column_are_counted_once(counting: "Counting", world: "W
     evidence = counting.take(batch, world.batch(2))
     assert (evidence.events.stored, evidence.events.malformed) == (20, 0)
     assert b"NaN" not in msgspec.json.encode(evidence)
+
+
+def test_evidence_goes_on_though_every_round_has_an_entry_that_fails(
+    counting: "Counting", world: "World", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round that fails is loaded anew and taken entry by entry; what is shown is made anew when the version says."""
+    insert = predictions.insert
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        insert(*args, **kwargs)
+        if len(kwargs["at_ms"]) > 10:
+            raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(predictions, "insert", fail)
+    versions = []
+    for seq in (1, 3, 5):
+        evidence = counting.take(world.batch(seq, sent=0), world.batch(seq + 1, 13, sent=0))
+        versions.append(counting.state.version)
+    assert (evidence.events.stored, evidence.events.malformed) == (30, 3)
+    assert len(set(versions)) == 3
 
 
 def test_a_file_that_is_set_aside_says_so_in_the_api(

@@ -55,8 +55,11 @@ class Book:
         self.load()
 
     def load(self) -> None:
-        """Make memory what the store says."""
-        self.models = self._store.load()
+        """Make memory what the store says. Versions go on rising: what was made of an earlier one is not shown again."""
+        models = self._store.load()
+        for name, state in models.items():
+            state.version = self.models[name].version + 1 if name in self.models else 0
+        self.models = models
         self.profiles.rest_in(self._store.profile, self._store.profiles())
 
     def learn(self, sha256: str, raw: bytes | None) -> None:
