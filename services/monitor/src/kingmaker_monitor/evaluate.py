@@ -98,6 +98,8 @@ class Evaluator:
 
     def _look(self) -> Snapshot:
         """In the book's thread."""
+        if self._book.is_stale:
+            self._book.load()
         now = self._clock()
         if self._steady.is_so(now, time.monotonic()):
             self._book.slide(round(now * 1000))

@@ -95,6 +95,8 @@ class Reader:
                 wait = min(2 * wait, _BACK_OFF_S[1])
 
     async def _step(self) -> None:
+        if self._book.is_stale:  # its positions may have passed entries that were never written
+            await self._off_loop(self._book.load)
         if time.monotonic() - self._looked >= LOOK_S:
             await self._look()
         if not self._streams:

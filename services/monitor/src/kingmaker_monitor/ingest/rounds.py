@@ -50,17 +50,21 @@ class Book:
         self.is_overdue = False
         """Whether to tidy at the next look: more is to be forgotten than one turn takes, or a plan may say so."""
         self.models: dict[str, ModelState] = {}
+        self.is_stale = False
+        """Whether memory may say more than the file: it was to be loaded anew, and that failed too."""
         self.mishaps = store.mishaps()
         """Of the state file, until now: it is only set aside when it is opened."""
         self.load()
 
     def load(self) -> None:
-        """Make memory what the store says. Versions go on rising: what was made of an earlier one is not shown again."""
+        """Make memory what the store says. Versions go on rising: what was made of one before is not shown again."""
+        self.is_stale = True
         models = self._store.load()
         for name, state in models.items():
             state.version = self.models[name].version + 1 if name in self.models else 0
         self.models = models
         self.profiles.rest_in(self._store.profile, self._store.profiles())
+        self.is_stale = False
 
     def learn(self, sha256: str, raw: bytes | None) -> None:
         """Take in a profile as fetched."""
@@ -137,6 +141,7 @@ class Book:
     def apply(self, reads: Iterable[Decoded], now_ms: int) -> None:
         """Commit a round. Raises Superseded and sqlite3.Error, after which memory is as before the round."""
         reads = list(reads)
+        self._trust()
         try:
             self._commit(reads, now_ms)
         except (sqlite3.Error, Superseded):
@@ -188,12 +193,17 @@ class Book:
             state.version += 1
             self._store.save_progress(state, ())
 
+    def _trust(self) -> None:
+        if self.is_stale:
+            self.load()
+
     @contextmanager
     def _guarded(self) -> Iterator[None]:
+        self._trust()
         try:
             with self._store.transaction():
                 yield
-        except (sqlite3.Error, Superseded):
+        except Exception:
             self.load()
             raise
 
