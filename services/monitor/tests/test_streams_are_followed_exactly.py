@@ -26,6 +26,9 @@ READ_5 = Position(b"50-0", 5)
         (READ_5, Extent(b"90-0", 9, 3), 1, False, 3, 40),  # trimmed one too many
         (READ_5, Extent(b"90-0", 9, 0), 4, False, 0, 0),
         (READ_5, Extent(b"40-0", 4, 4), 0, True, 4, 0),  # Redis forgot its last second
+        (READ_5, Extent(b"40-0", 4, 2, b"30-0"), 0, True, 2, 0),  # and had trimmed what was read
+        (READ_5, Extent(b"99-0", 4, 2, b"50-0"), 0, True, 2, 0),  # and got another entry since
+        (READ_5, Extent(b"99-0", 4, 2, b"80-0"), 2, True, 2, 0),  # Redis came back empty, and trimmed
         (READ_5, Extent(b"99-0", 2, 2), 0, True, 2, 0),  # Redis came back empty
         (READ_5, Extent(b"99-0", 4, 1), 3, True, 1, 0),
     ],

@@ -52,11 +52,13 @@ def of_info(info: dict[str, Any]) -> Extent:
 def standing(position: Position, extent: Extent) -> Standing:
     """Compare. A replaced stream is read from its beginning: what was seen before is told by its numbers.
 
-    Entries trimmed from under a reader that went on behind them show for certain once it has read the newest.
+    Entries trimmed from under a reader that went on behind them show for certain once it has read the newest. A stream
+    that forgot its end and still holds an entry we have passed is the one we read: what it has lost before was read.
     """
     replaced = id_of(extent.last) < id_of(position.offset) or extent.added < position.read
     if replaced:
-        position = Position()
+        is_known = extent.first is not None and id_of(extent.first) <= id_of(position.offset)
+        position = Position(START, extent.added - extent.length if is_known else 0)
     at_end = id_of(position.offset) == id_of(extent.last)
     removed = extent.added if at_end else extent.added - extent.length
     trimmed = max(0, removed - position.read)
