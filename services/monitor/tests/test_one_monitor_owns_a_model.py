@@ -1,11 +1,13 @@
 """One monitor counts a model: a lease says which, and a token keeps a former holder from writing."""
 
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.asyncio.client import Pipeline
 
 from kingmaker_contracts import keys
 from kingmaker_monitor.errors import Superseded
@@ -41,7 +43,7 @@ async def test_a_second_monitor_gets_no_lease_and_cannot_write(hands: Hands, val
     first, second = hands.new("one"), hands.new("two")
     assert await first.hold({MODEL: 0}) == {MODEL: 1}
     assert await second.hold({MODEL: 0}) == {}
-    assert second.holder(MODEL) == "one:1"
+    assert re.fullmatch(r"one\.[0-9a-f]{8}:1", second.holder(MODEL))
     assert await first.write(MODEL, KEY, b"1")
     assert not await second.write(MODEL, KEY, b"2")
     assert valkey.client.get(KEY) == b"1"
@@ -79,6 +81,37 @@ async def test_a_killed_monitor_takes_its_own_lease_again_at_once_but_a_copy_of_
     assert not await killed.write(MODEL, KEY, b"stale")
     assert await copy.hold({MODEL: 1}) == {MODEL: 3}
     assert await reborn.hold({MODEL: 2}) == {}
+
+
+async def test_a_lease_whose_answer_got_lost_is_known_for_ones_own(
+    hands: Hands, valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that stood still for longer than the lease carries out what was asked meanwhile, when nobody waits."""
+    one, two = hands.new("one"), hands.new("two")
+    assert await one.hold({MODEL: 0}) == {MODEL: 1}
+    valkey.client.delete(keys.monitor_lease("default", "flights"))  # as its time to live would
+    execute = Pipeline.execute
+
+    async def lose(*args: Any, **wanted: Any) -> None:
+        await execute(*args, **wanted)
+        raise TimeoutError
+
+    with monkeypatch.context() as lost:
+        lost.setattr(Pipeline, "execute", lose)
+        with pytest.raises(TimeoutError):
+            await one.hold({MODEL: 1})
+    assert not await one.write(MODEL, KEY, b"stale")
+    assert await one.hold({MODEL: 1}) == {MODEL: 2}
+    assert one.holder(MODEL) == ""
+    assert await two.hold({MODEL: 0}) == {}
+    assert await one.write(MODEL, KEY, b"new")
+
+
+async def test_a_lease_of_an_earlier_release_is_known_for_the_files_own(hands: Hands, valkey: Any) -> None:
+    lease = keys.monitor_lease("default", "flights")
+    valkey.client.mset({lease: "file:5", keys.monitor_token("default", "flights"): "5"})
+    assert await hands.new("other").hold({MODEL: 0}) == {}
+    assert await hands.new("file").hold({MODEL: 5}) == {MODEL: 6}
 
 
 async def test_a_token_never_falls_below_what_the_file_knows(hands: Hands, valkey: Any) -> None:

@@ -7,12 +7,14 @@ nothing. The state file keeps the token too and refuses a round with a lower one
 
 The holder is named by its state file and not by its process: a monitor that was killed takes its own lease again
 at once, for the file's lock proves that its former life is over. A copy of the file is somebody else: only a
-life without a token may take a lease that carries its file's name.
+life without a token may take a lease that carries its file's name. The name of the life stands behind it, for an
+answer that got lost, or a question that was asked again meanwhile, leaves a lease of ours with a token never heard of.
 """
 
 import hashlib
 import logging
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -25,20 +27,21 @@ logger = logging.getLogger(__name__)
 
 _TAKE: Final = """
 local held = redis.call('GET', KEYS[1])
-if held == ARGV[1] .. ':' .. ARGV[2] then
+local holder = held and string.match(held, '^(.*):')
+if holder == ARGV[1] .. '.' .. ARGV[5] then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return {tonumber(ARGV[2]), held}
+  return {tonumber(string.match(held, ':(%d+)$')), held}
 end
-if held and (ARGV[2] ~= '0' or string.match(held, '^(.*):') ~= ARGV[1]) then
+if held and (ARGV[2] ~= '0' or string.match(holder, '^[^.]*') ~= ARGV[1]) then
   return {0, held}
 end
 local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[4])) + 1
 redis.call('SET', KEYS[2], token)
-redis.call('SET', KEYS[1], ARGV[1] .. ':' .. token, 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. '.' .. ARGV[5] .. ':' .. token, 'PX', ARGV[3])
 return {token, ''}
 """
-"""KEYS: lease, token. ARGV: owner, own token (0: none yet), time to live, token of the state file. Returns the token,
-0 while another holds the lease."""
+"""KEYS: lease, token. ARGV: owner, own token (0: none yet), time to live, token of the state file, life of the owner.
+Returns the token, 0 while another holds the lease."""
 _WRITE: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
@@ -80,6 +83,7 @@ class Leases:
     ) -> None:
         self._redis = redis
         self._owner = owner
+        self._life = uuid.uuid4().hex[:8]
         self._seconds = seconds
         self._shard = shard
         self._shards = shards
@@ -99,7 +103,8 @@ class Leases:
         for model in wanted:
             mine = self._held.setdefault(model, _Held())
             names = [name(*keys.split_model_id(model)) for name in (keys.monitor_lease, keys.monitor_token)]
-            pipeline.eval(_TAKE, 2, *names, self._owner, mine.token, round(self._seconds * 1000), models[model])
+            asking = (self._owner, mine.token, round(self._seconds * 1000), models[model], self._life)
+            pipeline.eval(_TAKE, 2, *names, *asking)
         answers = await pipeline.execute()
         return {model: token for model, (token, other) in zip(wanted, answers, strict=True)
                 if self._note(model, int(token), cast(bytes, other), asked)}  # fmt: skip
@@ -141,5 +146,5 @@ class Leases:
 
     async def _eval(self, script: str, model: str, *more: str, value: bytes = b"") -> Any:
         lease = keys.monitor_lease(*keys.split_model_id(model))
-        mine = f"{self._owner}:{self._held[model].token}" if model in self._held else ""
+        mine = f"{self._owner}.{self._life}:{self._held[model].token}" if model in self._held else ""
         return await cast(Any, self._redis.eval(script, 1 + len(more), lease, *more, mine, cast(Any, value)))
