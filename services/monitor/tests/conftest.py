@@ -1,11 +1,14 @@
 """A small world to monitor: one profile, batches as a gateway writes them, a book to count them, a real process."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +35,16 @@ from kingmaker_contracts.profile import (
 )
 from kingmaker_contracts.wire import write_json
 from kingmaker_monitor import evidence
+from kingmaker_monitor.evaluate import Evaluator
 from kingmaker_monitor.ingest.decoding import Read, Stream, decode
+from kingmaker_monitor.ingest.discovery import Discovery
+from kingmaker_monitor.ingest.ownership import Leases
+from kingmaker_monitor.ingest.reader import Reader
 from kingmaker_monitor.ingest.rounds import Book
 from kingmaker_monitor.profiles import Profiles
+from kingmaker_monitor.snapshot import Board
 from kingmaker_monitor.store import Store
+from kingmaker_servicekit import redis_client
 
 MODEL = "default/flights"
 T0 = round(time.time()) * 1000 - 60_000
@@ -219,6 +228,45 @@ def new_counting(world: World, tmp_path: Path) -> Iterator[Callable[..., Countin
 @pytest.fixture
 def counting(new_counting: Callable[..., Counting]) -> Counting:
     return new_counting()
+
+
+class Reading:
+    """A reader and an evaluator of a book, on one loop with the test."""
+
+    def __init__(self, counting: Counting, url: str) -> None:
+        self.executor = ThreadPoolExecutor(1)
+        self.short, self.blocking = redis_client.connect(url), redis_client.connect_blocking(url)
+        leases = Leases(self.short, counting.store.id, seconds=60)
+        discovery = Discovery(self.short, "default")
+        self.reader = Reader(counting.book, discovery, leases, self.blocking, executor=self.executor, partitions=1)
+        self.board = Board()
+        self.evaluator = Evaluator(
+            counting.book, self.reader, leases, executor=self.executor, board=self.board, every_s=1, drift_s=1
+        )
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        """Read until the condition holds."""
+        reading = asyncio.create_task(self.reader.run())
+        deadline = time.monotonic() + seconds
+        try:
+            while not condition():
+                assert not reading.done()
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+            await asyncio.get_running_loop().run_in_executor(self.executor, int)  # what the thread had begun is over
+
+
+@pytest.fixture
+async def reading(counting: Counting, valkey: Any) -> AsyncIterator[Reading]:
+    made = Reading(counting, valkey.url)
+    yield made
+    made.executor.shutdown()
+    await made.short.aclose()
+    await made.blocking.aclose()
 
 
 class Process:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+import redis
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.evidence import Evidence
@@ -93,8 +94,8 @@ class Evaluator:
         loop = asyncio.get_running_loop()
         self._board.snapshot = await loop.run_in_executor(self._executor, self._look)
         for name, view in self._board.snapshot.models.items():
-            if view.evidence is not None:
-                await self._write(name, view)
+            if view.evidence is not None and not await self._write(name, view):
+                break  # the others would wait as long
 
     def _look(self) -> Snapshot:
         """In the book's thread."""
@@ -148,21 +149,23 @@ class Evaluator:
             self._slow[state.name] = known
         return known.reports
 
-    async def _write(self, name: str, view: ModelView) -> None:
+    async def _write(self, name: str, view: ModelView) -> bool:
+        """Whether Redis answered, so that it may be asked for the next one."""
         assert view.evidence is not None  # noqa: S101 - the caller looked
         namespace = view.evidence.namespace
         version = self._seen[keys.model_id(namespace, name)][0]
         last = self._written.get(name)
         if last is not None and last.version == version and time.monotonic() - last.at < REFRESH_S:
-            return
+            return True
         try:
             model = keys.model_id(namespace, name)
             if not await self._leases.write(model, keys.evidence(namespace, name), view.body):
-                return  # another monitor has the lease, or nobody since ours ran out: the reader takes it anew
-        except REDIS_ERRORS:
+                return True  # another monitor has the lease, or nobody since ours ran out: the reader takes it anew
+        except REDIS_ERRORS as error:
             self._failures += 1
-            return
+            return isinstance(error, redis.ResponseError)
         self._written[name] = _Written(version, time.monotonic())
+        return True
 
 
 def _text(unix_s: float) -> str:
