@@ -3,15 +3,18 @@
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kingmaker_contracts.evidence import Evidence
+from kingmaker_monitor.store import Store
 
 if TYPE_CHECKING:
     from services.monitor.tests.conftest import Counting, Process, World
@@ -95,6 +98,42 @@ def apply_and_die(
     counting.store.sql.set_trace_callback(count_down)
     counting.take(*things, now_ms=now_ms)
     os.kill(os.getpid(), signal.SIGKILL)  # fewer statements than that: killed after the commit
+
+
+@pytest.mark.parametrize("statement", range(1, 40))
+def test_killed_while_its_file_is_made(tmp_path: Path, statement: int) -> None:
+    """Nothing was lost, and so nothing is said to be."""
+    child = os.fork()
+    if child == 0:
+        try:
+            make_and_die(tmp_path / "state.db", statement)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    store = Store.open(tmp_path / "state.db")
+    assert store.mishaps() == []
+    store.close()
+
+
+def make_and_die(path: Path, statement: int) -> None:
+    left = statement
+    connect = sqlite3.connect
+
+    def count_down(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def traced(*args: Any, **wanted: Any) -> sqlite3.Connection:
+        connection = connect(*args, **wanted)
+        connection.set_trace_callback(count_down)
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", traced)
+        Store.open(path)
+    os.kill(os.getpid(), signal.SIGKILL)  # fewer statements than that
 
 
 def offset(world: "World", things: list[Any]) -> bytes:

@@ -80,8 +80,8 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size = -65536")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-            connection.execute("INSERT INTO about VALUES('id', ?)", (uuid.uuid4().hex,))
+            born = f"INSERT INTO about VALUES('id', '{uuid.uuid4().hex}');"
+            connection.executescript(f"BEGIN; {_SCHEMA} {born} PRAGMA user_version = {VERSION}; COMMIT;")
         elif version != VERSION:
             raise Damaged(f"its layout is {version}, this release reads {VERSION}")
         connection.executescript(_ADDED)
