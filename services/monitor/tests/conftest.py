@@ -261,12 +261,23 @@ class Reading:
 
 
 @pytest.fixture
-async def reading(counting: Counting, valkey: Any) -> AsyncIterator[Reading]:
-    made = Reading(counting, valkey.url)
-    yield made
-    made.executor.shutdown()
-    await made.short.aclose()
-    await made.blocking.aclose()
+async def new_reading(valkey: Any) -> AsyncIterator[Callable[[Counting], Reading]]:
+    made: list[Reading] = []
+
+    def make(counting: Counting) -> Reading:
+        made.append(Reading(counting, valkey.url))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.executor.shutdown()
+        await one.short.aclose()
+        await one.blocking.aclose()
+
+
+@pytest.fixture
+def reading(counting: Counting, new_reading: Callable[[Counting], Reading]) -> Reading:
+    return new_reading(counting)
 
 
 class Process:

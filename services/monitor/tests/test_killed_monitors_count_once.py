@@ -1,5 +1,6 @@
 """A monitor killed at any point neither loses nor counts twice."""
 
+import asyncio
 import os
 import random
 import signal
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kingmaker_contracts import events, feedback
 from kingmaker_contracts.evidence import Evidence
 from kingmaker_monitor.store import Store
 
 if TYPE_CHECKING:
-    from services.monitor.tests.conftest import Counting, Process, World
+    from services.monitor.tests.conftest import Counting, Process, Reading, World
 
 FAST = 2
 """Seeds of the fast set, killed once each; the slow ones are killed three times."""
@@ -180,3 +182,32 @@ def test_a_process_killed_at_random_moments_ends_with_the_same_evidence(
     sender.join()
     monitor.until(lambda: facts(monitor.evidence()) == want)
     assert monitor.stop() == 0
+
+
+async def test_a_label_waits_for_a_prediction_that_came_while_the_monitor_was_away(
+    new_counting: Callable[..., "Counting"],
+    new_reading: Callable[..., "Reading"],
+    publish: Callable[..., None],
+    valkey: Any,
+    world: "World",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = new_counting()
+    before = new_reading(counting)
+    hour_ago = world.t0 - 3_600_000
+    valkey.client.xadd(world.event_stream.key, {"b": events.encode(world.batch(1))}, id=f"{hour_ago}-0")
+    valkey.client.xadd(world.feedback_stream.key, {"b": feedback.encode(world.labels((2000, 1)))}, id=f"{hour_ago}-0")
+    publish(valkey.client, world.plan())
+    await before.until(lambda: counting.evidence.feedback.parked == 1 and counting.evidence.events.stored == 10)
+    counting.store.sql.execute("UPDATE labels SET arrived = ?", (hour_ago,))
+    publish(valkey.client, world.batch(2))
+    counting.reopen()
+    after = new_reading(counting)
+    await after.evaluator.step()
+    with monkeypatch.context() as still:
+        still.setattr(after.blocking, "xread", lambda *_, **__: asyncio.Event().wait())
+        await after.until(lambda: bool(after.reader.standings))
+    await after.evaluator.step()
+    await after.until(lambda: counting.evidence.events.stored == 20)
+    found = counting.evidence.feedback
+    assert (found.joined, found.unknown) == (1, 0)

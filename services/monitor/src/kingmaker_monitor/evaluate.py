@@ -104,8 +104,9 @@ class Evaluator:
         now = self._clock()
         if self._steady.is_so(now, time.monotonic()):
             self._book.slide(round(now * 1000))
-            if self._book.is_overdue or time.monotonic() - self._tidied >= TIDY_S:
-                self._book.tidy(round(now * 1000))
+            is_due = self._book.is_overdue or time.monotonic() - self._tidied >= TIDY_S
+            if is_due and self._reader.read_until is not None:
+                self._book.tidy(round(now * 1000), self._reader.read_until)
                 self._tidied = time.monotonic()
         views = {keys.split_model_id(model)[1]: self._view(model, now) for model in self._reader.models}
         return Snapshot(views, now, bool(self._reader.redis_up), self._failures, self._steady.jumps)

@@ -23,7 +23,7 @@ from kingmaker_monitor.ingest.discovery import Acks, Discovery
 from kingmaker_monitor.ingest.lives import Lives
 from kingmaker_monitor.ingest.ownership import Leases
 from kingmaker_monitor.ingest.rounds import Book
-from kingmaker_monitor.positions import START, Extent, Standing
+from kingmaker_monitor.positions import START, Extent, Standing, id_of
 from kingmaker_servicekit.redis_client import BLOCK_MS
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Reader:
         """Models that are followed now; before Redis was reached, those the state file knows."""
         self.standings: dict[Stream, Standing] = {}
         """Of the followed streams that exist, when last asked."""
+        self.read_until: dict[str, int] | None = None
+        """By followed model, unix milliseconds up to which all its streams are read; None before Redis was reached."""
 
     async def run(self) -> None:
         wait = _BACK_OFF_S[0]
@@ -117,6 +119,11 @@ class Reader:
         self.standings = await self._off_loop(
             lambda: {stream: self._book.place(stream, extent) for stream, extent in extents.items()}
         )
+        self.read_until = dict.fromkeys(tokens, round(self._clock() * 1000))
+        for stream, found_at in self.standings.items():
+            if found_at.waiting:
+                read, _ = id_of(found_at.position.offset)
+                self.read_until[stream.model] = min(self.read_until[stream.model], read)
         await self._fetch_profiles(_profiles({model: found.plans[model] for model in tokens}))
         self._acks = {key: acks for key, acks in found.acks.items() if key[0] in tokens}
         accounts = {model: self._book.models[model].accounts for model in tokens}

@@ -153,12 +153,18 @@ class Book:
             for read in reads:
                 self._salvage(read, now_ms)
 
-    def tidy(self, now_ms: int) -> None:
-        """Forget what has outlived its retention: parked labels, pending predictions, old panes, idle profiles."""
+    def tidy(self, now_ms: int, read_until: Mapping[str, int] | None = None) -> None:
+        """Forget what has outlived its retention: parked labels, pending predictions, old panes, idle profiles.
+
+        read_until: by model, unix milliseconds up to which its streams are read, without it now: what came in time and
+        lies unread behind that, as after a monitor was away, is still to be met.
+        """
+        waited = read_until or {}
         self.profiles.rest()
         with self._guarded():
             for state in self.models.values():
-                gone = labels.give_up(self._store, state, now_ms, state.retention.parked_seconds)
+                until = min(now_ms, waited.get(state.name, now_ms))
+                gone = labels.give_up(self._store, state, until, state.retention.parked_seconds)
                 self._note(state, gone)
                 self._store.slide(state, now_ms)  # what is deleted must have left the windows
             self._store.sql.execute(
@@ -168,9 +174,9 @@ class Book:
                 self._profiles_of = pane_of(now_ms)
                 in_use = self.profiles.in_use
                 self.profiles.forget(idle_profiles.forget(self._store, self.models.values(), in_use, now_ms))
-        self._expire(now_ms)
+        self._expire(now_ms, waited)
 
-    def _expire(self, now_ms: int) -> None:
+    def _expire(self, now_ms: int, waited: Mapping[str, int]) -> None:
         """The models in turn, a piece each, until nothing is left or it is enough for now."""
         if not self._aging:
             self._aging.extend(self.models)
@@ -178,9 +184,10 @@ class Book:
         while self._aging and gone < EXPIRE_ROWS:
             name = self._aging.popleft()
             state = self.models[name]
+            until = min(now_ms, waited.get(name, now_ms))
             with self._guarded():
                 piece = predictions.expire(
-                    self._store, state, now_ms, state.retention.pending_seconds, at_most=EXPIRE_PIECE
+                    self._store, state, until, state.retention.pending_seconds, at_most=EXPIRE_PIECE
                 )
                 self._note(state, piece)
             gone += piece
