@@ -1,7 +1,6 @@
 """A small world to monitor: one profile, batches as a gateway writes them, a book to count them, a real process."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -35,6 +34,7 @@ from kingmaker_contracts.profile import (
 )
 from kingmaker_contracts.wire import write_json
 from kingmaker_monitor import evidence
+from kingmaker_monitor.app import end
 from kingmaker_monitor.evaluate import Evaluator
 from kingmaker_monitor.ingest.decoding import Read, Stream, decode
 from kingmaker_monitor.ingest.discovery import Discovery
@@ -254,9 +254,7 @@ class Reading:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.01)
         finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            await end(reading)
             await asyncio.get_running_loop().run_in_executor(self.executor, int)  # what the thread had begun is over
 
 

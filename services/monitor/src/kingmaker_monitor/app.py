@@ -58,14 +58,21 @@ async def run(settings: Settings, sock: socket.socket, store: Store) -> None:
             raise MonitorError(f"the {ended.get_name()} loop ended: {ended.exception()!r}")
         await serving
     finally:
-        for task in (*working, serving):
-            task.cancel()
-        for task in (*working, serving):
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        await end(*working, serving)
         # a round in the thread is finished, not cut: it commits or rolls back as a whole
         executor.shutdown(wait=True)
         with suppress(*REDIS_ERRORS):
             await leases.release()
         await short.aclose()
         await blocking.aclose()
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel until all have ended, whatever with: wait_for of Python 3.11, which redis-py sends with, swallows a
+    cancellation that comes just after what it waits for."""
+    left: set[asyncio.Task[None]] = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.2)
+    await asyncio.gather(*tasks, return_exceptions=True)  # so that none is said to be never retrieved
