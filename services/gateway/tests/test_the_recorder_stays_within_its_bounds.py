@@ -279,6 +279,25 @@ async def test_rows_that_cannot_be_encoded_are_counted_and_cost_no_other(valkey:
     assert known.metric("events_buffered") == 0
 
 
+async def test_a_stream_that_is_refused_holds_up_no_other(valkey: Any, kit: "Kit") -> None:
+    """One shard of a cluster may be full, or a key be of another type, and the rest of Redis well."""
+    known = Known(valkey.url, flush_ms=10)
+    bad = answerer(kit, [("x", "FP32")], [-1, 3])
+    good = dataclasses.replace(bad, model="default/good")
+    stream = keys.events(*keys.split_model_id(MODEL), 0)
+    valkey.client.set(stream, "not a stream")
+    async with working(known):
+        for _ in range(40):  # more than go to Redis at once
+            known.recorder.offer(run_of(bad, 1, 3))
+            known.recorder.encode()
+        known.recorder.offer(run_of(good, 1, 3))
+        await kit.until(lambda: len(stored_in(valkey, "default/good")) == 1)
+        valkey.client.delete(stream)
+        await kit.until(lambda: len(stored_in(valkey)) == 40)
+    assert [batch.seq for batch in stored_in(valkey)] == list(range(1, 41))
+    assert known.recorder.accounts[MODEL].dropped == 0
+
+
 async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: "Kit") -> None:
     known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=60_000, batch_rows=4)
     async with asyncio.timeout(15), working(known):

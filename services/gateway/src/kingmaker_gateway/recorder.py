@@ -273,7 +273,10 @@ class Recorder:
             stream = self._streams[entry.model]
             stream.written_seq = entry.seq
             stream.written += entry.rows
-        self._unsent.extendleft(reversed(refused))
+        if refused:  # behind all other streams, which are not to be held up
+            others = [entry for entry in self._unsent if entry.model not in models]
+            theirs = [entry for entry in self._unsent if entry.model in models]
+            self._unsent = deque([*others, *refused, *theirs])
         return not refused
 
     def _forget(self, entry: _Entry) -> None:
