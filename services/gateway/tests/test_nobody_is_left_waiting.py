@@ -2,14 +2,16 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
 import pytest
 
+from conftest import take_free_port
 from kingmaker_contracts.inference import InferResponse, Tensor, TensorSpec
 from kingmaker_contracts.routing import Limits
 from kingmaker_gateway.batch import Batch
@@ -170,6 +172,78 @@ async def test_requests_that_wait_when_their_variant_leaves_are_answered(kit: "K
         waiting = ask(upstream, [2.0])
         upstream.retire()
         assert all(isinstance(end, Slice) for end in await soon(first, waiting))
+
+
+class Deaf:
+    """A server's port to which nobody gets through any more: the system answers no further connection."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+async def test_who_waits_for_a_server_that_leaves_is_answered_by_its_successor(kit: "Kit") -> None:
+    """All addresses are replaced while a connection to one of them is being opened in vain."""
+    settings = UpstreamSettings(connections=2, connect_timeout_ms=60_000)
+    async with FakeModelServer([("x", "FP32")]) as server:
+        with Deaf() as deaf:
+            upstream = Upstream(server.name, [deaf.address], settings, random.Random(1), hand_out)
+            await kit.until(lambda: upstream.is_up)  # the one connection for which there is room
+            unheard = ask(upstream, [1.0])
+            await kit.until(lambda: upstream._list[0].outstanding)
+            waiting = ask(upstream, [2.0])
+            await kit.until(lambda: upstream._list[0]._connecting)
+            upstream.use([server.address])
+            [answer] = await soon(waiting)
+            assert isinstance(answer, Slice)
+            assert not unheard.done()
+            await upstream.close()
+
+
+async def test_who_waits_for_a_first_connection_when_their_variant_leaves_are_answered(kit: "Kit") -> None:
+    settings = UpstreamSettings(connections=2, connect_timeout_ms=60_000)
+    async with FakeModelServer([("x", "FP32")], port=take_free_port()) as server:
+        dialled = asyncio.Event()
+        upstream = Upstream(server.name, [server.address], settings, random.Random(1), hand_out)
+        [endpoint] = upstream._list
+        dial = endpoint._dial
+
+        async def never(factory: Any) -> Any:
+            dialled.set()
+            await asyncio.Event().wait()
+
+        endpoint._dial = never  # type: ignore[method-assign]
+        await dialled.wait()
+        waiting = ask(upstream, [1.0])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        endpoint._dial = dial  # type: ignore[method-assign]
+        upstream.retire()
+        [answer] = await soon(waiting)
+        assert isinstance(answer, Slice)
+        await upstream.close()
+
+
+async def test_who_waits_for_a_server_that_left_is_told_when_all_is_closed(kit: "Kit") -> None:
+    """As a copy for a shadow, whose connection would stay open for ever too: no timer looks after it any more."""
+    async with FakeModelServer([("x", "FP32")]) as first, FakeModelServer([("x", "FP32")]) as second:
+        first.fault = Fault.HANG
+        async with upstream_to(first, until=kit.until) as upstream:
+            [left] = upstream._list
+            copied = ask(upstream, [1.0])
+            await kit.until(lambda: first.calls == 1)
+            upstream.use([second.address])
+            await kit.until(lambda: upstream.is_up)
+            await upstream.close()
+            [told] = await soon(copied)
+            assert isinstance(told, UpstreamError)
+            assert not left.is_connected
 
 
 async def test_an_endpoint_with_a_good_connection_is_up_again_after_one_that_failed(kit: "Kit") -> None:

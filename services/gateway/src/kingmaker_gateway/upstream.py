@@ -81,9 +81,13 @@ class Upstream:
         self._addresses.stop()
         for endpoint in self._list:
             endpoint.retire()
+        self._schedule()  # who waited for a first connection that a keeper was opening needs another now
 
     async def close(self) -> None:
         self._addresses.stop()
+        for flight in self._coalescer.out:  # some may be with servers that have left the list
+            if flight.carrier is not None:
+                flight.carrier[1].abort()
         await asyncio.gather(*(endpoint.close() for endpoint in self._list))
         self._coalescer.fail_waiting(UpstreamUnreachable("the gateway is closing"))
         if self._timer is not None:
@@ -314,13 +318,14 @@ class Upstream:
         connection.abort()
 
     def _serve_from(self, addresses: list[str]) -> None:
-        for gone in set(self._endpoints) - set(addresses):
-            endpoint = self._endpoints.pop(gone)
-            endpoint.retire()
         for address in addresses:
             if address not in self._endpoints:
                 endpoint = self._endpoints[address] = Endpoint(address, self._settings, self)
                 endpoint.start()
+        # afterwards: what ends with these would else find nobody who is even being tried, and fail all who wait
+        for gone in set(self._endpoints) - set(addresses):
+            endpoint = self._endpoints.pop(gone)
+            endpoint.retire()
         self._list = [self._endpoints[address] for address in addresses]
         self._schedule()
 
