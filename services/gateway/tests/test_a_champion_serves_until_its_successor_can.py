@@ -71,3 +71,33 @@ async def test_a_record_that_takes_the_change_back_is_applied_at_once(
     await kit.until(lambda: bench.metric("routing_revision", model="flights") == 3.0)
     answer = await bench.predict([kit.full_row])
     assert answer.headers["x-variant"] == "lr"
+
+
+async def test_a_successor_that_moves_while_it_is_waited_for_is_asked_where_it_is_now(
+    bench: "Bench", pair: "Pair", kit: "Kit", monkeypatch: Any, free_port: int
+) -> None:
+    monkeypatch.setattr(models, "_PATIENCE_S", 60.0)
+    await bench.publish(pair.record(), pair.profiles)
+    bench.store(deposed(pair, f"127.0.0.1:{free_port}"), pair.profiles)
+    await asyncio.sleep(0.1)
+    bench.store(deposed(pair, pair.challenger.address, revision=3), pair.profiles)
+    await kit.until(lambda: bench.metric("routing_revision", model="flights") == 3.0)
+    answer = await bench.predict([kit.full_row])
+    assert (answer.status_code, answer.headers["x-variant"]) == (200, "gbm")
+
+
+async def test_a_challenger_that_is_crowned_and_moves_at_once_is_waited_for_where_it_will_be(
+    bench: "Bench", pair: "Pair", kit: "Kit", monkeypatch: Any, free_port: int
+) -> None:
+    monkeypatch.setattr(models, "_PATIENCE_S", 60.0)
+    await bench.publish(pair.record(), pair.profiles)
+    await bench.challenger_is_up("gbm")
+    record = deposed(pair, f"127.0.0.1:{free_port}")
+    [champion] = record.variants
+    crowned = msgspec.structs.replace(champion, version="4")  # the very same
+    bench.store(msgspec.structs.replace(record, variants=[crowned]), pair.profiles)
+    for _ in range(30):
+        answer = await bench.predict([kit.full_row])
+        assert (answer.status_code, answer.headers["x-variant"]) == (200, "lr")
+        await asyncio.sleep(0.01)
+    assert bench.metric("routing_revision", model="flights") == 1.0

@@ -105,6 +105,7 @@ class Models:
             live = known or self._wires.connect(record.name, record.champion)
             heir = self._heirs[record.name] = Heir(live, now, is_new=known is None)
         live = heir.live
+        live.upstream.use(record.champion.endpoints)  # it may have moved since it was last heard of
         if record.champion.profile in profiles:
             live.learn(profiles[record.champion.profile])
         else:
