@@ -113,6 +113,31 @@ async def test_a_changed_file_is_followed_and_a_broken_one_is_not(
     assert not any(token in told for token in (FIRST, SECOND, LABELS))
 
 
+async def test_a_changed_file_that_could_not_be_opened_is_read_when_it_can(
+    valkey: Any, pair: "Pair", kit: "Kit", files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it changes when its rights do, or when the process has a file to spare again."""
+    file, read, failures = files["predict_tokens_file"], tokens.read, list[Path]()
+    async with kit.running(kit.settings(valkey.url, auth=files), valkey.client) as bench:
+        await bench.publish(pair.record(), pair.profiles)
+
+        def fail_twice(asked: Path) -> dict[bytes, str]:
+            if len(failures) < 2:
+                failures.append(asked)
+                raise BadTokens("no rights")
+            return read(asked)
+
+        monkeypatch.setattr(tokens, "read", fail_twice)
+        file.write_text(f"shop:{SECOND}\n")
+
+        async def is_let_in() -> bool:
+            return (await bench.client.post(PREDICT, json=BODY, headers=bearing(SECOND))).status_code == 200
+
+        await kit.until(is_let_in)
+        assert (await bench.client.post(PREDICT, json=BODY, headers=bearing(FIRST))).status_code == 401
+    assert failures == [file, file]
+
+
 def test_comments_and_blank_lines_are_none_and_a_name_may_repeat(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"# of the shop\n\n  shop:{FIRST}  \nshop:{SECOND}\r\nother:a/b+c-d_e~f.ghi==\n")

@@ -37,8 +37,9 @@ class Guard:
         self._use = use
         self._key = secrets.token_bytes(32)
         self._is_good = metrics.token_file_good.labels(use)
-        self._stamp = self._look()
+        self._stamp: tuple[int, int, int] | None = self._look()
         self._known = self._read()
+        self._fault = ""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -76,9 +77,15 @@ class Guard:
             self._stamp = stamp
             try:
                 self._known = self._read()
+                self._fault = ""
             except BadTokens as error:
+                self._stamp = None  # read again soon: what kept it from being opened need not show there when it ends
                 self._is_good.set(0)
-                logger.warning("tokens not read, keeping those known", extra={"use": self._use, "reason": str(error)})
+                told, self._fault = self._fault, str(error)
+                if told != self._fault:
+                    logger.warning(
+                        "tokens not read, keeping those known", extra={"use": self._use, "reason": self._fault}
+                    )
 
     def _look(self) -> tuple[int, int, int]:
         """What changes with the file. Kubernetes swaps a link above it."""
