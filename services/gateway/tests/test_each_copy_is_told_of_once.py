@@ -170,6 +170,19 @@ async def test_each_copy_is_counted_and_recorded_once(kit: "Kit", seed: int) -> 
     assert world.count("sent") + world.count("dropped") == len(world.offered)
 
 
+@pytest.mark.parametrize("seed", range(60))
+async def test_copies_of_a_shadow_that_is_withdrawn_are_counted_and_recorded_once(kit: "Kit", seed: int) -> None:
+    """Some wait for their first try, some are on their way, and some wait to be tried again."""
+    world = World(kit, random.Random(seed))
+    for _ in range(50):
+        await world.step()
+    await world.shadow.close()
+    told = world.told()
+    assert len(told) == world.count("sent")
+    assert [*told.values()].count("failed") == world.count("failed")
+    assert world.count("sent") + world.count("dropped") == len(world.offered)
+
+
 async def test_a_shadow_that_is_down_is_told_of_nothing_that_waits(kit: "Kit") -> None:
     """Copies are turned away though the queue has no room for them, and none of them is a dropped one."""
     world = World(kit, random.Random(1))

@@ -147,11 +147,14 @@ class Shadow:
             self._gathering = asyncio.get_running_loop().call_later(self._gather_s, self._pump)
 
     async def close(self) -> None:
-        """Stop now; copies not sent are dropped and counted."""
+        """Stop now; copies not sent are dropped and counted, those that were to be tried again have failed."""
         self._closed = True
-        self._counts.shadow_dropped.inc(self._queued)
-        self._queue.clear()
-        self._queued = self._queued_rows = 0
+        while self._queue:
+            copies = self._pop()
+            if copies.is_retry:
+                self._failed(copies, 0.0, Code.UPSTREAM_FAILED)
+            else:
+                self._counts.shadow_dropped.inc(copies.requests)
         await self._upstream.close()
 
     def _push(  # noqa: PLR0917 - as offer
@@ -221,9 +224,8 @@ class Shadow:
                 self._queued_rows += one.rows
         else:
             self._failures += 1
-            self._counts.shadow_failed.inc(copies.requests)
             code = Code.DEADLINE_EXCEEDED if isinstance(error, UpstreamTimeout) else Code.UPSTREAM_FAILED
-            self._tell(copies.by, copies.runs, copies.rows, latency_s, HTTP_STATUS[code])
+            self._failed(copies, latency_s, code)
         if self._queue and self._gathering is None:
             asyncio.get_running_loop().call_soon(self._pump)
 
@@ -234,6 +236,10 @@ class Shadow:
             return False
         self._failures = 1  # until one has succeeded
         return True
+
+    def _failed(self, copies: _Copies, latency_s: float, code: Code) -> None:
+        self._counts.shadow_failed.inc(copies.requests)
+        self._tell(copies.by, copies.runs, copies.rows, latency_s, HTTP_STATUS[code])
 
     def _turn_away(self, requests: int, run: Run, by: Answerer) -> None:
         self._failures += 1
