@@ -2,13 +2,22 @@
 
 import os
 import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kingmaker_contracts import keys, wire
+from kingmaker_contracts.profile import Profile
+from kingmaker_contracts.routing import RoutingRecord
+from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.routes import Routes
+from kingmaker_gateway.snapshot import SnapshotFile
+from kingmaker_servicekit import redis_client
 
 if TYPE_CHECKING:
     from services.gateway.tests.conftest import Bench, Kit, Pair
@@ -183,3 +192,82 @@ async def test_other_namespaces_are_none_of_its_business(bench: "Bench", pair: "
     bench.store(pair.record(namespace="elsewhere", name="theirs"), pair.profiles)
     await bench.publish(pair.record(), pair.profiles)
     assert (await bench.client.get("/v2/models")).json() == {"models": ["flights"]}
+
+
+class Between:
+    """Between routes and Redis: get says what a key holds."""
+
+    def __init__(self, redis: Any, get: Callable[[str], bytes | None]) -> None:
+        self.smembers = redis.smembers
+        self._get = get
+
+    async def get(self, key: str) -> Any:
+        return self._get(key)
+
+
+@asynccontextmanager
+async def following(
+    bench: "Bench",
+    get: Callable[[str], bytes | None],
+    adopt: Callable[[RoutingRecord, dict[str, Profile]], None],
+    snapshot: SnapshotFile | None = None,
+) -> AsyncIterator[None]:
+    redis = redis_client.connect(bench.settings.redis_url)
+    blocking = redis_client.connect_blocking(bench.settings.redis_url)
+    routes = Routes(
+        Between(redis, get),  # type: ignore[arg-type]  # a stand-in
+        blocking,
+        namespace="default",
+        poll_s=0.02,
+        settle_s=15.0,
+        snapshot=snapshot,
+        metrics=Metrics(CollectorRegistry()),
+        adopt=adopt,
+        awaits=lambda *_: False,
+    )
+    routes.start()
+    try:
+        yield
+    finally:
+        await routes.close()
+        await redis.aclose()
+        await blocking.aclose()
+
+
+async def test_what_was_applied_is_on_disk_though_redis_went_away_before_all_was_read(
+    bench: "Bench", pair: "Pair", kit: "Kit", tmp_path: Path
+) -> None:
+    """That is when it will be needed: a gateway that starts now would begin with an older routing."""
+    file = SnapshotFile(tmp_path / "routing.json")
+    first = msgspec.structs.replace(pair.record(), name="airports")  # read before flights
+    bench.redis.sadd(keys.MODELS, "default/airports", "default/flights")
+
+    def get(key: str) -> bytes | None:
+        if key == keys.routing("default", "flights"):
+            raise ConnectionError("gone in the middle")
+        return wire.write_json(first) if key == keys.routing("default", "airports") else None
+
+    async with following(bench, get, lambda *_: None, file):
+        await kit.until(lambda: (kept := file.load()) is not None and kept.records == [first])
+
+
+async def test_a_snapshot_that_could_not_be_written_is_written_when_it_can_be(
+    bench: "Bench", pair: "Pair", kit: "Kit", tmp_path: Path
+) -> None:
+    folder = tmp_path / "volume"
+    folder.write_text("not mounted yet")
+    file = SnapshotFile(folder / "routing.json")
+    record, adopted = pair.record(), list[int]()
+    bench.redis.sadd(keys.MODELS, "default/flights")
+    asked = 0
+
+    def get(key: str) -> bytes | None:
+        nonlocal asked
+        asked += key == keys.routing("default", "flights")
+        return wire.write_json(record) if key == keys.routing("default", "flights") else None
+
+    async with following(bench, get, lambda record, _: adopted.append(record.revision), file):
+        await kit.until(lambda: adopted and asked > 3)  # the attempt at the first has failed
+        folder.unlink()
+        await kit.until(lambda: (kept := file.load()) is not None and kept.records == [record])
+    assert adopted == [1]

@@ -62,6 +62,7 @@ class Routes:
         self._records: dict[str, RoutingRecord] = {}
         self._profiles: dict[tuple[str, str], tuple[bytes, Profile]] = {}
         self._seen: dict[str, bytes] = {}
+        self._unsaved = False
         self._complaints: dict[tuple[str, str], str] = {}
         self._wake = asyncio.Event()
         self._read_at: float | None = None
@@ -145,20 +146,25 @@ class Routes:
                 await asyncio.sleep(_RESUBSCRIBE_S)
 
     async def _read_all(self) -> None:
-        changed = False
+        try:
+            await self._read_each()
+        except Exception:  # what was applied before Redis went away is needed on disk the more
+            await self._save()
+            raise
+        await self._save()
+
+    async def _read_each(self) -> None:
         members = await self._redis.smembers(keys.MODELS)
         is_empty = not self._records
         for model in sorted(_bytes(member).decode("utf-8", "replace") for member in members):
             namespace, _, name = model.partition("/")
             if namespace == self._namespace and name:
                 is_empty = False
-                changed |= await self._read(model, name)
+                self._unsaved |= await self._read(model, name)
         if not is_empty:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = time.monotonic()
-        if changed:
-            await self._save()
 
     async def _read(self, model: str, name: str) -> bool:
         """One model's record; whether anything changed."""
@@ -238,13 +244,16 @@ class Routes:
         return {sha: known for (owner, sha), (_, known) in self._profiles.items() if owner == model}
 
     async def _save(self) -> None:
-        if self._snapshot is None:
+        """Put what is in force on disk, unless it is there; what cannot be written is tried again at the next look."""
+        if self._snapshot is None or not self._unsaved:
             return
         profiles = [StoredProfile(model, sha, raw.decode()) for (model, sha), (raw, _) in self._profiles.items()]
         try:
             await asyncio.to_thread(self._snapshot.save, Snapshot(list(self._records.values()), profiles))
         except OSError as error:
             self._complain("", "snapshot", str(error))
+        else:
+            self._unsaved = False
 
     def _ignore(self, model: str, reason: str, text: str) -> None:
         self._metrics.routing_ignored.labels(reason).inc()
