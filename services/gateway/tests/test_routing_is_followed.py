@@ -271,3 +271,28 @@ async def test_a_snapshot_that_could_not_be_written_is_written_when_it_can_be(
         folder.unlink()
         await kit.until(lambda: (kept := file.load()) is not None and kept.records == [record])
     assert adopted == [1]
+
+
+async def test_a_profile_that_comes_late_is_taken_though_redis_fails_at_the_next_one(
+    bench: "Bench", pair: "Pair", kit: "Kit"
+) -> None:
+    """The next one is not there at all, and will be no reason to apply the record once more."""
+    record = pair.record()
+    raws = {keys.profile("default", "flights", kit.sha(known)): wire.write_json(known) for known in pair.profiles}
+    bench.redis.sadd(keys.MODELS, "default/flights")
+    adopted: list[int] = []
+    asked: list[str] = []
+
+    def get(key: str) -> bytes | None:
+        if key not in raws:
+            return wire.write_json(record) if key == keys.routing("default", "flights") else None
+        if not adopted:
+            return None
+        asked.append(key)
+        if len(asked) == 2:
+            raise ConnectionError("gone in the middle")
+        return raws[key] if key == asked[0] else None
+
+    async with following(bench, get, lambda _, known: adopted.append(len(known))):
+        await kit.until(lambda: len(adopted) > 1)
+    assert adopted == [0, 1]

@@ -205,7 +205,7 @@ class Routes:
 
     async def _fetch_profiles(self, model: str, record: RoutingRecord) -> bool:
         """Profiles the record names and we lack; whether one was found."""
-        found = False
+        raws: dict[str, bytes | str] = {}
         for sha256 in {variant.profile for variant in record.variants if variant.profile}:
             if (model, sha256) not in self._profiles:
                 try:
@@ -213,8 +213,10 @@ class Routes:
                 except ResponseError as error:
                     self._complain(model, f"profile {sha256[:12]}", str(error))
                     continue
-                found |= raw is not None and self._learn(model, sha256, _bytes(raw))
-        return found
+                if raw is not None:
+                    raws[sha256] = raw
+        # only now: if Redis had failed half-way, nobody would be told of those that were found before
+        return sum(self._learn(model, sha256, _bytes(raw)) for sha256, raw in raws.items()) > 0
 
     def _learn(self, model: str, sha256: str, raw: bytes) -> bool:
         try:
