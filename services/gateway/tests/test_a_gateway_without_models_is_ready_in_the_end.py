@@ -1,10 +1,15 @@
 """An installation is waited for before its first model exists; an emptied Redis must not look like that."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from prometheus_client import CollectorRegistry
 
 from kingmaker_contracts import keys
+from kingmaker_gateway.metrics import Metrics
+from kingmaker_gateway.routes import Routes
+from kingmaker_servicekit import redis_client
 
 if TYPE_CHECKING:
     from services.gateway.tests.conftest import Bench, Kit, Pair
@@ -37,6 +42,37 @@ async def test_it_is_not_ready_while_redis_is_away(free_port: int, kit: "Kit") -
     async with kit.running(settings, None) as bench, admin_of(bench) as admin:
         await kit.until(lambda: bench.registry.get_sample_value("kingmaker_gateway_redis_up") == 0)
         assert not await is_ready(admin)
+
+
+async def test_a_redis_that_said_so_once_and_went_away_has_not_said_so_for_long(valkey: Any, kit: "Kit") -> None:
+    class Leaving:
+        looks = 0
+
+        async def smembers(self, _: str) -> set[bytes]:
+            self.looks += 1
+            if self.looks > 1:
+                raise ConnectionError("gone")
+            return set()
+
+    leaving, blocking = Leaving(), redis_client.connect_blocking(valkey.url)
+    routes = Routes(
+        leaving,  # type: ignore[arg-type]  # a stand-in
+        blocking,
+        namespace="default",
+        poll_s=0.02,
+        settle_s=0.3,
+        snapshot=None,
+        metrics=Metrics(CollectorRegistry()),
+        adopt=lambda *_: None,
+        awaits=lambda *_: False,
+    )
+    routes.start()
+    await kit.until(lambda: leaving.looks > 1)
+    settled = time.monotonic() + 0.3
+    await kit.until(lambda: time.monotonic() > settled)
+    assert not routes.is_empty_for_good
+    await routes.close()
+    await blocking.aclose()
 
 
 async def test_a_model_that_is_named_is_waited_for(valkey: Any, kit: "Kit") -> None:

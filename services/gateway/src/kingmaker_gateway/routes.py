@@ -271,6 +271,8 @@ class Routes:
     def _told(self, is_up: bool, reason: str) -> None:
         if is_up:
             self._read_at = time.monotonic()
+        elif not self.is_empty_for_good:
+            self._empty_since = None  # it may have been wiped and gone before anybody filled it again
         if is_up is not self._redis_up:
             self._redis_up = is_up
             self._metrics.redis_up.set(is_up)
