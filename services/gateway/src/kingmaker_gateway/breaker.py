@@ -63,6 +63,12 @@ class Breaker:
             self._good_probes = 0
             self._probing = False
 
+    def close(self) -> None:
+        """Forget what was."""
+        self._failures = 0
+        self._probing = False
+        self.state = State.CLOSED
+
     def abandoned(self) -> None:
         """The request ended without telling anything (it was cancelled)."""
         self._probing = False

@@ -151,6 +151,9 @@ class Models:
         heir = self._heirs.pop(model, None)
         if heir is not None and heir.is_new:
             self._wires.retire(heir.live)
+            name = heir.live.routed.name
+            if name not in {live.routed.name for live in self._variants[model].values()}:
+                self._metrics.forget(model, name)
 
     def _assemble(self, record: RoutingRecord) -> None:
         state = state_of(record, self._variants[record.name].values())

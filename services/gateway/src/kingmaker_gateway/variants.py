@@ -92,13 +92,15 @@ class Wires:
     def connect(self, model: str, routed: RoutedVariant) -> LiveVariant:
         counts = self._metrics.variant(model, routed.name)
         breaker = Breaker(self._settings.breaker)
-        counts.breaker_state.set_function(lambda: breaker.state)
         upstream = Upstream(routed.model_name, routed.endpoints, self._settings.upstream, self._dice, self._deliver)
         return LiveVariant(routed, upstream, breaker, counts)
 
     def follow(self, live: LiveVariant, routed: RoutedVariant) -> None:
         """Serve a variant as a record has it now."""
         live.routed = routed
+        live.counts.breaker_state.set_function(lambda: live.breaker.state)  # of several with one name, who is served
+        if routed.role == "champion":
+            live.breaker.close()  # nobody asks a champion's, so that nothing else would
         live.upstream.use(routed.endpoints)
         wanted = routed.role == "challenger" and routed.mirror > 0
         if wanted and live.shadow is None:
