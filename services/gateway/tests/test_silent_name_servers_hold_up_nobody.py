@@ -112,6 +112,28 @@ async def test_an_answer_later_than_a_round_counts(servers: NameServers, resolve
     addresses.stop()
 
 
+async def test_a_name_is_followed_though_no_thread_was_to_be_had_at_first(
+    servers: NameServers, resolver: Resolver, kit: "Kit", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may have as many as it is allowed."""
+    refused, start = list[threading.Thread](), threading.Thread.start
+
+    def refuse_twice(thread: threading.Thread) -> None:
+        if thread.name.startswith("resolver") and len(refused) < 2:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_twice)
+    servers.known["pods"] = "10.0.0.1"
+    told: list[list[str]] = []
+    addresses = Addresses(0.05, told.append, resolver.getaddrinfo)
+    addresses.use(["pods:80"])
+    await kit.until(lambda: told == [["10.0.0.1:80"]])
+    assert len(refused) == 2
+    addresses.stop()
+
+
 async def test_a_silent_name_keeps_no_other_of_its_variant_from_being_followed(
     servers: NameServers, resolver: Resolver, kit: "Kit"
 ) -> None:

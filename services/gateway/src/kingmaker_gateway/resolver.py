@@ -9,11 +9,14 @@ process from ending.
 """
 
 import asyncio
+import logging
 import queue
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+logger = logging.getLogger(__name__)
 
 THREADS = 8
 """So many silent names hold up the others; a thread is only started when all before it are busy."""
@@ -45,6 +48,8 @@ class Resolver:
         """Raises what look_up raises. To stop waiting stops nothing else."""
         query = (host, port, family, type, proto, flags)
         answer = self._under_way.get(query) or self._ask(query)
+        if self._threads < min(self._most, len(self._under_way)):
+            self._start_a_thread()
         return await asyncio.shield(answer)
 
     def close(self) -> None:
@@ -56,10 +61,15 @@ class Resolver:
         loop = asyncio.get_running_loop()
         answer = self._under_way[query] = loop.create_future()
         self._questions.put(_Question(query, answer, loop))
-        if self._threads < min(self._most, len(self._under_way)):
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"resolver {self._threads}", daemon=True).start()
         return answer
+
+    def _start_a_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"resolver {self._threads + 1}", daemon=True).start()
+        except RuntimeError as error:  # the process has as many as it may; whoever asks next tries again
+            logger.warning("no thread to look names up", extra={"reason": str(error)})
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         """In a thread."""
