@@ -49,6 +49,12 @@ async def test_a_second_monitor_gets_no_lease_and_cannot_write(hands: Hands, val
     assert valkey.client.get(KEY) == b"1"
 
 
+@pytest.mark.parametrize("value", [b"one", b"", b"\xff:1"])
+async def test_a_lease_that_nobody_can_have_written_is_another_holders(hands: Hands, valkey: Any, value: bytes) -> None:
+    valkey.client.set(keys.monitor_lease("default", "flights"), value)
+    assert await hands.new("one").hold({MODEL: 0}) == {}
+
+
 async def test_a_holder_that_slept_writes_nothing_and_its_successor_has_a_higher_token(
     hands: Hands, valkey: Any
 ) -> None:

@@ -32,7 +32,7 @@ if holder == ARGV[1] .. '.' .. ARGV[5] then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return {tonumber(string.match(held, ':(%d+)$')), held}
 end
-if held and (ARGV[2] ~= '0' or string.match(holder, '^[^.]*') ~= ARGV[1]) then
+if held and (ARGV[2] ~= '0' or not holder or string.match(holder, '^[^.]*') ~= ARGV[1]) then
   return {0, held}
 end
 local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[4])) + 1
