@@ -9,9 +9,9 @@ import pytest
 from kingmaker_contracts.served_model import Champion
 from kingmaker_controller.rollout.facts import WantedVariant
 from kingmaker_controller.runtimes import manifests, pods
+from tests.cluster.copies import until
 from tests.cluster.pretended import Answers
 from tests.cluster.test_a_slow_registry_delays_nobody_else import Around, around  # noqa: F401 - a fixture
-from tests.cluster.test_copies_of_the_cluster_stay_true import until
 
 pytestmark = pytest.mark.fake_only("the pod is only said to run")
 

@@ -21,7 +21,7 @@ from kingmaker_controller.runtimes.manifests import OWN_SELECTOR, Owner
 from kingmaker_controller.runtimes.packages import Packages
 from kingmaker_controller.runtimes.podspec import Pin, Template
 from kingmaker_controller.runtimes.registry import Registry
-from tests.cluster.test_copies_of_the_cluster_stay_true import until
+from tests.cluster.copies import until
 from tests.fakes.fake_apiserver import FakeApiserver, load_yaml
 
 pytestmark = pytest.mark.fake_only("the registry answers when the test says so")

@@ -7,8 +7,8 @@ import pytest
 
 from kingmaker_controller.kube.api import SERVICE
 from kingmaker_controller.runtimes import manifests
+from tests.cluster.copies import until
 from tests.cluster.test_a_slow_registry_delays_nobody_else import Around, around  # noqa: F401 - a fixture
-from tests.cluster.test_copies_of_the_cluster_stay_true import until
 from tests.fakes.fake_apiserver.cluster import Write
 
 pytestmark = pytest.mark.fake_only("answers are held back when the test says so")
