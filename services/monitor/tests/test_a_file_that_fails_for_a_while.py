@@ -31,19 +31,32 @@ class Away:
         self._monkeypatch.setattr(Store, name, fail)
 
 
-async def test_entries_whose_round_could_neither_be_written_nor_forgotten_are_read_again(
+@pytest.fixture
+async def away(
     reading: "Reading",
     counting: "Counting",
     publish: Callable[..., None],
     valkey: Any,
     world: "World",
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Away:
+    """Ten answers are counted; the next round can neither be written nor forgotten."""
     publish(valkey.client, world.plan(), world.batch(1))
     await reading.until(lambda: counting.evidence.events.stored == 10)
-    away = Away(monkeypatch)
-    away.once("save_progress")
-    away.once("load")
+    made = Away(monkeypatch)
+    made.once("save_progress")
+    made.once("load")
+    return made
+
+
+async def test_entries_whose_round_could_neither_be_written_nor_forgotten_are_read_again(
+    reading: "Reading",
+    counting: "Counting",
+    publish: Callable[..., None],
+    valkey: Any,
+    world: "World",
+    away: Away,
+) -> None:
     publish(valkey.client, world.batch(2, variant="gbm"))
     await reading.until(lambda: away.failed == ["save_progress", "load"])
     publish(valkey.client, world.labels((1000, 1), (2000, 1)))
@@ -58,18 +71,12 @@ async def test_entries_whose_round_could_neither_be_written_nor_forgotten_are_re
 async def test_no_evidence_is_made_of_a_round_that_was_not_written(
     reading: "Reading",
     counting: "Counting",
-    publish: Callable[..., None],
-    valkey: Any,
     world: "World",
-    monkeypatch: pytest.MonkeyPatch,
+    away: Away,
 ) -> None:
-    publish(valkey.client, world.plan(), world.batch(1))
-    await reading.until(lambda: counting.evidence.events.stored == 10)
-    away = Away(monkeypatch)
-    away.once("save_progress")
-    away.once("load")
     with pytest.raises(sqlite3.OperationalError):
         counting.take(world.batch(2))
+    assert away.failed == ["save_progress", "load"]
     await reading.evaluator.step()
     shown = reading.board.snapshot.models["flights"].evidence
     assert shown is not None
