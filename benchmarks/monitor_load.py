@@ -106,7 +106,7 @@ def ingest(
     variants = [PlannedVariant(name, role, "1", sha) for (name, role), sha in zip(names, profiles, strict=True)]
     book.follow({MODEL: Plan("default", "bench", 1, 1, "r", variants, segments=list(segments))}, {MODEL: 1})
     for sha, profile in profiles.items():
-        book.learn(sha, profile)
+        book.learn(sha, profile, now_ms)
     book.slide(now_ms)
     stream = Stream(MODEL, "events", 0)
     began = time.process_time()
@@ -133,7 +133,7 @@ def evaluation(folder: Path) -> float:
     variants += [PlannedVariant(name, "challenger", "2", sha) for name in ("b", "c")]
     plan = Plan("default", "bench", 1, 1, "r", variants)
     book.follow({MODEL: plan}, {MODEL: 1})
-    book.learn(sha, raw)
+    book.learn(sha, raw, 0)
     state, bins = book.models[MODEL], binning.of_profile(profile)
     dice = np.random.default_rng(3)
     for number, variant in enumerate(variants, 1):

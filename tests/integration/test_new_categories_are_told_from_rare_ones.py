@@ -63,7 +63,7 @@ class Way:
         self.store = Store.open(folder / f"{time.monotonic_ns()}.db")
         self.book = Book(self.store, Profiles(time.monotonic))
         self.book.follow({MODEL: self.plan}, {MODEL: 1})
-        self.book.learn(self.schema, raw)
+        self.book.learn(self.schema, raw, NOW_MS)
         self.seq = 0
 
     def take(self, values: list[str | None], of_an_older_gateway: bool = False) -> None:

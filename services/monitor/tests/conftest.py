@@ -187,7 +187,7 @@ class Counting:
         self.book = Book(self.store, Profiles(time.monotonic), closed_lives)
         self.book.follow({MODEL: plan or world.plan()}, {MODEL: 1})
         if profile:
-            self.book.learn(world.schema, world.raw_profile)
+            self.book.learn(world.schema, world.raw_profile, T0)
 
     def take(self, *things: Any, now_ms: int = T0, acks: dict[str, EventAccount] | None = None) -> Evidence:
         self.book.apply([decode(read) for read in self.world.read(*things, acks=acks)], now_ms)

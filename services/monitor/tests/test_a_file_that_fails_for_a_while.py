@@ -81,3 +81,17 @@ async def test_no_evidence_is_made_of_a_round_that_was_not_written(
     shown = reading.board.snapshot.models["flights"].evidence
     assert shown is not None
     assert shown.events.stored == 10
+
+
+def test_a_profile_that_could_not_be_written_is_fetched_again(
+    new_counting: "Callable[..., Counting]", world: "World"
+) -> None:
+    counting = new_counting(profile=False)
+    counting.take(world.batch(1, first=0), world.labels((0, 1)))
+    counting.store.sql.execute("PRAGMA query_only = 1")
+    with pytest.raises(sqlite3.OperationalError):
+        counting.book.learn(world.schema, world.raw_profile, world.t0)
+    counting.store.sql.execute("PRAGMA query_only = 0")
+    assert counting.book.profiles.missing(world.schema)
+    counting.book.learn(world.schema, world.raw_profile, world.t0)
+    assert counting.evidence.variants["lr"].quality.n == 1

@@ -19,7 +19,7 @@ from kingmaker_monitor.profiles import IDLE_S, RETRY_S, Profiles
 from kingmaker_monitor.store import Store
 
 if TYPE_CHECKING:
-    from services.monitor.tests.conftest import Counting, Process, World
+    from services.monitor.tests.conftest import Counting, Process, Reading, World
 
 
 def pipeline(counting: "Counting") -> Pipeline:
@@ -54,7 +54,7 @@ def test_a_profile_that_does_not_fit_its_model_is_named(
     plan = msgspec.structs.replace(plan, variants=[msgspec.structs.replace(plan.variants[0], profile=schema)])
     counting = new_counting(plan=plan, profile=False)
     assert pipeline(counting).profiles["lr"].state == "missing"
-    counting.book.learn(schema, raw)
+    counting.book.learn(schema, raw, world.t0)
     counting.take(world.batch(1, schema=schema))
     faults = pipeline(counting).profiles["lr"].faults
     assert faults == [
@@ -141,7 +141,7 @@ def test_a_profile_nobody_asks_for_rests_in_the_file(tmp_path: Path, world: "Wor
     store = Store.open(tmp_path / "state.db")
     profiles = Profiles(lambda: now)
     book = Book(store, profiles)
-    book.learn(world.schema, world.raw_profile)
+    book.learn(world.schema, world.raw_profile, world.t0)
     before = profiles.get(world.schema)
     assert before is not None
     now = IDLE_S - 1

@@ -60,7 +60,7 @@ def test_a_regression_has_errors_and_a_corrected_typing_error_leaves_none(
     plan = world.plan(lr="1")
     plan = msgspec.structs.replace(plan, variants=[msgspec.structs.replace(plan.variants[0], profile=schema)])
     counting = new_counting(plan=plan, profile=False)
-    counting.book.learn(schema, raw)
+    counting.book.learn(schema, raw, world.t0)
     dice = np.random.default_rng(8)
     score, truth = dice.normal(30, 9, (2, 1000)).astype(np.float32)
     score[7] = np.nan
@@ -218,3 +218,39 @@ def test_a_shadow_of_another_rollout_makes_no_pair(counting: "Counting", world: 
     champion, shadow = shadowed(world)
     shadow.rollout = "r0"
     assert counting.take(champion, shadow).agreement == {}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations([0, 1, 2, 3, 4]), late=st.sampled_from(["lr", "gbm", "both"]))
+def test_a_profile_may_come_after_its_predictions_and_their_labels(
+    new_counting: "Callable[..., Counting]", world: "World", order: list[int], late: str
+) -> None:
+    other = write_json(msgspec.structs.replace(world.profile, name="other"))
+    schemas = {"lr": sha256_of(other) if late == "lr" else world.schema,
+               "gbm": sha256_of(other) if late == "gbm" else world.schema}  # fmt: skip
+    plan = world.plan()
+    variants = [msgspec.structs.replace(one, profile=schemas[one.name]) for one in plan.variants]
+    counting = new_counting(
+        f"{np.random.default_rng().integers(1 << 60)}.db",
+        plan=msgspec.structs.replace(plan, variants=variants),
+        profile=late != "both",
+    )
+    raw = world.raw_profile if late == "both" else other
+    champion, shadow = shadowed(world)
+    champion.schema, shadow.schema = schemas["lr"], schemas["gbm"]
+    first, corrected = world.labels((0, 1), (1, 0), (2, 0), (3, "maybe")), world.labels((1, 1), (3, "unsure"))
+    corrected = msgspec.structs.replace(corrected, received_at=world.t0 + 1)
+    things = [champion, shadow, first, corrected]
+    for number in order:
+        if number == len(things):
+            counting.book.learn(sha256_of(raw), raw, world.t0)
+            counting.reopen()
+        else:
+            counting.take(things[number])
+    found = counting.evidence
+    pair = found.agreement["gbm"]
+    assert (pair.labelled, pair.champion_only_right, pair.challenger_only_right) == (3, 0, 1)
+    for variant, right in (("lr", 1), ("gbm", 2)):
+        quality = found.variants[variant].quality
+        assert (quality.n, quality.positives) == (3, 2)
+        assert quality.accuracy == pytest.approx(right / 3)

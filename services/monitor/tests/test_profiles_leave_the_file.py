@@ -52,7 +52,7 @@ class Nightly:
 
     def deploy(self, night: int) -> None:
         self.book.follow({self.world.model: self.plan(night)}, {self.world.model: 1})
-        self.book.learn(self.schema[night], self.raw[night])
+        self.book.learn(self.schema[night], self.raw[night], self.now_ms)
 
     def serve(self, night: int) -> None:
         """Ten predictions now."""

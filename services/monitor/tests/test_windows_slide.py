@@ -140,7 +140,7 @@ def test_a_challenger_with_other_bins_is_held_against_the_champions_rows(
     plan = world.plan()
     plan = msgspec.structs.replace(plan, variants=[plan.variants[0], PlannedVariant("gbm", "challenger", "2", schema)])
     counting = new_counting(plan=plan)
-    counting.book.learn(schema, raw)
+    counting.book.learn(schema, raw, NOW)
     champion = world.batch(1, 4000, t0=NOW)
     challenger = world.batch(2, 4000, "gbm", t0=NOW, schema=schema, sent=4000)
     challenger.features[1] = 1 - challenger.features[1]  # codes of its own profile: the same carriers

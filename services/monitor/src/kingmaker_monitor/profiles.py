@@ -45,6 +45,11 @@ class Profiles:
             self._used[sha256] = self._clock()
         return found
 
+    def unlearn(self, sha256: str) -> None:
+        """What came of learning it could not be written: it is to be fetched again."""
+        self._known.pop(sha256, None)
+        self._used.pop(sha256, None)
+
     def rest(self) -> None:
         """Let go of what nobody has asked for lately and the file has."""
         for sha256, used in list(self._used.items()):

@@ -6,6 +6,7 @@ label arrive does not matter.
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +43,11 @@ class Stored:
         return Answer(self.score, self.code)
 
 
+def live_of(answers: list[Stored]) -> Stored:
+    """The answer the client got. Raises StopIteration when none is known yet."""
+    return next(answer for answer in answers if answer.kind != SHADOW)
+
+
 class Judging:
     """Effects of one round, gathered row by row and counted with numpy at the end. arms: by number."""
 
@@ -52,19 +58,22 @@ class Judging:
         self._pairs: defaultdict[tuple[int, int], list[tuple[Stored, Stored]]] = defaultdict(list)
         self._labelled: list[tuple[Stored, Stored, str, int]] = []
 
-    def label(self, answers: list[Stored], label: str, sign: int) -> None:
-        """Enter the effect of a label; sign -1 takes it away. Without a live answer it has none."""
+    def label(self, answers: list[Stored], label: str, sign: int, arms: Collection[int] | None = None) -> None:
+        """Enter the effect of a label; sign -1 takes it away. Without a live answer it has none.
+
+        arms: no more of it than what these arms have part in.
+        """
         if all(answer.kind == SHADOW for answer in answers):
             return
         for answer in answers:
-            if answer.kind != OTHER:
+            if answer.kind != OTHER and (arms is None or answer.arm in arms):
                 kind = "shadow" if answer.kind == SHADOW else "live"
                 judged = Judged(answer.score, answer.code, label, sign)
                 for arm in (answer.arm, *answer.segments):
                     self._labels[arm, pane_of(answer.at), kind].append(judged)
         for one in answers:
             for other in answers:
-                if self._is_pair(one, other):
+                if self._is_pair(one, other) and (arms is None or one.arm in arms or other.arm in arms):
                     self._labelled.append((one, other, label, sign))
 
     def meet(self, one: Stored, other: Stored) -> None:
@@ -75,8 +84,7 @@ class Judging:
 
     def is_usable(self, answers: list[Stored], label: str) -> bool:
         """Whether the label is a class of the model that answered."""
-        live = next(answer for answer in answers if answer.kind != SHADOW)
-        binning = self._binning(live.arm)
+        binning = self._binning(live_of(answers).arm)
         return binning is not None and is_usable(label, binning.score_meaning)
 
     def count(self, changes: Changes) -> None:

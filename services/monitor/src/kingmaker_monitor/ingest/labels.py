@@ -7,6 +7,7 @@ is unknown. A label whose id is older than pending_seconds is expired.
 received = joined + duplicate + conflicting + unknown + expired + parked.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from kingmaker_contracts.feedback import FeedbackBatch, LabelEvent, label_text
 from kingmaker_contracts.plan import Retention
 from kingmaker_contracts.prediction_ids import unix_ms_of
 from kingmaker_monitor.ingest import predictions
-from kingmaker_monitor.ingest.judging import SHADOW, Judging, Stored
+from kingmaker_monitor.ingest.judging import SHADOW, Judging, Stored, live_of
 from kingmaker_monitor.state import ModelState
 from kingmaker_monitor.store import Store
 
@@ -109,6 +110,24 @@ class Desk:
                 self._unpark(id, row, sum(one.parked for one in known))
                 self._mark(id, row, answers, winner.label, is_first=True)
             self.judging.label(answers, winner.label, 1)
+
+    def judge_late(self, arms: Collection[int]) -> None:
+        """Enter what the labels say of these arms, whose profile came only now: until then it was nothing."""
+        marks = ", ".join("?" * len(arms))
+        labelled = self.store.sql.execute(
+            "SELECT DISTINCT l.id, l.row FROM labels l CROSS JOIN predictions p"  # noqa: S608 - question marks
+            f" ON p.model = l.model AND p.id = l.id AND p.row = l.row AND p.arm IN ({marks}) WHERE l.model = ?",
+            (*arms, self.state.number),
+        ).fetchall()
+        for id, row in labelled:
+            answers = predictions.answers(self.store, self.state, id, row)
+            if all(answer.kind == SHADOW for answer in answers):
+                continue
+            winner = _winner(self._labels(id, row))
+            assert winner is not None  # noqa: S101 - the query found one
+            self.judging.label(answers, winner.label, 1, arms)
+            if live_of(answers).arm in arms and self.judging.is_usable(answers, winner.label):
+                self.state.tally.unusable -= 1  # as which it counted
 
     def _unpark(self, id: bytes, row: int, count: int) -> None:
         self.state.tally.parked -= count

@@ -119,7 +119,7 @@ class Reader:
         self.standings = await self._off_loop(
             lambda: {stream: self._book.place(stream, extent) for stream, extent in extents.items()}
         )
-        self.read_until = dict.fromkeys(tokens, round(self._clock() * 1000))
+        self.read_until = dict.fromkeys(tokens, self._now_ms())
         for stream, found_at in self.standings.items():
             if found_at.waiting:
                 read, _ = id_of(found_at.position.offset)
@@ -173,18 +173,21 @@ class Reader:
         lapsed = sorted({read.stream.model for read in reads if not self._leases.is_held(read.stream.model)})
         if lapsed:  # this process stood still for longer than its lease: somebody else may count by now
             raise Superseded(f"the lease of {', '.join(lapsed)} ran out before what was read could be written")
-        now_ms = round(self._clock() * 1000)
+        now_ms = self._now_ms()
         await self._off_loop(lambda: self._book.apply(decoded, now_ms))
 
     async def _fetch_profiles(self, wanted: Iterable[tuple[str, str]]) -> None:
         for model, sha256 in dict.fromkeys(wanted):
             if self._book.profiles.missing(sha256):
                 raw = await self._discovery.profile(model, sha256)
-                await self._off_loop(partial(self._book.learn, sha256, raw))
+                await self._off_loop(partial(self._book.learn, sha256, raw, self._now_ms()))
 
     def _offset(self, stream: Stream) -> bytes:
         at = self._book.models[stream.model].positions.get(stream.key)
         return START if at is None else at.offset
+
+    def _now_ms(self) -> int:
+        return round(self._clock() * 1000)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

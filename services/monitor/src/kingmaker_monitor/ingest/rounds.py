@@ -17,7 +17,9 @@ from kingmaker_contracts.plan import Plan
 from kingmaker_monitor import accounts
 from kingmaker_monitor.errors import Superseded
 from kingmaker_monitor.ingest import idle_profiles, labels, predictions
+from kingmaker_monitor.ingest.changes import Changes
 from kingmaker_monitor.ingest.decoding import Decoded, Read, Stream, decode
+from kingmaker_monitor.ingest.judging import Judging
 from kingmaker_monitor.ingest.round import Round
 from kingmaker_monitor.positions import Extent, Position, Standing, standing
 from kingmaker_monitor.profiles import Profiles
@@ -66,12 +68,19 @@ class Book:
         self.profiles.rest_in(self._store.profile, self._store.profiles())
         self.is_stale = False
 
-    def learn(self, sha256: str, raw: bytes | None) -> None:
-        """Take in a profile as fetched."""
-        if self.profiles.learn(sha256, raw) and raw is not None:
-            self._store.save_profile(sha256, raw)
-            for state in self.models.values():
-                state.version += 1  # what was counted can be judged now
+    def learn(self, sha256: str, raw: bytes | None, now_ms: int) -> None:
+        """Take in a profile as fetched. Labels that met their predictions before it are judged now."""
+        if sha256 in self._store.profiles() or not self.profiles.learn(sha256, raw) or raw is None:
+            return
+        try:
+            with self._guarded():
+                self._store.save_profile(sha256, raw)
+                for state in self.models.values():
+                    self._judge_by(sha256, state, now_ms)
+                    state.version += 1  # what was counted can be judged now
+        except Exception:
+            self.profiles.unlearn(sha256)
+            raise
 
     def follow(self, plans: Mapping[str, Plan | None], tokens: Mapping[str, int]) -> None:
         """Know these models and what is planned for them. A plan of None keeps the last good one.
@@ -175,6 +184,18 @@ class Book:
                 in_use = self.profiles.in_use
                 self.profiles.forget(idle_profiles.forget(self._store, self.models.values(), in_use, now_ms))
         self._expire(now_ms, waited)
+
+    def _judge_by(self, sha256: str, state: ModelState, now_ms: int) -> None:
+        arms = {number for arm, number in state.arms.items() if arm.schema == sha256 and not arm.segment}
+        if not arms:
+            return
+        self._store.check_token(state)
+        judging = Judging({number: arm for arm, number in state.arms.items()}, self.profiles)
+        labels.Desk(self._store, state, judging, state.retention, now_ms).judge_late(arms)
+        changes = Changes()
+        judging.count(changes)
+        changes.save(state, self._store, now_ms)
+        self._store.save_progress(state, ())
 
     def _expire(self, now_ms: int, waited: Mapping[str, int]) -> None:
         """The models in turn, a piece each, until nothing is left or it is enough for now."""
