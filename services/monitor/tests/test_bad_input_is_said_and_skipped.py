@@ -161,3 +161,36 @@ def test_a_profile_nobody_asks_for_rests_in_the_file(tmp_path: Path, world: "Wor
     now += RETRY_S
     assert profiles.missing(world.schema)
     store.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        keys.plan("default", "broken"),
+        keys.profile("default", "broken", "e" * 64),
+        keys.events("default", "broken", 0),
+        keys.feedback("default", "broken", 0),
+        keys.monitor_lease("default", "broken"),
+        keys.monitor_token("default", "broken"),
+    ],
+)
+async def test_a_key_of_another_type_stops_no_other_model(
+    counting: "Counting",
+    reading: "Reading",
+    valkey: Any,
+    world: "World",
+    publish: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    plan = world.plan()
+    variants = [msgspec.structs.replace(plan.variants[0], profile="e" * 64)]
+    broken = msgspec.structs.replace(plan, name="broken", variants=variants)
+    valkey.client.sadd(keys.MODELS, "default/broken")
+    valkey.client.set(keys.plan("default", "broken"), write_json(broken))
+    valkey.client.delete(name)
+    valkey.client.hset(name, "kind", "another")
+    publish(valkey.client, plan, world.batch(1))
+    await reading.until(lambda: world.event_stream.key in counting.state.positions)
+    assert [record for record in caplog.records if name in str(vars(record))]
+    assert counting.evidence.variants["lr"].answered == 10

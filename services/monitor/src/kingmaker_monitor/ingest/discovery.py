@@ -20,6 +20,7 @@ from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.wire import BadRecord, read_json
 from kingmaker_monitor.ingest.decoding import Stream
 from kingmaker_monitor.positions import Extent, of_info
+from kingmaker_servicekit.redis_client import is_wrong_type
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +74,11 @@ class Discovery:
 
     async def profile(self, model: str, sha256: str) -> bytes | None:
         """The stored bytes of a profile. Raises redis.RedisError."""
-        raw = await self._redis.get(keys.profile(*keys.split_model_id(model), sha256))
-        return cast(bytes | None, raw)
+        return await self._get(keys.profile(*keys.split_model_id(model), sha256))
 
-    async def extents(self, streams: Iterable[Stream]) -> dict[Stream, Extent]:
-        """How far the streams reach that exist. Raises redis.RedisError."""
+    async def extents(self, streams: Iterable[Stream]) -> dict[Stream, Extent | None]:
+        """How far the streams reach that exist; None for one whose key holds something else, which a read of many
+        streams would fail by. Raises redis.RedisError."""
         asked = list(streams)
         if not asked:
             return {}
@@ -85,9 +86,11 @@ class Discovery:
         for stream in asked:
             pipeline.xinfo_stream(stream.key)
         answers = await pipeline.execute(raise_on_error=False)
-        found: dict[Stream, Extent] = {}
+        found: dict[Stream, Extent | None] = {}
         for stream, answer in zip(asked, answers, strict=True):
             if isinstance(answer, ResponseError):
+                if is_wrong_type(answer):
+                    found[stream] = None
                 if "no such key" not in str(answer):
                     self._complain(stream.key, str(answer))
             elif isinstance(answer, Exception):
@@ -95,12 +98,13 @@ class Discovery:
             else:
                 try:
                     found[stream] = of_info(answer)
+                    self._is_readable(stream.key)
                 except (KeyError, ValueError, TypeError) as error:
                     self._complain(stream.key, f"XINFO STREAM tells too little, needs Redis 7 or Valkey: {error!r}")
         return found
 
     async def _plan(self, model: str, namespace: str, name: str) -> Plan | None:
-        raw = await self._redis.get(keys.plan(namespace, name))
+        raw = await self._get(keys.plan(namespace, name))
         return None if raw is None else self._read(f"plan of {model}", raw, Plan)
 
     async def _find_acks(self, found: Found, writing: Collection[str]) -> None:
@@ -137,9 +141,22 @@ class Discovery:
         except BadRecord as error:
             self._complain(name, str(error))
             return None
+        self._is_readable(name)
+        return record
+
+    async def _get(self, key: str) -> bytes | None:
+        """None also when the key holds no string: one such key must not keep the other models from being read."""
+        try:
+            return cast(bytes | None, await self._redis.get(key))
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            self._complain(key, str(error))
+            return None
+
+    def _is_readable(self, name: str) -> None:
         if self._bad.pop(name, None) is not None:
             logger.info("record readable again", extra={"record": name})
-        return record
 
     def _complain(self, name: str, error: str) -> None:
         if self._bad.get(name) != error:

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from kingmaker_contracts import keys
+from kingmaker_servicekit.redis_client import is_wrong_type
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ end
 if held and (ARGV[2] ~= '0' or not holder or string.match(holder, '^[^.]*') ~= ARGV[1]) then
   return {0, held}
 end
-local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[4])) + 1
+local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '') or 0, tonumber(ARGV[4])) + 1
 redis.call('SET', KEYS[2], token)
 redis.call('SET', KEYS[1], ARGV[1] .. '.' .. ARGV[5] .. ':' .. token, 'PX', ARGV[3])
 return {token, ''}
@@ -102,12 +103,16 @@ class Leases:
         pipeline = self._redis.pipeline(transaction=False)
         for model in wanted:
             mine = self._held.setdefault(model, _Held())
-            names = [name(*keys.split_model_id(model)) for name in (keys.monitor_lease, keys.monitor_token)]
+            names = _names(model)
             asking = (self._owner, mine.token, round(self._seconds * 1000), models[model], self._life)
             pipeline.eval(_TAKE, 2, *names, *asking)
-        answers = await pipeline.execute()
-        return {model: token for model, (token, other) in zip(wanted, answers, strict=True)
-                if self._note(model, int(token), cast(bytes, other), asked)}  # fmt: skip
+        answers = await pipeline.execute(raise_on_error=False)
+        tokens = {}
+        for model, answer in zip(wanted, answers, strict=True):
+            token, other = self._taken(model, answer)
+            if self._note(model, token, other, asked):
+                tokens[model] = token
+        return tokens
 
     def is_held(self, model: str) -> bool:
         """Whether our lease of this model cannot have run out yet."""
@@ -130,6 +135,14 @@ class Leases:
                 held.until = 0.0
                 await self._eval(_RELEASE, model)
 
+    @staticmethod
+    def _taken(model: str, answer: Any) -> tuple[int, bytes]:
+        if not isinstance(answer, Exception):
+            return int(answer[0]), answer[1]
+        if not is_wrong_type(answer):
+            raise answer
+        return 0, f"nobody: a key of the lease holds another type, {_names(model)}".encode()
+
     def _note(self, model: str, token: int, other: bytes, asked: float) -> bool:
         held = self._held[model]
         name = "" if token else other.decode(errors="replace")
@@ -148,3 +161,8 @@ class Leases:
         lease = keys.monitor_lease(*keys.split_model_id(model))
         mine = f"{self._owner}.{self._life}:{self._held[model].token}" if model in self._held else ""
         return await cast(Any, self._redis.eval(script, 1 + len(more), lease, *more, mine, cast(Any, value)))
+
+
+def _names(model: str) -> list[str]:
+    """The keys of a model's lease and of its token."""
+    return [name(*keys.split_model_id(model)) for name in (keys.monitor_lease, keys.monitor_token)]

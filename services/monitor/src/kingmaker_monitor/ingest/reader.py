@@ -62,6 +62,8 @@ class Reader:
         self._partitions = partitions
         self._clock = clock
         self._streams: dict[bytes, Stream] = {}
+        self._unreadable: set[Stream] = set()
+        """Of them, those whose key held no stream when last asked."""
         self._acks: Acks = {}
         self._lives = Lives()
         self._looked = -LOOK_S
@@ -101,10 +103,10 @@ class Reader:
             await self._off_loop(self._book.load)
         if time.monotonic() - self._looked >= LOOK_S:
             await self._look()
-        if not self._streams:
+        offsets = {key: self._offset(stream) for key, stream in self._streams.items() if stream not in self._unreadable}
+        if not offsets:
             await asyncio.sleep(_BLOCK_MS / 1000)
             return
-        offsets = {key: self._offset(stream) for key, stream in self._streams.items()}
         answer: Any = await self._blocking.xread(cast(Any, offsets), count=COUNT, block=_BLOCK_MS)
         reads = self._reads(answer)
         if reads:
@@ -115,7 +117,9 @@ class Reader:
         tokens = await self._leases.hold(await self._off_loop(lambda: self._book.tokens(found.plans)))
         await self._off_loop(lambda: self._book.follow(found.plans, tokens))
         self._follow(tuple(tokens))
-        extents = await self._discovery.extents(self._streams.values())
+        asked = await self._discovery.extents(self._streams.values())
+        extents = {stream: extent for stream, extent in asked.items() if extent is not None}
+        self._unreadable = asked.keys() - extents.keys()
         self.standings = await self._off_loop(
             lambda: {stream: self._book.place(stream, extent) for stream, extent in extents.items()}
         )
@@ -158,6 +162,8 @@ class Reader:
         """Entries by stream, with acks and ends of lives where a stream was read to its end after they were known."""
         reads = []
         for key, stream in self._streams.items():
+            if stream in self._unreadable:
+                continue
             entries = [entry for chunk in answer.get(key, ()) for entry in chunk]
             read = Read(stream, entries)
             if stream.kind == "events" and len(entries) < COUNT:
