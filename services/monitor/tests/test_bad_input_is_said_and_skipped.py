@@ -164,6 +164,35 @@ def test_a_profile_nobody_asks_for_rests_in_the_file(tmp_path: Path, world: "Wor
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("counts", [2**63, 1], "Expected `int` <= 9007199254740992 - at `$.reference.numeric[...].counts[0]`"),
+        ("counts", [1, -1], "Expected `int` >= 0 - at `$.reference.numeric[...].counts[1]`"),
+        ("missing", -1, "Expected `int` >= 0 - at `$.reference.numeric[...].missing`"),
+        ("shape", [-1, 10**12], "input distance of shape [-1, 1000000000000] makes more than 200000 columns"),
+    ],
+)
+def test_a_profile_whose_numbers_cannot_be_is_refused(
+    new_counting: "Callable[..., Counting]",
+    world: "World",
+    caplog: pytest.LogCaptureFixture,
+    field: str,
+    value: Any,
+    said: str,
+) -> None:
+    document = msgspec.json.decode(world.raw_profile)
+    if field == "shape":
+        document["inputs"][0]["shape"] = value
+    else:
+        document["reference"]["numeric"]["distance"] |= {"edges": [0.5], "counts": [1, 1], "missing": 0, field: value}
+    raw = msgspec.json.encode(document)
+    counting = new_counting(profile=False)
+    counting.book.learn(sha256_of(raw), raw, world.t0)
+    assert said in str(vars(caplog.records[-1]))
+    assert counting.book.profiles.get(sha256_of(raw)) is None
+
+
+@pytest.mark.parametrize(
     "name",
     [
         keys.plan("default", "broken"),

@@ -5,7 +5,7 @@ reads the signature, the monitor the reference histograms, bins and categories; 
 """
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,6 +13,8 @@ from kingmaker_contracts.inference import DTYPES
 from kingmaker_contracts.rare_categories import RareCategories
 
 MAX_BYTES = 1024 * 1024
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""Of rows: more than this is no count that a double, and so any other reader of JSON, could hold."""
 FILE_NAME = "kingmaker/profile.json"
 """Where the profile lies inside the model's MLflow artifact folder."""
 
@@ -68,8 +70,8 @@ class NumericReference(msgspec.Struct, frozen=True):
     """
 
     edges: list[float]
-    counts: list[int]
-    missing: int
+    counts: list[Count]
+    missing: Count
     minimum: float | None
     maximum: float | None
     mean: float | None
@@ -90,9 +92,9 @@ class CategoricalReference(msgspec.Struct, frozen=True):
     rare: which those are, None when there are none, or too many, or a release before this one published."""
 
     categories: list[str]
-    counts: list[int]
-    other: int
-    missing: int
+    counts: list[Count]
+    other: Count
+    missing: Count
     rare: RareCategories | None = None
 
     def __post_init__(self) -> None:
@@ -105,7 +107,7 @@ class CategoricalReference(msgspec.Struct, frozen=True):
 class Reference(msgspec.Struct, frozen=True):
     """Training rows, column by column. Each feature is in exactly one of the two maps."""
 
-    rows: int
+    rows: Count
     numeric: dict[str, NumericReference] = {}
     categorical: dict[str, CategoricalReference] = {}
     score: NumericReference | None = None

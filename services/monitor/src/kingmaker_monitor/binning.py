@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kingmaker_contracts import rare_categories
 from kingmaker_contracts.profile import CategoricalReference, NumericReference, Profile, Score
 from kingmaker_contracts.rare_categories import RareNames
+from kingmaker_contracts.wire import BadRecord
 from kingmaker_monitor.stats import layout as laying
 from kingmaker_monitor.stats.layout import Layout
 
@@ -27,6 +28,8 @@ SCORE: Final = "__score"
 _SORTED_ROWS: Final = 4096
 """Sorted at once: so much of a column fits the processor's first cache, and 20,000 rows take three quarters of the time
 that sorting them all together takes."""
+MAX_COLUMNS: Final = 200_000
+"""A picture of 224 by 224 by 3 has 150,528."""
 GRID: Final = np.linspace(0.0, 1.0, 1001)
 """Cut points of the AUC histograms, beside the profile's own score edges."""
 
@@ -48,8 +51,9 @@ class Numeric:
 
     def __post_init__(self) -> None:
         # live values travel as float32: the training minimum itself, rounded, is not below the minimum
-        low = _below(min(self.minimum, float(np.float32(self.minimum))))
-        high = _floor(max(self.maximum, float(np.float32(self.maximum))))
+        with np.errstate(over="ignore"):
+            low = _below(min(self.minimum, float(np.float32(self.minimum))))
+            high = _floor(max(self.maximum, float(np.float32(self.maximum))))
         cuts = np.array([*map(_floor, self.edges.tolist()), low, high, np.inf], np.float32)
         object.__setattr__(self, "cuts", cuts)
 
@@ -219,11 +223,18 @@ class Binning:
 
 
 def of_profile(profile: Profile) -> Binning:
-    """The bins of a profile. A block input of n numbers makes n columns, named `input[0]` to `input[n-1]`."""
+    """The bins of a profile. A block input of n numbers makes n columns, named `input[0]` to `input[n-1]`.
+
+    Raises BadRecord when that makes more columns than MAX_COLUMNS.
+    """
     reference = profile.reference
     columns: list[tuple[str, Column | None]] = []
     for feature in profile.inputs:
         width = math.prod(max(size, 1) for size in feature.shape[1:])
+        if len(columns) + width > MAX_COLUMNS:
+            raise BadRecord(
+                f"Profile: input {feature.name} of shape {feature.shape} makes more than {MAX_COLUMNS} columns"
+            )
         for name in [feature.name] if width == 1 else [f"{feature.name}[{i}]" for i in range(width)]:
             column: Column | None = None
             if reference is not None and feature.kind == "numeric" and name in reference.numeric:
