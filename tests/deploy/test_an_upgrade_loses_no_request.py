@@ -9,7 +9,7 @@ from pathlib import Path
 from conftest import Valkey
 from kingmaker_contracts import profile, wire
 from kingmaker_contracts.plan import Plan, PlannedVariant
-from kingmaker_controller.redis_store import RedisStore
+from kingmaker_controller.redis_store import RedisStore, Stored
 from kingmaker_servicekit import redis_client
 from tests.deploy import chart
 from tests.deploy.running import MODEL, Service, known_profile, routing, until
@@ -87,7 +87,7 @@ async def test_no_request_is_lost_when_a_gateway_leaves(valkey: Valkey, tmp_path
         async with FakeModelServer(inputs=[("distance", "FP32")]) as champion:
             await store.put_profile(*MODEL, sha256, raw)
             plan = Plan(*MODEL, 1, 1, "r1", [PlannedVariant("lr", "champion", "1", sha256)])
-            await store.replace(routing(champion.address, sha256), plan, b"")
+            await store.replace(routing(champion.address, sha256), plan, Stored(None))
             for service in services:
                 await until(partial(answers, service), "a gateway")
 

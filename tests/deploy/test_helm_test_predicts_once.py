@@ -13,7 +13,7 @@ import pytest
 from conftest import Valkey
 from kingmaker_contracts import profile, wire
 from kingmaker_contracts.plan import Plan, PlannedVariant
-from kingmaker_controller.redis_store import RedisStore
+from kingmaker_controller.redis_store import RedisStore, Stored
 from kingmaker_servicekit import redis_client
 from tests.deploy import chart
 from tests.deploy.chart import Values
@@ -64,7 +64,7 @@ async def served(gateway: Service, valkey: Valkey) -> AsyncIterator[FakeModelSer
     async with FakeModelServer(inputs=[("distance", "FP32")]) as champion, httpx.AsyncClient(trust_env=False) as http:
         await store.put_profile(*MODEL, sha256, raw)
         plan = Plan(*MODEL, 1, 1, "r1", [PlannedVariant("lr", "champion", "1", sha256)])
-        await store.replace(routing(champion.address, sha256), plan, b"")
+        await store.replace(routing(champion.address, sha256), plan, Stored(None))
 
         async def is_ready() -> bool:
             return (await http.get(f"{gateway.url(8080)}/v2/models/flights/ready")).status_code == 200

@@ -20,7 +20,8 @@ from redis.retry import Retry
 from conftest import take_free_port
 from kingmaker_contracts import keys, prediction_ids, profile, wire
 from kingmaker_contracts.plan import Plan, PlannedVariant
-from kingmaker_controller.redis_store import RedisStore
+from kingmaker_controller.leftovers import STAY_S
+from kingmaker_controller.redis_store import RedisStore, Stored
 from kingmaker_servicekit import redis_address, redis_client
 from tests.deploy import chart
 from tests.deploy.chart import NAMESPACE, Object
@@ -260,7 +261,7 @@ async def test_real_services_are_denied_nothing(
             await store.put_profile(*MODEL, sha256, raw)
             record = routing(champion.address, sha256)
             plan = Plan(*MODEL, 1, 1, "r1", [PlannedVariant("lr", "champion", "1", sha256)])
-            await store.replace(record, plan, b"")
+            await store.replace(record, plan, Stored(None))
             assert (await store.read(*MODEL, frozenset({sha256}))).profiles == {sha256}
             assert await store.indexed() == ["shop/flights"]
 
@@ -287,6 +288,7 @@ async def test_real_services_are_denied_nothing(
             assert answer.status_code == 202, answer.text
             await until(measured, "evidence")
             assert await store.remove(*MODEL, epoch=2)
+            assert 0 < admin.ttl(keys.events(*MODEL, 0)) <= STAY_S and admin.ttl(keys.profile(*MODEL, sha256)) > 0
     finally:
         await store.close()
         for service in services:

@@ -11,9 +11,10 @@ from kingmaker_contracts.acks import GatewayAck
 from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky
 from kingmaker_controller.errors import StoreUnavailable
-from kingmaker_controller.redis_store import Overtaken, RedisStore
+from kingmaker_controller.redis_store import Overtaken, RedisStore, Stored
 from kingmaker_servicekit import redis_client
 
+NOTHING = Stored(None)
 CHAMPION = RoutedVariant("lr", "champion", "1", "flights", ["127.0.0.1:1"], 100, 0, None)
 
 
@@ -41,13 +42,13 @@ async def store(valkey: Any) -> AsyncIterator[RedisStore]:
 )
 async def test_the_order_of_records(store: RedisStore, new: tuple[int, int], is_taken: bool) -> None:
     stored = record(1, 5)
-    await store.replace(stored, plan(stored), b"")
+    await store.replace(stored, plan(stored), NOTHING)
     challenger = record(*new, generation=2)
     if is_taken:
-        await store.replace(challenger, plan(challenger), b"")
+        await store.replace(challenger, plan(challenger), NOTHING)
     else:
         with pytest.raises(Overtaken) as caught:
-            await store.replace(challenger, plan(challenger), b"")
+            await store.replace(challenger, plan(challenger), NOTHING)
         assert (caught.value.epoch, caught.value.revision) == (1, 5)
     found = await store.read("default", "flights", frozenset())
     kept = challenger if is_taken else stored
@@ -59,9 +60,9 @@ async def test_the_same_record_may_be_written_again_to_repair_what_stands_beside
     store: RedisStore, valkey: Any
 ) -> None:
     mine = record(1, 5)
-    await store.replace(mine, plan(mine), b"")
+    await store.replace(mine, plan(mine), NOTHING)
     valkey.client.delete(keys.plan("default", "flights"), keys.MODELS)
-    await store.replace(mine, plan(mine), b"")
+    await store.replace(mine, plan(mine), NOTHING)
     found = await store.read("default", "flights", frozenset())
     assert found.plan == wire.write_json(plan(mine))
     assert found.is_indexed
@@ -82,14 +83,14 @@ async def test_only_the_malformed_value_that_was_seen_is_overwritten_whatever_it
     assert "missing required field" in found.malformed
     mine = record(1, 1)
     with pytest.raises(Overtaken):
-        await store.replace(mine, plan(mine), b"something else")
-    await store.replace(mine, plan(mine), found.raw)
+        await store.replace(mine, plan(mine), Stored(None, raw=b"something else"))
+    await store.replace(mine, plan(mine), found)
     assert (await store.read("default", "flights", frozenset())).record == mine
 
 
 async def test_removal_leaves_profiles_and_respects_a_higher_epoch(store: RedisStore, valkey: Any) -> None:
     mine = record(3, 1)
-    await store.replace(mine, plan(mine), b"")
+    await store.replace(mine, plan(mine), NOTHING)
     await store.put_profile("default", "flights", "abc", b"{}")
     assert (await store.read("default", "flights", frozenset({"abc", "xyz"}))).profiles == {"abc"}
     assert await store.remove("default", "flights", 2) is False

@@ -256,7 +256,7 @@ class Loop:
                 if raw is not None:
                     await self._store.put_profile(namespace, name, sha256, raw)
             if stored.record != routing or stored.plan != msgspec.json.encode(plan) or not stored.is_indexed:
-                await self._store.replace(routing, plan, stored.raw)
+                await self._store.replace(routing, plan, stored)
                 self._queue.add(model.id, time.monotonic())  # the next step says Programmed
                 self._wake.set()
             model.known = routing

@@ -18,7 +18,9 @@ from kingmaker_contracts.acks import GatewayAck
 from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.profile import Signature
 from kingmaker_contracts.routing import RoutingRecord
+from kingmaker_controller import leftovers
 from kingmaker_controller.errors import StoreUnavailable
+from kingmaker_controller.leftovers import Leftovers
 from kingmaker_controller.rollout import signatures
 from kingmaker_controller.rollout.facts import GatewayView
 
@@ -50,9 +52,11 @@ if stored then
   local good, record = pcall(cjson.decode, stored)
   if good and type(record) == 'table' and (tonumber(record.epoch) or 0) > tonumber(ARGV[1]) then return 0 end
 end
+local plan = redis.call('GET', KEYS[2])
 redis.call('DEL', KEYS[1], KEYS[2])
-return 1
+return {plan}
 """
+"""KEYS: routing, plan. ARGV: epoch. Returns the plan that stood there, 0 when nothing is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class RedisStore:
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
+        self._leftovers = Leftovers(redis)
 
     async def read(self, namespace: str, name: str, profiles: frozenset[str]) -> Stored:
         """The stored records of one model, and which of these profiles are there."""
@@ -138,13 +143,14 @@ class RedisStore:
             return {}
         return {feature.name: signatures.type_of(feature.datatype, feature.shape) for feature in found} if raw else None
 
-    async def replace(self, record: RoutingRecord, plan: Plan, malformed: bytes) -> None:
-        """Write both, index and announce them. Raises Overtaken when something as new stands there."""
+    async def replace(self, record: RoutingRecord, plan: Plan, stored: Stored) -> None:
+        """Write both in place of what was read, index and announce them. Raises Overtaken when something as new stands
+        there."""
         namespace, name = record.namespace, record.name
         names = [keys.routing(namespace, name), keys.plan(namespace, name)]
         arguments: list[bytes | str | int] = [
             wire.write_json(record),
-            malformed,
+            stored.raw,
             wire.write_json(plan),
             record.epoch,
             record.revision,
@@ -152,13 +158,18 @@ class RedisStore:
         done, epoch, revision = await self._run(_REPLACE, names, arguments)
         if not done:
             raise Overtaken(int(epoch), int(revision))
+        former, profiles = (leftovers.profiles_of(one) for one in (stored.plan, wire.write_json(plan)))
+        if not stored.is_indexed or former != profiles:  # before the index tells that all is done
+            await _bounded(self._leftovers.of_versions(namespace, name, former, profiles))
         await self._announce(namespace, name, is_there=True)
 
     async def remove(self, namespace: str, name: str, epoch: int) -> bool:
         """Take the model's routing and plan away; False when a leader of a higher epoch owns them."""
         names = [keys.routing(namespace, name), keys.plan(namespace, name)]
-        if not await self._run(_REMOVE, names, [epoch]):
+        removed = await self._run(_REMOVE, names, [epoch])
+        if not removed:
             return False
+        await _bounded(self._leftovers.of_model(namespace, name, leftovers.profiles_of(removed[0])))
         await self._announce(namespace, name, is_there=False)
         return True
 

@@ -26,6 +26,8 @@ from kingmaker_servicekit.redis_client import is_wrong_type
 
 logger = logging.getLogger(__name__)
 
+EVIDENCE_S: Final = 86_400
+"""How long evidence is kept that no monitor renews, as of a model that was deleted: for people, nobody acts on it."""
 _TAKE: Final = """
 local held = redis.call('GET', KEYS[1])
 local holder = held and string.match(held, '^(.*):')
@@ -45,7 +47,7 @@ return {token, ''}
 Returns the token, 0 while another holds the lease."""
 _WRITE: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 return 1
 """
 _RELEASE: Final = """
@@ -126,7 +128,7 @@ class Leases:
 
     async def write(self, model: str, key: str, value: bytes) -> bool:
         """Set a key if, and only if, our lease of the model stands. Raises redis.RedisError."""
-        return bool(await self._eval(_WRITE, model, key, value=value))
+        return bool(await self._eval(_WRITE, model, key, value, EVIDENCE_S))
 
     async def release(self) -> None:
         """Let others have them at once. Raises redis.RedisError."""
@@ -157,10 +159,12 @@ class Leases:
             held.token = token
         return token > 0
 
-    async def _eval(self, script: str, model: str, *more: str, value: bytes = b"") -> Any:
+    async def _eval(self, script: str, model: str, *more: Any) -> Any:
+        """more: a key and arguments."""
         lease = keys.monitor_lease(*keys.split_model_id(model))
         mine = f"{self._owner}.{self._life}:{self._held[model].token}" if model in self._held else ""
-        return await cast(Any, self._redis.eval(script, 1 + len(more), lease, *more, mine, cast(Any, value)))
+        named = [lease, *more[:1]]
+        return await cast(Any, self._redis.eval(script, len(named), *named, mine, *more[1:]))
 
 
 def _names(model: str) -> list[str]:
