@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE: Final = 8
 IN_LINE_S: Final = 2.0
 LAST_WORDS_S: Final = 2.0
+REIGN_ENDS_S: Final = 10.0
+"""What a reign gets to end its tasks, say its last words and give back the Lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,8 @@ async def lead(ground: Ground, settings: KubernetesSettings, environ: Mapping[st
         app = api.build(lambda: stage.view, ground.token, ground.registry, stage.copies.models.synced.is_set)
         listener = Listener("api", app, ground.listening)
         try:
-            await together(serving.serve([listener], DRAIN_S), stage.copies.keep(), stage.reign())
+            work = serving.serve([listener], DRAIN_S), stage.copies.keep(), stage.reign()
+            await together(*work, last_words_s=REIGN_ENDS_S)
         finally:
             await stage.runtime.close()
     finally:

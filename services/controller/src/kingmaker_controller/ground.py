@@ -51,14 +51,21 @@ async def epochs(models: Iterable[StoredModel], store: RedisStore) -> list[int]:
     return found
 
 
-async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """All of it, until one ends; the others end with it. What ended first is raised if it failed."""
+async def together(*work: Coroutine[Any, Any, None], last_words_s: float = 3.0) -> None:
+    """All of it, until one ends; the others end with it. What ended first is raised if it failed.
+
+    One that was told to end and has not after last_words_s is told again: wait_for of Python 3.11, which redis-py sends
+    with, swallows a cancellation that comes just after what it waits for.
+    """
     tasks = [asyncio.create_task(each) for each in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        left = set(tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=last_words_s)
+        await asyncio.gather(*tasks, return_exceptions=True)  # so that none is said to be never retrieved
     for task in done:
         task.result()
