@@ -44,6 +44,7 @@ _ADDED: Final = """
 CREATE TABLE IF NOT EXISTS idle_profiles(sha256 TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS folded(model INTEGER, partition INTEGER, producer TEXT, number INTEGER NOT NULL,
     account BLOB NOT NULL, PRIMARY KEY(model, partition, producer)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gone_models(model INTEGER PRIMARY KEY, since INTEGER NOT NULL);
 """
 """What later releases brought, and earlier ones read past: a file of theirs gets it when it is opened."""
 _LOST: Final = (

@@ -133,6 +133,7 @@ class Reader:
         accounts = {model: self._book.models[model].accounts for model in tokens}
         self._lives.look(self._acks, found.ended, accounts, time.monotonic())
         await self._off_loop(lambda: self._fold(extents))
+        await self._off_loop(lambda: self._book.forget_gone(found.plans.keys(), self._now_ms()))
         self._looked = time.monotonic()
 
     def _writing(self) -> set[str]:

@@ -8,7 +8,7 @@ stop the monitor.
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from kingmaker_contracts.plan import Plan
 from kingmaker_monitor import accounts
 from kingmaker_monitor.errors import Superseded
-from kingmaker_monitor.ingest import idle_profiles, labels, predictions
+from kingmaker_monitor.ingest import gone_models, idle_profiles, labels, predictions
 from kingmaker_monitor.ingest.changes import Changes
 from kingmaker_monitor.ingest.decoding import Decoded, Read, Stream, decode
 from kingmaker_monitor.ingest.judging import Judging
@@ -49,6 +49,8 @@ class Book:
         """Models that may still have predictions whose time is up."""
         self._profiles_of = 0
         """The pane in which idle profiles were last looked for: it costs a look at every arm."""
+        self._has_gone = True
+        """Whether the file may hold models that are not there; the first look tells."""
         self.is_overdue = False
         """Whether to tidy at the next look: more is to be forgotten than one turn takes, or a plan may say so."""
         self.models: dict[str, ModelState] = {}
@@ -196,6 +198,17 @@ class Book:
         judging.count(changes)
         changes.save(state, self._store, now_ms)
         self._store.save_progress(state, ())
+
+    def forget_gone(self, there: Set[str], now_ms: int) -> None:
+        """Forget, a piece a turn, models that have been away for long. there: those Redis names."""
+        if not self._has_gone and there >= self.models.keys():
+            return
+        with self._guarded():
+            for name in gone_models.forget(self._store, self.models.values(), there, now_ms):
+                logger.info("a model that is gone is forgotten", extra={"model": name})
+                del self.models[name]
+        self._aging = deque(name for name in self._aging if name in self.models)
+        self._has_gone = not there >= self.models.keys()
 
     def _expire(self, now_ms: int, waited: Mapping[str, int]) -> None:
         """The models in turn, a piece each, until nothing is left or it is enough for now."""
