@@ -86,3 +86,22 @@ async def test_the_reader_forgets_what_redis_no_longer_names(
     valkey.client.srem(keys.MODELS, world.model)
     await reading.until(lambda: world.model not in counting.book.models)
     assert counting.book.models.keys() == {OTHER}
+
+
+async def test_a_model_of_a_forgotten_name_has_evidence_of_its_own(
+    counting: "Counting", reading: "Reading", world: "World"
+) -> None:
+    async def shown(*models: str) -> Any:
+        reading.reader.models = models
+        await reading.evaluator.step()
+        return reading.board.snapshot.models
+
+    former = (await shown(world.model))["flights"].evidence
+    version = counting.state.version
+    await shown(OTHER)
+    for now_ms in (world.t0, world.t0 + STAY_MS):
+        counting.book.forget_gone({OTHER}, now_ms)
+    counting.book.follow({world.model: world.plan()}, {world.model: 1})
+    counting.state.version = version
+    evidence = (await shown(world.model))["flights"].evidence
+    assert (former.variants["lr"].answered, evidence.variants["lr"].answered) == (10, 0)

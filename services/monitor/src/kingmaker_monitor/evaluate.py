@@ -108,7 +108,11 @@ class Evaluator:
             if is_due and self._reader.read_until is not None:
                 self._book.tidy(round(now * 1000), self._reader.read_until)
                 self._tidied = time.monotonic()
-        views = {keys.split_model_id(model)[1]: self._view(model, now) for model in self._reader.models}
+        models = self._reader.models
+        for known in (self._seen, self._slow):
+            for model in known.keys() - set(models):
+                del known[model]  # should it be made again, it is another, whose versions begin anew
+        views = {keys.split_model_id(model)[1]: self._view(model, now) for model in models}
         return Snapshot(views, now, bool(self._reader.redis_up), self._failures, self._steady.jumps)
 
     def _view(self, model: str, now: float) -> ModelView:
