@@ -219,3 +219,21 @@ async def test_a_repeated_event_is_counted_and_another_is_another(cluster: Clust
     assert set(found) == {"b: no", "b: why", "ä" * 8}
     assert found["b: no"]["series"]["count"] == 3 and found["b: no"]["type"] == "Warning"
     assert found["ä" * 8]["type"] == "Normal"
+
+
+async def test_an_event_that_was_being_sent_at_the_end_is_among_the_last_words(cluster: Cluster) -> None:
+    made = await cluster.make("x")
+    events = Events(cluster.client, "default", "me", lambda: None)
+    about = {"apiVersion": made["apiVersion"], "kind": made["kind"], "name": "x", "namespace": "default"}
+    about["uid"] = made["metadata"]["uid"]
+    hanging = cluster.server.faults.trouble(verb="POST", path="/events", how="hang")
+    for number in (1, 2):
+        events.tell(about, Event("VariantFailed", f"b: {number}"), NOW)
+    sending = asyncio.create_task(events.run())
+    await until(lambda: hanging.times == 0)
+    sending.cancel()
+    await asyncio.wait([sending])
+    cluster.server.faults.clear()
+    await events.flush(10)
+    items, _ = await cluster.client.list(EVENT, "default")
+    assert {item["note"] for item in items} == {"b: 1", "b: 2"}

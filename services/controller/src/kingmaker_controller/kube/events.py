@@ -31,6 +31,8 @@ class Events:
         self._api, self._namespace, self._holder = api, namespace, holder[:128]
         self._on_dropped = on_dropped
         self._queue: asyncio.Queue[Object] = asyncio.Queue(QUEUE_SIZE)
+        self._sending: Object | None = None
+        """What `run` had taken when it was cancelled: it may not have arrived."""
 
     def tell(self, regarding: Object, event: Event, now: datetime) -> None:
         """regarding: apiVersion, kind, name, namespace, uid of the object. Returns at once."""
@@ -42,17 +44,21 @@ class Events:
     async def run(self) -> None:
         """Send until cancelled."""
         while True:
-            body = await self._queue.get()
+            body = self._sending = await self._queue.get()
             try:
                 await self._send(body)
             except KubernetesError as error:
                 self._on_dropped()
                 logger.warning("event not sent", extra={"reason": body["reason"], "error": str(error)})
+            self._sending = None
 
     async def flush(self, within_s: float) -> None:
         """Send what waits, for the last words of a controller that stops."""
         try:
             async with asyncio.timeout(within_s):
+                if self._sending is not None:
+                    await self._send(self._sending)
+                    self._sending = None
                 while not self._queue.empty():
                     await self._send(self._queue.get_nowait())
         except (KubernetesError, TimeoutError) as error:
