@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError
 
 from kingmaker_servicekit import redis_address
 from kingmaker_servicekit.redis_address import BadPassword, Target, read_password
@@ -36,12 +36,6 @@ def connect(where: str | Target, timeout_s: float = 0.5) -> "Redis":
 def connect_blocking(where: str | Target) -> "Redis":
     """A client for XREAD BLOCK and pub/sub. Block for at most BLOCK_MS."""
     return _client(where, 1.0, BLOCK_MS / 1000 + 4)
-
-
-def is_wrong_type(error: BaseException) -> bool:
-    """Whether a command, or a script, failed because its key holds something of another kind: a fault of that key,
-    which need not stop what is asked of the others."""
-    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
 class _Credentials(CredentialProvider):

@@ -20,7 +20,7 @@ from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.wire import BadRecord, read_json
 from kingmaker_monitor.ingest.decoding import Stream
 from kingmaker_monitor.positions import Extent, of_info
-from kingmaker_servicekit.redis_client import is_wrong_type
+from kingmaker_servicekit.redis_errors import is_wrong_type
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from kingmaker_contracts import keys
-from kingmaker_servicekit.redis_client import is_wrong_type
+from kingmaker_servicekit.redis_errors import is_wrong_type
 
 logger = logging.getLogger(__name__)
 

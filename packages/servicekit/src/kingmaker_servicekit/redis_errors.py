@@ -1,0 +1,9 @@
+"""What errors of Redis mean."""
+
+from redis.exceptions import ResponseError
+
+
+def is_wrong_type(error: BaseException) -> bool:
+    """Whether a command, or a script, failed because its key holds something of another kind: a fault of that key,
+    which need not stop what is asked of the others."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
