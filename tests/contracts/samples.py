@@ -49,6 +49,7 @@ ROUTING = routing.RoutingRecord(
     limits=routing.Limits(),
     source="Manual",
     updated_at="2026-11-21T01:00:00Z",
+    sensitive=["age"],
 )
 PLAN = plan.Plan(
     namespace="default",
@@ -61,6 +62,7 @@ PLAN = plan.Plan(
         plan.PlannedVariant("gbm", "challenger", "2", None),
     ],
     segments=["carrier"],
+    sensitive=["age"],
 )
 PROFILE = profile.Profile(
     name="flights",
@@ -113,6 +115,7 @@ EVENTS = events.EventBatch(
     features=np.array([[100.0, np.nan, 300.0], [0.0, 2.0, 3.0]], "<f4"),
     unseen={"carrier": ["ZZ"]},
     rare=["carrier"],
+    withheld=["age"],
 )
 FEEDBACK = feedback.FeedbackBatch(
     1_790_000_100_000,
@@ -229,6 +232,7 @@ REPORT = report.ModelReport(
         segment_faults=["gbm: segment carrier is no feature with a reference in its profile"],
         mishaps=[report.Mishap("2026-11-20T00:00:00Z", "set aside as monitor.db.damaged-1")],
         folded_lives=3,
+        sensitive_faults=["sensitive age is no feature of any variant"],
     ),
 )
 STATUS = status.Status(

@@ -54,7 +54,7 @@ def test_the_golden_event_entry_is_read_back_column_by_column() -> None:
     for field in ("producer", "seq", "sent", "dropped", "t0", "revision", "rollout", "variant", "version", "role"):
         assert getattr(batch, field) == getattr(samples.EVENTS, field)
     assert (batch.schema, batch.variants, batch.unseen) == (samples.SHA, ["lr", "gbm"], {"carrier": ["ZZ"]})
-    assert batch.rare == ["carrier"]
+    assert (batch.rare, batch.withheld) == (["carrier"], ["age"])
 
 
 def test_the_golden_feedback_entry_is_read_back() -> None:

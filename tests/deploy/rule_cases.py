@@ -114,6 +114,14 @@ CASES: dict[str, Case] = {
         [{"segments": []}, {"segments": ["carrier", "origin"]}],
         [({"segments": ["carrier", "origin", "carrier"]}, ["segments[2]"])],
     ),
+    "a feature stands twice in sensitive": Case(
+        [{"sensitive": []}, {"sensitive": ["age", "income"]}],
+        [({"sensitive": ["age", "income", "age"]}, ["sensitive[2]"])],
+    ),
+    "a sensitive feature cannot be a segment: its values are not recorded": Case(
+        [{"segments": ["carrier"], "sensitive": ["age"]}, {"segments": ["carrier"]}, {"sensitive": ["age"]}],
+        [({"segments": ["origin", "carrier"], "sensitive": ["age", "carrier"]}, ["segments[1]"])],
+    ),
     "step weights must not fall": Case(
         [
             {"rollout": {"steps": []}},

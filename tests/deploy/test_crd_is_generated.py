@@ -71,6 +71,7 @@ def test_lists_say_what_makes_an_item_one() -> None:
         ".spec.gates": ["name"],
         ".spec.rollout.steps": "atomic",
         ".spec.segments": "set",
+        ".spec.sensitive": "set",
         ".status.conditions": ["type"],
         ".status.routing.variants": ["name"],
         # one name twice: a variant whose model was changed drains beside the new one

@@ -17,6 +17,7 @@ SCHEMA = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV
 IN_SCHEMA = {
     "two challengers carry this name",
     "a feature stands twice in segments",
+    "a feature stands twice in sensitive",
     "two gates carry this name",
 }
 """Rules that a list map or set keeps by itself, in an apiserver's own words: "Duplicate value"."""

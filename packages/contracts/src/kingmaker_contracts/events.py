@@ -8,8 +8,9 @@ Features lie column-major as float32 in the order of the answering variant's pro
 sha256, "" for a variant without one): numbers as they are, missing as NaN, categories as the profile's
 codes. A category the profile does not hold is spelled out in `unseen` and coded behind the known ones. A feature in
 `rare` is one of whose rare categories the profile keeps hashes: there the first code behind the known ones stands
-for all of those, and unseen ones follow it. Copies that a shadow failed come in entries without features (width 0): the
-champion's entry has those it takes too.
+for all of those, and unseen ones follow it. A column in `withheld` is sensitive: it is NaN in every row and means
+nothing. Copies that a shadow failed come in entries without features (width 0): the champion's entry has those it takes
+too.
 """
 
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ class _Wire(msgspec.Struct, array_like=False):
     width: int
     unseen: dict[str, list[str]] = {}
     rare: list[str] = []
+    withheld: list[str] = []
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ class EventBatch:
     features: NDArray[np.float32]
     unseen: dict[str, list[str]] = field(default_factory=dict)
     rare: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -140,6 +143,7 @@ def encode(batch: EventBatch) -> bytes:
         width=width,
         unseen=batch.unseen,
         rare=batch.rare,
+        withheld=batch.withheld,
     )
     return msgspec.msgpack.encode(wire)
 
@@ -176,6 +180,7 @@ def decode(raw: bytes) -> EventBatch:
         features=np.frombuffer(wire.features, np.dtype("<f4")).reshape(wire.width, wire.count),
         unseen=wire.unseen,
         rare=wire.rare,
+        withheld=wire.withheld,
     )
 
 

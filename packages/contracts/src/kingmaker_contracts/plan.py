@@ -28,7 +28,8 @@ class Retention(msgspec.Struct, frozen=True):
 
 class Plan(msgspec.Struct, frozen=True):
     """What to measure. rollout_id names the set of variants: evidence of another rollout is another story.
-    segments: features of few values; counts are kept for each value as well."""
+    segments: features of few values; counts are kept for each value as well; sensitive: features that gateways do not
+    record."""
 
     namespace: str
     name: str
@@ -38,5 +39,6 @@ class Plan(msgspec.Struct, frozen=True):
     variants: list[PlannedVariant]
     step: int = 0
     segments: list[str] = []
+    sensitive: list[str] = []
     retention: Retention = Retention()
     v: Literal[1] = 1

@@ -5,6 +5,7 @@ reads the signature, the monitor the reference histograms, bins and categories; 
 """
 
 import hashlib
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -31,6 +32,11 @@ class Feature(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.datatype not in DTYPES:
             raise ValueError(f"datatype {self.datatype!r} is not one of {', '.join(DTYPES)}")
+
+
+def width_of(feature: Feature) -> int:
+    """How many columns a feature has: 1, or the numbers of a block."""
+    return math.prod(max(size, 1) for size in feature.shape[1:])
 
 
 class Signature(msgspec.Struct, frozen=True):

@@ -152,8 +152,8 @@ class Pipeline(msgspec.Struct, frozen=True):
     window
     holds (they count for the rollout); replaced: streams that were read anew from their beginning; damaged_panes:
     panes that could not be read back; producers: the newest 50 lives; folded_lives: older ones that are over, of which
-    the sum in `events` is all that is kept; lease: its token; segment_faults: declared segments that cannot be, and
-    why."""
+    the sum in `events` is all that is kept; lease: its token; segment_faults, sensitive_faults: what is
+    declared and cannot be, and why."""
 
     redis_up: bool
     lease: int
@@ -169,6 +169,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     segment_faults: list[str]
     mishaps: list[Mishap]
     folded_lives: int = 0
+    sensitive_faults: list[str] = []
 
 
 class ModelReport(Evidence, frozen=True, kw_only=True):

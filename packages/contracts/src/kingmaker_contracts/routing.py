@@ -49,7 +49,10 @@ class RoutedVariant(msgspec.Struct, frozen=True):
 
 
 class RoutingRecord(msgspec.Struct, frozen=True):
-    """Who answers for `namespace/name`. Exactly one variant is champion; `ranges` names challengers only."""
+    """Who answers for `namespace/name`. Exactly one variant is champion; `ranges` names challengers only.
+
+    sensitive: features, or columns of blocks, whose values are recorded nowhere.
+    """
 
     namespace: str
     name: str
@@ -65,6 +68,7 @@ class RoutingRecord(msgspec.Struct, frozen=True):
     limits: Limits
     source: str
     updated_at: str
+    sensitive: list[str] = []
     v: Literal[1] = 1
 
     def __post_init__(self) -> None:

@@ -137,6 +137,19 @@ RULES: Final[tuple[Rule, ...]] = (
         None,
     ),
     Rule(
+        "a feature stands twice in sensitive",
+        lambda s: [f"sensitive[{i}]" for i, name in enumerate(s.sensitive) if name in s.sensitive[:i]],
+        None,
+    ),
+    Rule(
+        "a sensitive feature cannot be a segment: its values are not recorded",
+        lambda s: [f"segments[{i}]" for i, name in enumerate(s.segments) if name in s.sensitive],
+        Cel(
+            "!has(self.segments) || !has(self.sensitive) || self.segments.all(n, !(n in self.sensitive))",
+            field=".segments",
+        ),
+    ),
+    Rule(
         "step weights must not fall",
         lambda s: _at("rollout.steps", not _rising(s.rollout.steps)),
         Cel("self.map(s, has(s.weight) ? s.weight : 0).isSorted()", at="rollout.steps"),

@@ -263,6 +263,13 @@ class Spec(_Part):
         description="Features of few values: the monitor keeps counts of each value as well.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
+    sensitive: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        default=[],
+        max_length=64,
+        description="Features, or columns of a block as block[3], whose values gateways record nowhere: no drift is "
+        "measured of them.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
     feedback: FeedbackSpec = Field(default=FeedbackSpec(), description="What is kept for labels that come later.")
     rollout: Rollout = Field(default=Rollout(), description="How weights change.")
     analysis: Analysis | None = Field(default=None, description="How evidence is judged.")

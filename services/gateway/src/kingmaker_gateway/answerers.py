@@ -1,6 +1,7 @@
 """Who answers, and the codes its values get in events: made once a variant and routing revision. Pure."""
 
 from array import array
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from kingmaker_contracts import rare_categories
 from kingmaker_contracts.feedback import label_text
 from kingmaker_contracts.labels import Role
-from kingmaker_contracts.profile import CategoricalReference, Profile
+from kingmaker_contracts.profile import CategoricalReference, Profile, width_of
 from kingmaker_contracts.rare_categories import RareNames
 
 
@@ -70,7 +71,8 @@ _SMALL: Final = 128
 class Answerer:
     """Who answered, as the header of a batch says it: one object a variant and routing revision.
 
-    known_codes: of categories, by categorical feature; label_codes: of classes.
+    known_codes: of categories, by categorical feature; label_codes: of classes; withheld: names of sensitive columns by
+    their place among the features.
     """
 
     model: str
@@ -85,6 +87,7 @@ class Answerer:
     profile: Profile | None = None
     known_codes: dict[str, Codes] = field(default_factory=dict)
     label_codes: Codes = field(default_factory=lambda: Codes({}))
+    withheld: dict[int, str] = field(default_factory=dict)
 
 
 def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:
@@ -98,6 +101,22 @@ def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:
         if feature.kind == "categorical"
     }
     return known, _numbered(profile.score.labels if profile.score else [])
+
+
+def withheld_of(profile: Profile | None, sensitive: Collection[str]) -> dict[int, str]:
+    """The columns that are meant: a feature's, or those of a whole block. Names as the monitor has them."""
+    if profile is None or not sensitive:
+        return {}
+    found: dict[int, str] = {}
+    place = 0
+    for feature in profile.inputs:
+        width = width_of(feature)
+        names = [feature.name] if width == 1 else [f"{feature.name}[{i}]" for i in range(width)]
+        for at, name in enumerate(names, place):
+            if name in sensitive or feature.name in sensitive:
+                found[at] = name
+        place += width
+    return found
 
 
 def _of_categories(reference: CategoricalReference) -> Codes:

@@ -4,7 +4,6 @@ Columns are made here, off the requests' path, with numpy over all rows at once.
 by the thousand, are joined in one step; only the odd ones are looked at one by one.
 """
 
-import math
 import uuid
 from collections.abc import Sequence
 from itertools import chain, groupby
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from kingmaker_contracts.events import COLUMNS, NO_LABEL, EventBatch
 from kingmaker_contracts.feedback import label_text
 from kingmaker_contracts.labels import REASONS
-from kingmaker_contracts.profile import Feature, Score
+from kingmaker_contracts.profile import Feature, Score, width_of
 from kingmaker_gateway.answerers import Answerer, Codes
 from kingmaker_gateway.lone import form_of, inputs_together, outputs_together
 from kingmaker_gateway.runs import Mark, Run, key_hashes
@@ -60,6 +59,7 @@ def build(runs: Sequence[Run], producer: str, seq: int, sent: int, dropped: int)
         features=features,
         unseen=unseen,
         rare=[name for name, codes in by.known_codes.items() if codes.tells_rare],
+        withheld=list(by.withheld.values()),
     )
 
 
@@ -128,7 +128,7 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
     if by.profile is None or not any(run.inputs for run in runs):
         return np.empty((0, rows), np.float32), unseen
     inputs = by.profile.inputs
-    widths = [math.prod([max(size, 1) for size in feature.shape[1:]]) for feature in inputs]
+    widths = list(map(width_of, inputs))
     features = np.empty((sum(widths), rows), np.float32)
     first = 0
     for feature, width in zip(inputs, widths, strict=True):
@@ -144,6 +144,9 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
             continue
         for at in range(0, rows, TURNED_AT_ONCE):
             place[:, at : at + TURNED_AT_ONCE] = values[at : at + TURNED_AT_ONCE].T
+    for at, name in by.withheld.items():
+        features[at] = np.nan
+        unseen.pop(name, None)
     return features, unseen
 
 

@@ -177,6 +177,7 @@ def _answerer(record: RoutingRecord, live: LiveVariant, table: Table) -> Answere
         profile=live.profile,
         known_codes=known,
         label_codes=labels,
+        withheld=answerers.withheld_of(live.profile, record.sensitive),
     )
 
 

@@ -8,7 +8,6 @@ Numbers are counted by sorting them and looking the edges up in them: numpy sort
 instructions, which takes a third of the time that looking every number up among 200 edges takes.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kingmaker_contracts import rare_categories
-from kingmaker_contracts.profile import CategoricalReference, NumericReference, Profile, Score
+from kingmaker_contracts.profile import CategoricalReference, NumericReference, Profile, Score, width_of
 from kingmaker_contracts.rare_categories import RareNames
 from kingmaker_contracts.wire import BadRecord
 from kingmaker_monitor.stats import layout as laying
@@ -230,7 +229,7 @@ def of_profile(profile: Profile) -> Binning:
     reference = profile.reference
     columns: list[tuple[str, Column | None]] = []
     for feature in profile.inputs:
-        width = math.prod(max(size, 1) for size in feature.shape[1:])
+        width = width_of(feature)
         if len(columns) + width > MAX_COLUMNS:
             raise BadRecord(
                 f"Profile: input {feature.name} of shape {feature.shape} makes more than {MAX_COLUMNS} columns"

@@ -44,6 +44,7 @@ def of_model(
         clock_jumps=clock_jumps,
         profiles={} if state.plan is None else _profiles(state, state.plan, profiles),
         segment_faults=[] if state.plan is None else _segment_faults(state.plan, profiles),
+        sensitive_faults=[] if state.plan is None else _sensitive_faults(state.plan, profiles),
         mishaps=[Mishap(_text(at), what) for at, what in mishaps],
         folded_lives=tally.folded_lives,
     )
@@ -95,6 +96,16 @@ def _segment_faults(plan: Plan, profiles: Profiles) -> list[str]:
         for name, binning in known
         if binning is not None and (found := segments.fault(binning, feature)) is not None
     ]
+
+
+def _sensitive_faults(plan: Plan, profiles: Profiles) -> list[str]:
+    """Names that protect nothing, a mistyped one say: no variant takes such a feature."""
+    known = [profiles.get(variant.profile or "") for variant in plan.variants]
+    columns = {name for binning in known if binning is not None for name, _ in binning.columns}
+    if not columns or None in known:
+        return []
+    blocks = {name.rpartition("[")[0] for name in columns if name.endswith("]")}
+    return [f"sensitive {name} is no feature of any variant" for name in plan.sensitive if name not in columns | blocks]
 
 
 def _text(unix_ms: int) -> str:

@@ -110,6 +110,7 @@ def record(scene: Scene, reigning: Identity, allotment: Allotment) -> RoutingRec
         limits=Limits(bounds.deadline_milliseconds, bounds.max_body_bytes, bounds.max_in_flight, bounds.max_frame_rows),
         source=spec.rollout.strategy,
         updated_at="",
+        sensitive=spec.sensitive,
     )
 
 
@@ -181,6 +182,7 @@ def plan_of(routing: RoutingRecord, spec: Spec) -> Plan:
         rollout_id=routing.rollout_id,
         variants=[PlannedVariant(v.name, v.role, v.version, v.profile) for v in routing.variants],
         segments=spec.segments,
+        sensitive=spec.sensitive,
         retention=Retention(pending_seconds=spec.feedback.wait_seconds),
     )
 

@@ -30,16 +30,18 @@ FAILED: Final = 500
 
 @dataclass(slots=True)
 class Rows:
-    """Rows of one or more batches with the same header: answering variant, variants in order, schema."""
+    """Rows of one or more batches with the same header: answering variant, variants in order, schema, and which columns
+    are withheld."""
 
     variants: list[str]
     columns: dict[str, NDArray[Any]]
     features: NDArray[np.float32]
+    withheld: frozenset[str] = frozenset()
 
     def of(self, chosen: NDArray[np.bool_]) -> "Rows":
         """Some of the rows."""
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        return Rows(self.variants, columns, self.features[:, chosen])
+        return Rows(self.variants, columns, self.features[:, chosen], self.withheld)
 
     @property
     def shadow(self) -> NDArray[np.bool_]:
@@ -100,16 +102,17 @@ def without_rare(rows: Rows, binning: Binning | None, told: Sequence[str]) -> Ro
     features = rows.features.copy()
     for i, code in most.items():
         np.minimum(features[i], code, out=features[i])
-    return Rows(rows.variants, rows.columns, features)
+    return Rows(rows.variants, rows.columns, features, rows.withheld)
 
 
 def join(batches: list[EventBatch]) -> Rows:
     """Batches with the same header as one."""
     first = batches[0]
+    withheld = frozenset(first.withheld)
     if len(batches) == 1:
-        return Rows(first.variants, first.columns, first.features)
+        return Rows(first.variants, first.columns, first.features, withheld)
     columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in first.columns}
-    return Rows(first.variants, columns, np.concatenate([batch.features for batch in batches], axis=1))
+    return Rows(first.variants, columns, np.concatenate([batch.features for batch in batches], axis=1), withheld)
 
 
 def of_answering(rows: Rows, binning: Binning | None, also: Also | None = None) -> Aggregate:
@@ -132,7 +135,7 @@ def of_answering(rows: Rows, binning: Binning | None, also: Also | None = None) 
         result.add(f"latency.{kind}", latency.histogram(took[took > 0]))  # 0: no server was reached
         if binning is not None and fits(rows, binning):
             features = rows.features if chosen.all() else rows.features[:, chosen]
-            _features(result, kind, features, binning, also)
+            _features(result, kind, features, binning, also, rows.withheld)
         _scores(result, kind, rows.columns["score"][chosen & ~failed], binning, also)
         _classes(result, kind, rows.columns["label"][chosen & ~failed], binning)
     return result
@@ -148,7 +151,7 @@ def of_segments(rows: Rows, binning: Binning, features: Sequence[str]) -> list[l
     `segments.fault`) is left out."""
     found = []
     for i, (name, _) in enumerate(binning.columns):
-        if name in features and segments.fault(binning, name) is None:
+        if name in features and name not in rows.withheld and segments.fault(binning, name) is None:
             found.append(segments.split(binning, name, rows.features[i]))
     return found
 
@@ -170,9 +173,20 @@ def _is_bare(rows: Rows, binning: Binning | None) -> bool:
     return binning is not None and not len(rows.features)
 
 
-def _features(result: Aggregate, kind: str, features: NDArray[np.float32], binning: Binning, also: Also | None) -> None:
+def _features(  # noqa: PLR0917 - once a batch
+    result: Aggregate,
+    kind: str,
+    features: NDArray[np.float32],
+    binning: Binning,
+    also: Also | None,
+    withheld: frozenset[str],
+) -> None:
     extra = also.columns if also is not None and kind == "live" else {}
+    if withheld:  # nobody knows their values, which is not the same as that they had none
+        extra = {name: bins for name, bins in extra.items() if name not in withheld}
     for name, counts in binning.count(features, extra).items():
+        if name in withheld:
+            continue
         result.add(name if name.startswith(AS) else f"{kind}/{name}", counts)
 
 

@@ -149,5 +149,5 @@ class Round:
 
 def _header(batch: EventBatch) -> tuple[str | int, ...]:
     """What batches must share to be counted as one."""
-    header = (batch.rollout, batch.variant, batch.version, batch.schema, batch.role, *batch.variants, "", *batch.rare)
-    return (pane_of(batch.t0), batch.features.shape[0], *header)
+    header = (batch.rollout, batch.variant, batch.version, batch.schema, batch.role, *batch.variants)
+    return (pane_of(batch.t0), batch.features.shape[0], *header, "", *batch.rare, "", *batch.withheld)

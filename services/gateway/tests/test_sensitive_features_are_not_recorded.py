@@ -1,0 +1,64 @@
+"""Values of sensitive features leave the gateway for model servers alone: Redis and the log never see them."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from kingmaker_contracts import keys
+from kingmaker_contracts.profile import Feature, Profile
+from kingmaker_gateway import answerers
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Bench, Kit, Pair
+
+SECRET = "zz-nobody-may-know"
+DISTANCE = 1234.5
+
+
+def entries(bench: "Bench") -> list[bytes]:
+    found: Any = bench.redis.xrange(keys.events("default", "flights", 0))
+    return [fields[keys.ENTRY_FIELD] for _, fields in found]
+
+
+@pytest.mark.parametrize("sensitive", [[], ["distance"], ["carrier", "distance"]])
+async def test_what_is_sensitive_stands_in_no_event_of_champion_or_shadow(
+    bench: "Bench", pair: "Pair", kit: "Kit", sensitive: list[str]
+) -> None:
+    await bench.publish(pair.record(mirror=100, sensitive=sensitive), pair.profiles)
+    await bench.challenger_is_up("gbm")
+    answer = await bench.predict([{"distance": DISTANCE, "carrier": SECRET, "gain": 2.5}])
+    assert answer.status_code == 200
+    await kit.until(lambda: len(bench.batches()) == 2)
+    stored = b"".join(entries(bench))
+    assert (SECRET.encode() in stored) == ("carrier" not in sensitive)
+    assert (np.float32(DISTANCE).tobytes() in stored) == ("distance" not in sensitive)
+    by_variant = {batch.variant: batch for batch in bench.batches()}
+    for batch in by_variant.values():
+        assert sorted(batch.withheld) == sorted(sensitive)
+        assert batch.columns["status"].tolist() == [200] and not np.isnan(batch.columns["score"]).any()
+    assert by_variant["gbm"].features[2].tolist() == [2.5], "the others are recorded as ever"
+
+
+def profile_of(*inputs: Feature) -> Profile:
+    return Profile("m", "0" * 64, list(inputs), [], None, None, None, None, "")
+
+
+@pytest.mark.parametrize(
+    ("sensitive", "withheld"),
+    [
+        (["age"], {0: "age"}),
+        (["scan"], {1: "scan[0]", 2: "scan[1]", 3: "scan[2]"}),
+        (["scan[1]", "town"], {2: "scan[1]", 4: "town"}),
+        (["nothing", "scan[3]"], {}),
+        ([], {}),
+    ],
+)
+def test_a_block_is_meant_whole_or_by_its_columns(sensitive: list[str], withheld: dict[int, str]) -> None:
+    profile = profile_of(
+        Feature("age", "FP32", [-1, 1], "numeric"),
+        Feature("scan", "FP32", [-1, 3], "numeric"),
+        Feature("town", "BYTES", [-1, 1], "categorical"),
+    )
+    assert answerers.withheld_of(profile, sensitive) == withheld
+    assert answerers.withheld_of(None, sensitive) == {}
