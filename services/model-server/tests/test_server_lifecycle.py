@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +83,22 @@ def test_bytes_that_are_no_model_are_one_clear_line_and_exit_3(start: "Start", t
     assert server.process.wait(20) == 3, server.log
     assert "Traceback" not in server.log
     assert "tiny.onnx: not a model ONNX Runtime can load" in event(server.log, "bad model")["reason"]
+
+
+def test_a_fault_of_its_own_behind_the_load_ends_it_with_exit_1_and_not_as_one_that_never_gets_ready(
+    make: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(make.one_column_model())
+    settings = {"MODEL_DIR": str(tmp_path / "tiny.onnx"), "MODEL_NAME": "flights", "PORT": "0"}
+    broken = (  # a bug, for once on purpose: load() cannot be called any more
+        "import sys; from kingmaker_model_server import __main__, predict; predict.Predictor.load = None; "
+        "sys.exit(__main__.main())"
+    )
+    env = os.environ | {make.PREFIX + name: text for name, text in settings.items()}
+    done = subprocess.run([sys.executable, "-c", broken], env=env, capture_output=True, timeout=30, check=False)
+    log = done.stderr.decode()
+    assert done.returncode == 1, log
+    assert "TypeError" in event(log, "load failed")["exception"]
 
 
 def test_a_taken_port_is_one_clear_line_and_exit_2(start: "Start", tmp_path: Path) -> None:

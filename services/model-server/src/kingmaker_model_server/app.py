@@ -82,14 +82,14 @@ async def _load(settings: Settings, service: Service, metrics: Metrics) -> None:
     service.loading = True
     try:
         loaded, report = await _in_daemon_thread(lambda: load(settings))
+        service.loading = False
+        service.predictor.load(loaded)
     except Exception as failure:  # __main__ tells a bad model from a fault of ours
         service.failure = failure
         service.loading = False
         signal.raise_signal(signal.SIGTERM)  # the one way out: the same drain as for an operator's signal
         return
-    service.loading = False
     seconds = time.perf_counter() - started
-    service.predictor.load(loaded)
     metrics.loaded(settings.model_name, loaded.version, report.sha256, seconds)
     logger.info(
         "model ready",
