@@ -1,11 +1,12 @@
 """V1 rows: arrays, named features, bare values; what may be missing; the shape of predictions."""
 
+import json
 import re
 from typing import Any
 
 import httpx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 ROW = {"distance": 1400, "delay": 40, "carrier": "UA"}
 
@@ -109,6 +110,25 @@ def test_every_type_of_column_comes_through(make: Any) -> None:
         assert status == 400
         assert "row 1" in text
         assert repr(next(iter(change))) in text
+
+
+@pytest.mark.parametrize("name", ['height 5"', "C:\\temp", "a\tb", "größe", "a.b", "'"])
+def test_a_feature_may_have_any_name(make: Any, name: str) -> None:
+    """Between one with a plain name and another, for what reads rows quickly is made of all names together."""
+    names = ("plain", name, "other")
+    model = make.onnx_bytes(
+        [helper.make_node("Identity", [n], [f"{n}_out"]) for n in names],
+        [make.value(n, TensorProto.INT64, ["N", 1]) for n in names],
+        [make.value(f"{n}_out", TensorProto.INT64, ["N", 1]) for n in names],
+    )
+    core = make.Core(model)
+    row = {"plain": 1, name: 2, "other": 3}
+    echoed = {f"{n}_out": [value] for n, value in row.items()}
+    assert core.predict([row, [1, 2, 3]]) == (200, [echoed, echoed])
+    assert core.invoke({"dataframe_records": [row]}) == (200, {n: [value] for n, value in echoed.items()})
+    inputs = [{"name": n, "shape": [1, 1], "datatype": "INT64", "data": [value]} for n, value in row.items()]
+    outputs = json.loads(core.infer(json.dumps({"inputs": inputs}).encode()).body)["outputs"]
+    assert {output["name"]: output["data"] for output in outputs} == echoed
 
 
 def test_rows_of_matrices_keep_their_nesting(make: Any) -> None:

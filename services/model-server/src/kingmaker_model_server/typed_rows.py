@@ -77,7 +77,10 @@ def reader_of(signature: Signature) -> NamedRows | VectorRows | None:
     if not signature.row_wise or any(-1 in spec.shape[1:] or spec.datatype == "FP16" for spec in specs):
         return None
     if all(math.prod(spec.shape[1:]) == 1 for spec in specs):
-        return NamedRows(signature)
+        try:
+            return NamedRows(signature)
+        except ValueError:  # msgspec names no field with a quotation mark, a backslash or a control character in it
+            return None
     if len(specs) == 1 and len(specs[0].shape) == 2 and specs[0].datatype == "FP32":
         return VectorRows(specs[0])
     return None
