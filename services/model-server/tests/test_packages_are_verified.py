@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import TensorProto, helper
 
 from kingmaker_model_server import loading
 from kingmaker_model_server.errors import BadModel
@@ -114,6 +115,15 @@ def test_a_folder_must_hold_exactly_one_model(make: Any, tmp_path: Path) -> None
 def test_a_classifier_with_zipmap_is_refused_with_the_cure(make: Any, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(make.flights_model(zipmap=True))
     with pytest.raises(BadModel, match=r"output .* is seq.*zipmap"):
+        load(tmp_path / "m.onnx")
+
+
+def test_a_model_without_outputs_is_refused(make: Any, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [make.value("x", TensorProto.FLOAT, ["N", 1])], [])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BadModel, match=r"m.onnx: the model has no outputs"):
         load(tmp_path / "m.onnx")
 
 

@@ -62,6 +62,8 @@ class OnnxModel:
         self.outputs = [_spec(arg, "output", where) for arg in self._session.get_outputs()]
         if not self.inputs:
             raise BadModel(f"{where}: the model has no inputs")
+        if not self.outputs:
+            raise BadModel(f"{where}: the model has no outputs")
         self.row_wise = all(spec.shape[:1] == [-1] for spec in (*self.inputs, *self.outputs))
 
     def observe(self, outputs: Sequence[NDArray[Any]], rows: int) -> None:
