@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 floats = st.floats(-5000, 5000, width=32)
 row = st.fixed_dictionaries({"distance": floats, "delay": floats, "carrier": st.sampled_from(["UA", "AA", "DL", "?"])})
@@ -58,3 +59,17 @@ def test_a_model_of_fixed_size_runs_whole_and_takes_no_other_size(make: Any) -> 
     answer = infer(3)
     assert answer.status == 400
     assert b"shape is [3, 1], expected [100, 1]" in answer.body
+
+
+@pytest.mark.parametrize("length", [1, 64])
+def test_an_output_as_long_as_a_batch_of_the_warm_up_is_not_taken_for_rows(make: Any, length: int) -> None:
+    classes = helper.make_tensor("w", TensorProto.FLOAT, [length], list(range(length)))
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"]), helper.make_node("Identity", ["w"], ["classes"])]
+    outputs = [make.value("y", TensorProto.FLOAT, ["N", 1]), make.value("classes", TensorProto.FLOAT, [length])]
+    core = make.Core(make.onnx_bytes(nodes, [make.value("x", TensorProto.FLOAT, ["N", 1])], outputs, (classes,)))
+    for rows in (1, 3, 64):
+        tensor = {"name": "x", "shape": [rows, 1], "datatype": "FP32", "data": list(range(rows))}
+        answer = core.infer(json.dumps({"inputs": [tensor]}).encode())
+        assert answer.status == 200, answer.body
+        found = {output["name"]: output["data"] for output in json.loads(answer.body)["outputs"]}
+        assert found == {"y": [2 * at for at in range(rows)], "classes": list(range(length))}

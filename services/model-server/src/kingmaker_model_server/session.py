@@ -65,6 +65,7 @@ class OnnxModel:
         if not self.outputs:
             raise BadModel(f"{where}: the model has no outputs")
         self.row_wise = all(spec.shape[:1] == [-1] for spec in (*self.inputs, *self.outputs))
+        self._always_counted = True  # in every run observed
 
     def observe(self, outputs: Sequence[NDArray[Any]], rows: int) -> None:
         """Learn from all outputs of a warm-up run what the file leaves open: shapes it does not declare.
@@ -74,8 +75,9 @@ class OnnxModel:
         for i, (spec, array) in enumerate(zip(self.outputs, outputs, strict=True)):
             if not spec.shape and array.ndim:
                 self.outputs[i] = TensorSpec(spec.name, spec.datatype, [-1, *array.shape[1:]])
-        counted = all(array.ndim and array.shape[0] == rows for array in outputs)
-        self.row_wise = counted and all(spec.shape[:1] == [-1] for spec in self.inputs)
+        # a first dimension of a fixed length may be as long as one of the batches by chance
+        self._always_counted &= all(array.ndim and array.shape[0] == rows for array in outputs)
+        self.row_wise = self._always_counted and all(spec.shape[:1] == [-1] for spec in self.inputs)
 
     def run(self, outputs: list[str], feed: Feed) -> list[NDArray[Any]]:
         """The named outputs for a feed that fits `inputs`. Raises ModelFailed."""
