@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from onnx import TensorProto
 
 if TYPE_CHECKING:
     from tests.conftest import Start
@@ -125,6 +126,12 @@ def test_bad_csv_is_refused_by_row_and_feature(core: Any, body: bytes, text: str
     status, error = core.invoke(body, "text/csv")
     assert status == 400
     assert re.search(text, error), error
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 1234567890123456789, 2**63 - 1, -(2**63)])
+def test_whole_numbers_survive_csv_to_the_last_digit(make: Any, number: int) -> None:
+    core = make.Core(make.one_column_model(TensorProto.INT64))
+    assert core.invoke(b"%d\n%+030d" % (number, number), "text/csv") == (200, [[number], [number]])
 
 
 def test_bad_json_lines_are_refused_by_line(four: Any) -> None:

@@ -16,7 +16,8 @@ from kingmaker_model_server import frames
 from kingmaker_model_server.signature import Signature, refuse
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_WHOLE: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_WHOLE: Final = re.compile(r"[+-]?\d{1,400}", re.ASCII)
+"""Longer ones fit no datatype, and Python would not read them at all from some length on."""
 _BOOLEANS: Final = {"true": True, "True": True, "false": False, "False": False}
 
 
