@@ -134,6 +134,14 @@ def test_whole_numbers_survive_csv_to_the_last_digit(make: Any, number: int) -> 
     assert core.invoke(b"%d\n%+030d" % (number, number), "text/csv") == (200, [[number], [number]])
 
 
+@pytest.mark.parametrize("cell", ["1e999", "-1e999", "9" * 401, "9" * 5000])
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.FLOAT])
+def test_a_number_beyond_all_measure_in_csv_is_the_clients_mistake(make: Any, cell: str, kind: int) -> None:
+    status, text = make.Core(make.one_column_model(kind)).invoke(f"1\n{cell}".encode(), "text/csv")
+    assert status == 400
+    assert text.startswith("row 1: input 'x'")
+
+
 def test_bad_json_lines_are_refused_by_line(four: Any) -> None:
     assert four.invoke(b"[1,2,3,4]\nhuh\n", "application/jsonlines")[1].startswith("line 2: the body is not JSON")
     assert four.invoke(b"", "application/jsonlines") == (400, "the body is empty, expected a JSON value a line")

@@ -82,7 +82,8 @@ def _array(name: str, datatype: str, dtype: np.dtype[Any], flat: list[Any]) -> N
         return array
     _only(name, datatype, flat, kinds, _NUMBER)
     if float in kinds and not all(type(v) is int or v.is_integer() for v in flat):
-        raise BadTensor(f"{name!r}: {next(v for v in flat if v != int(v))} is no whole number, {datatype} was expected")
+        broken = next(v for v in flat if not (type(v) is int or v.is_integer()))  # an infinity is one too
+        raise BadTensor(f"{name!r}: {broken} is no whole number, {datatype} was expected")
     try:
         return np.array([int(v) for v in flat], dtype)
     except OverflowError:
