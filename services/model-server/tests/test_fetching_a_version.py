@@ -134,6 +134,9 @@ def test_a_finished_folder_is_used_again_and_a_damaged_one_replaced(flights: Reg
     for damage in (
         lambda: (folder / "model.onnx").write_bytes(b"x"),
         (folder / "manifest.json").unlink,
+        lambda: (folder / "manifest.json").write_bytes(
+            (folder / "manifest.json").read_bytes().replace(b"flights", b"\xff")
+        ),
         lambda: (folder / "profile.json").write_bytes(b"{}"),
     ):
         damage()
