@@ -271,3 +271,28 @@ def test_a_pod_finds_the_folder_by_a_link_and_its_controller_the_reason_in_a_rep
         assert package.read(linked).sha256 == line["manifest"]["sha256"]
     code, line = run(str(tmp_path / "two.onnx"), *options)
     assert code == 1 and json.loads(report.read_text()) == line and line["reason"] == "ModelNotFound"
+
+
+def test_a_link_that_cannot_be_made_is_told_in_the_one_line(tmp_path: Path, make: Any) -> None:
+    (tmp_path / "one.onnx").write_bytes(make.one_column_model())
+    (tmp_path / "folder").mkdir()
+    report = tmp_path / "termination-log"
+    for link in (tmp_path / "nowhere" / "current", tmp_path / "folder"):
+        options = ["--to", str(tmp_path / "models"), "--base", str(tmp_path), "--link", str(link)]
+        code, line = run(str(tmp_path / "one.onnx"), *options, "--report", str(report))
+        assert (code, line["reason"]) == (1, "WriteFailed")
+        assert str(link) in line["error"]
+        assert json.loads(report.read_text()) == line
+
+
+def test_a_link_is_made_though_a_step_of_the_same_process_id_was_killed_over_it(tmp_path: Path, make: Any) -> None:
+    (tmp_path / "one.onnx").write_bytes(make.one_column_model())
+    again = (  # in a container each step may have the number 1
+        "import os, pathlib, sys; pathlib.Path(f'.current.{os.getpid()}').symlink_to('half'); "
+        "from kingmaker_model_server.fetch.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", again, "one.onnx", "--to", "models", "--link", "current"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert package.read(tmp_path / "current").sha256 == json.loads(done.stdout)["manifest"]["sha256"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "models", "one.onnx"]

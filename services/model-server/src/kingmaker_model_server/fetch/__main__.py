@@ -44,21 +44,25 @@ def _report(options: argparse.Namespace) -> tuple[int, dict[str, object]]:
             folder, manifest = registry.fetch(options.source, wanted, options.registry, options.to)
         else:
             folder, manifest = local.fetch(options.source, options.base, options.to)
+        if options.link is not None:
+            _point(options.link, folder)
     except FetchFailed as failure:
         return 1, {"error": str(failure), "reason": failure.reason}
     except Exception as failure:  # outermost: the caller was promised a line
         traceback.print_exc()
         return 1, {"error": f"{type(failure).__name__}: {failure}", "reason": "Unexpected"}
-    if options.link is not None:
-        _point(options.link, folder)
     return 0, {"folder": str(folder.resolve()), "manifest": manifest}
 
 
 def _point(link: Path, folder: Path) -> None:
-    """Make link lead to the folder, in one step, whatever it led to before."""
+    """Make link lead to the folder, in one step, whatever it led to before. Raises FetchFailed."""
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.symlink_to(os.path.relpath(folder, link.parent))
-    fresh.replace(link)
+    try:
+        fresh.unlink(missing_ok=True)  # of a step that was killed: in a pod each has the same process id
+        fresh.symlink_to(os.path.relpath(folder, link.parent))
+        fresh.replace(link)
+    except OSError as fault:
+        raise FetchFailed("WriteFailed", f"cannot make the link {link}: {fault.strerror or fault}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
