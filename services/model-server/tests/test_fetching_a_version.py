@@ -296,3 +296,26 @@ def test_a_link_is_made_though_a_step_of_the_same_process_id_was_killed_over_it(
     assert done.returncode == 0, done.stderr
     assert package.read(tmp_path / "current").sha256 == json.loads(done.stdout)["manifest"]["sha256"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "models", "one.onnx"]
+
+
+def test_a_report_is_whole_however_long_the_reason_is(tmp_path: Path, make: Any) -> None:
+    for at in range(60):
+        (tmp_path / f"{'ü' * 60}-{at:02}.onnx").write_bytes(b"")
+    report = tmp_path / "termination-log"
+    code, line = run(str(tmp_path), "--base", str(tmp_path), "--to", str(tmp_path / "models"), "--report", str(report))
+    assert (code, line["reason"]) == (1, "NotOnnx")
+    assert line["error"].endswith("59.onnx where one .onnx file was expected")
+    assert 4000 < report.stat().st_size <= 4096  # what Kubernetes keeps
+    told = json.loads(report.read_text())
+    assert told["reason"] == "NotOnnx"
+    assert line["error"].startswith(told["error"].removesuffix("..."))
+
+
+def test_a_report_that_cannot_be_written_is_told(tmp_path: Path, make: Any) -> None:
+    (tmp_path / "one.onnx").write_bytes(make.one_column_model())
+    report = tmp_path / "nowhere" / "termination-log"
+    options = ["--base", str(tmp_path), "--to", str(tmp_path / "models"), "--report", str(report)]
+    code, line = run(str(tmp_path / "one.onnx"), *options)
+    assert (code, line["reason"]) == (1, "WriteFailed")
+    assert str(report) in line["error"]
+    assert run(str(tmp_path / "two.onnx"), *options)[1]["reason"] == "ModelNotFound"

@@ -19,6 +19,7 @@ from kingmaker_model_server.fetch.failure import FetchFailed
 
 _REPORT_BYTES: Final = 4096
 """What Kubernetes keeps of a termination message."""
+_CUT: Final = "..."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,11 +29,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = os.dup(1)
     os.dup2(2, 1)
     code, line = _report(options)
-    raw = msgspec.json.encode(line) + b"\n"
-    os.write(out, raw)
     if options.report is not None:
-        options.report.write_bytes(raw[:_REPORT_BYTES])
+        try:
+            options.report.write_bytes(_written(line, _REPORT_BYTES))
+        except OSError as fault:
+            told = {"error": f"cannot write {options.report}: {fault.strerror or fault}", "reason": "WriteFailed"}
+            code, line = 1, line if code else told
+    os.write(out, _written(line))
     return code
+
+
+def _written(line: dict[str, object], most: int | None = None) -> bytes:
+    """The line. most: bytes of it; the text of an error is cut to that, for half a line could not be read."""
+    raw = msgspec.json.encode(line) + b"\n"
+    over = 0 if most is None else len(raw) - most
+    if over <= 0 or "error" not in line:
+        return raw
+    cut = str(line["error"]).encode()[: -over - len(_CUT.encode())].decode(errors="ignore") + _CUT
+    return msgspec.json.encode(line | {"error": cut}) + b"\n"
 
 
 def _report(options: argparse.Namespace) -> tuple[int, dict[str, object]]:
