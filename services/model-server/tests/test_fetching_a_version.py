@@ -319,3 +319,21 @@ def test_a_report_that_cannot_be_written_is_told(tmp_path: Path, make: Any) -> N
     assert (code, line["reason"]) == (1, "WriteFailed")
     assert str(report) in line["error"]
     assert run(str(tmp_path / "two.onnx"), *options)[1]["reason"] == "ModelNotFound"
+
+
+def test_a_package_that_is_not_what_its_manifest_says_is_not_taken_for_another(tmp_path: Path, make: Any) -> None:
+    model = make.flights_model()
+    other = make.one_column_model()
+    damages: dict[str, Any] = {
+        "sha256": lambda folder: (folder / "model.onnx").write_bytes(other),
+        "profile_sha256": lambda folder: (folder / "profile.json").unlink(),
+    }
+    make.write_package(tmp_path / "sha256", model)
+    make.write_package(tmp_path / "profile_sha256", model, make.flights_profile(model))
+    for field, damage in damages.items():
+        local.fetch(field, tmp_path, tmp_path / "root")
+        damage(tmp_path / field)
+        with pytest.raises(FetchFailed, match=f"{field} is .*manifest.json says .*damaged") as caught:
+            local.fetch(field, tmp_path, tmp_path / "other")
+        assert caught.value.reason == "ShaMismatch"
+    assert not (tmp_path / "other").exists()

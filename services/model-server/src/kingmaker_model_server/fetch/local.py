@@ -14,13 +14,24 @@ from kingmaker_model_server.package import only_model, read_manifest
 def fetch(text: str, base: Path, root: Path) -> tuple[Path, Manifest]:
     """The folder and manifest for a path below base. Raises FetchFailed."""
     path = source.inside(text, base)
-    name, version = path.stem if path.is_file() else path.name, None
+    name, version, told = path.stem if path.is_file() else path.name, None, None
     if (path / package.MANIFEST).is_file():
         told = _manifest(path / package.MANIFEST)
         name, version = told.name, told.version
     content = read(path, base)
     manifest = folder.manifest_of(content, text, name, version)
+    if told is not None:
+        _check(told, manifest, path)
     return folder.write(root, content, manifest), manifest
+
+
+def _check(told: Manifest, found: Manifest, path: Path) -> None:
+    """Raises FetchFailed unless a package holds what its manifest says."""
+    for field in ("sha256", "profile_sha256"):
+        says, has = getattr(told, field), getattr(found, field)
+        if says != has:
+            text = f"{path}: {field} is {has}, {package.MANIFEST} says {says}; the package is damaged, fetch it again"
+            raise FetchFailed("ShaMismatch", text)
 
 
 def read(path: Path, base: Path) -> folder.Content:
