@@ -171,6 +171,42 @@ def test_a_folder_with_one_onnx_file_serves_the_version_told(make: Any, start: "
     assert event(server.log, "model ready")["threads"] == 1
 
 
+@pytest.mark.parametrize("form", ["fetched package", "folder with one model"])
+def test_the_profile_it_gives_is_the_one_it_was_loaded_with(
+    make: Any, start: "Start", tmp_path: Path, flights_bytes: bytes, form: str
+) -> None:
+    folder, profile = tmp_path / "p", make.flights_profile(flights_bytes)
+    if form == "fetched package":
+        file = make.write_package(folder, flights_bytes, profile) / "profile.json"
+    else:
+        file = folder / "kingmaker" / "profile.json"
+        file.parent.mkdir(parents=True)
+        (folder / "any.onnx").write_bytes(flights_bytes)
+        file.write_text(json.dumps(profile))
+    raw = file.read_bytes()
+    server = start(folder)
+    server.wait_ready()
+    with server.client() as client:
+        about = client.get("/v2/models/flights").json()["properties"]
+        assert about["profile_sha256"] == hashlib.sha256(raw).hexdigest()
+        for change in (lambda: None, lambda: file.write_bytes(b"another"), file.unlink):
+            change()
+            answer = client.get("/kingmaker/profile")
+            assert (answer.status_code, answer.content) == (200, raw)
+
+
+def test_the_profile_is_not_given_before_it_was_verified(make: Any, start: "Start", tmp_path: Path) -> None:
+    model = make.flights_model()
+    folder = make.write_package(tmp_path / "p", model, make.flights_profile(model))
+    (folder / "model.onnx").unlink()
+    os.mkfifo(folder / "model.onnx")
+    with start(folder).client() as client:
+        make.until(lambda: make.answers(client, "/v2/health/live") == 200)
+        assert client.get("/kingmaker/profile").status_code == 503
+        (folder / "model.onnx").write_bytes(model)
+        make.until(lambda: make.answers(client, "/kingmaker/profile") == 200)
+
+
 def test_what_it_did_is_counted(make: Any, start: "Start", tmp_path: Path) -> None:
     server = start(make.write_package(tmp_path / "p", make.one_column_model()))
     server.wait_ready()

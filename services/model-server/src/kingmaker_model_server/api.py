@@ -6,7 +6,6 @@ answer what the hot path leaves to them: paths spelled in another way, and every
 """
 
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +13,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from kingmaker_contracts import package, problems
+from kingmaker_contracts import problems
 from kingmaker_contracts.deadlines import TIMEOUT_HEADER, timeout_s
 from kingmaker_contracts.inference import BINARY_EXTENSION
 from kingmaker_contracts.problems import Code, Problem
@@ -50,16 +49,19 @@ def router(predictor: Predictor) -> APIRouter:
     return routes
 
 
-def package_router(folder: Path) -> APIRouter:
-    """What the controller asks: on Kubernetes only a pod has the package, and Redis shall have its profile."""
+def package_router(predictor: Predictor) -> APIRouter:
+    """What the controller asks: on Kubernetes only a pod has the package, and Redis shall have its profile.
+
+    It gets what was read with the model: the files may be others by now.
+    """
     routes = APIRouter()
 
     @routes.get("/kingmaker/profile", include_in_schema=False)
-    def profile() -> Response:
-        file = folder / package.PROFILE
-        if not file.is_file():
+    async def profile() -> Response:
+        raw = predictor.find(predictor.name).profile
+        if raw is None:
             raise HTTPException(404, "this package has no profile")
-        return Response(file.read_bytes(), media_type="application/json")
+        return Response(raw, media_type="application/json")
 
     return routes
 

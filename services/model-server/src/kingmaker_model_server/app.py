@@ -68,7 +68,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Service:
     # first, for a platform's own route may be one of ours, such as "/"
     app.include_router(platform_api.router(predictor, settings.health_route, settings.predict_route))
     app.include_router(api.router(predictor))
-    app.include_router(api.package_router(settings.model_dir))
+    app.include_router(api.package_router(predictor))
     app.router.routes.extend(metrics_endpoint.build(registry, lambda: predictor.loaded is not None).routes)
     service = Service(
         app, predictor, HotPath(predictor, settings.predict_route).protocol() if settings.hot_path else "httptools"

@@ -36,4 +36,5 @@ def load(settings: Settings) -> tuple[Loaded, LoadReport]:
         settings.model_name, "onnx_onnxv1", model.inputs, model.outputs, versions=[version], properties=properties
     )
     signature = Signature(model.inputs, read.profile, model.row_wise)
-    return Loaded(model, signature, version, metadata), LoadReport(read.source, read.sha256, count)
+    loaded = Loaded(model, signature, version, metadata, read.profile_bytes)
+    return loaded, LoadReport(read.source, read.sha256, count)

@@ -18,7 +18,8 @@ from kingmaker_model_server.errors import BadModel
 
 @dataclass(slots=True, frozen=True)
 class Package:
-    """A model in memory. version: None without a manifest; profile_sha256: None without a profile."""
+    """A model in memory. version: None without a manifest; profile_bytes, which profile was read from, and its sha256:
+    None without a profile."""
 
     path: Path
     model: bytes
@@ -27,6 +28,7 @@ class Package:
     source: str
     profile: Profile | None
     profile_sha256: str | None
+    profile_bytes: bytes | None = None
 
 
 def read(path: Path, expected_sha256: str | None = None) -> Package:
@@ -77,12 +79,12 @@ def _fetched(folder: Path, manifest: package.Manifest, expected_sha256: str | No
     found = folder / package.PROFILE
     if manifest.profile_sha256 is None and found.exists():
         raise BadModel(f"{found}: is not in {package.MANIFEST}: its field profile_sha256 is null")
-    parsed = None
+    parsed, raw = None, None
     if manifest.profile_sha256 is not None:
         raw = _bytes(found)
         _checked(found, raw, {"profile_sha256 of manifest.json": manifest.profile_sha256})
         parsed = _profile_of(raw, found, sha256)
-    return Package(path, model, sha256, manifest.version, manifest.source, parsed, manifest.profile_sha256)
+    return Package(path, model, sha256, manifest.version, manifest.source, parsed, manifest.profile_sha256, raw)
 
 
 def _plain(path: Path, beside: Path | None, expected_sha256: str | None) -> Package:
@@ -91,7 +93,8 @@ def _plain(path: Path, beside: Path | None, expected_sha256: str | None) -> Pack
     if beside is None or not beside.is_file():
         return Package(path, model, sha256, None, path.name, None, None)
     raw = _bytes(beside)
-    return Package(path, model, sha256, None, path.name, _profile_of(raw, beside, sha256), profile.sha256_of(raw))
+    parsed = _profile_of(raw, beside, sha256)
+    return Package(path, model, sha256, None, path.name, parsed, profile.sha256_of(raw), raw)
 
 
 def _profile_of(raw: bytes, path: Path, sha256: str) -> Profile:

@@ -41,12 +41,13 @@ _RETRY: Final = (b"retry-after", b"1")
 
 @dataclass(slots=True, frozen=True)
 class Loaded:
-    """A model ready to answer, with all that is fixed about it."""
+    """A model ready to answer, with all that is fixed about it. profile: the bytes of its profile.json."""
 
     model: OnnxModel
     signature: Signature
     version: str
     metadata: ModelMetadata
+    profile: bytes | None = None
 
 
 @dataclass(slots=True, frozen=True)

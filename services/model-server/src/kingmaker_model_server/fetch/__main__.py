@@ -33,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options.report.write_bytes(_written(line, _REPORT_BYTES))
         except OSError as fault:
-            told = {"error": f"cannot write {options.report}: {fault.strerror or fault}", "reason": "WriteFailed"}
+            told: dict[str, object] = {
+                "error": f"cannot write {options.report}: {fault.strerror or fault}",
+                "reason": "WriteFailed",
+            }
             code, line = 1, line if code else told
     os.write(out, _written(line))
     return code
