@@ -69,11 +69,13 @@ def _names(columns: Sequence[Any], where: str) -> list[str] | None:
     """The names of columns; None when they are numbered, as pandas does where nobody named them."""
     if columns and all(type(name) is int for name in columns):
         return None
+    seen: set[str] = set()
     for at, name in enumerate(columns):
         if not isinstance(name, str):
             raise refuse(f"{where}: column {at} is {kind_of(name)}, expected a name")
-        if columns.index(name) != at:
+        if name in seen:
             raise refuse(f"{where}: column {name!r} stands twice")
+        seen.add(name)
     return list(columns)
 
 
