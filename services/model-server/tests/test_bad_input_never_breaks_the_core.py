@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kingmaker_contracts import json_tensors, tensors
 from kingmaker_contracts.inference import Tensor
+from kingmaker_model_server.hot_path import HotPath
 
 GOOD: dict[str, Any] = {
     "id": "1",
@@ -122,3 +123,10 @@ def test_a_fault_of_the_server_is_500_with_the_error_body_and_is_counted(make: A
     broken.model.run = None  # a bug, for once on purpose
     status, text = broken.predict([[1, 2, "UA"]])
     assert (status, text) == (500, "a fault of this server; its log has more")
+
+
+def test_what_http_itself_refuses_has_the_code_of_its_status(core: Any) -> None:
+    refuse = HotPath(core.predictor).refuse
+    for status, code in {400: "bad_input", 408: "request_timeout", 413: "body_too_large", 500: "internal"}.items():
+        _, body = refuse(status, None)
+        assert json.loads(body)["code"] == code, status

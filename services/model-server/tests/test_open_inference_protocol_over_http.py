@@ -204,7 +204,7 @@ def test_openapi_documents_bodies_and_examples_of_both_calls(client: httpx.Clien
         assert "application/octet-stream" in content
     predict = paths["/v1/models/{model}:predict"]["post"]
     assert "named features" in predict["requestBody"]["content"]["application/json"]["examples"]
-    assert {"400", "404", "413", "503"} <= predict["responses"].keys()
+    assert {"400", "404", "408", "413", "503", "504"} <= predict["responses"].keys()
 
 
 def test_the_controller_gets_the_profile_as_it_was_fetched(client: httpx.Client) -> None:

@@ -157,11 +157,13 @@ def errors(*statuses: int) -> dict[str, Any]:
         400: "Bad input: names the tensor or feature, what was found, what was expected",
         404: "Unknown model or version",
         406: "Accept names no form this server answers in",
+        408: "The body did not arrive in time",
         413: "Body too large",
         415: "Content-Type is none of the forms of rows, or has an unknown parameter",
         500: "The model failed on rows that fit its signature",
         501: "Not supported",
         503: "Not ready; Retry-After says when to ask again",
+        504: "The caller's time (x-kingmaker-timeout-ms) ran out before the run",
     }
     return {str(status): {"description": text[status], "content": _json(_ERROR)} for status in statuses}
 
@@ -173,14 +175,14 @@ INFER: Final[dict[str, Any]] = {
     },
     "responses": {
         "200": {"description": "The outputs", "content": {**_json(_RESPONSE), "application/octet-stream": _BINARY}},
-        **errors(400, 404, 413, 500, 503),
+        **errors(400, 404, 408, 413, 500, 503, 504),
     },
 }
 PREDICT: Final[dict[str, Any]] = {
     "requestBody": {"required": True, "content": _json(_ROWS, examples=_ROW_EXAMPLES)},
     "responses": {
         "200": {"description": "One prediction a row", "content": _json(_PREDICTIONS)},
-        **errors(400, 404, 413, 500, 501, 503),
+        **errors(400, 404, 408, 413, 500, 501, 503, 504),
     },
 }
 INVOKE: Final[dict[str, Any]] = {
@@ -190,7 +192,7 @@ INVOKE: Final[dict[str, Any]] = {
             "description": "The predictions, in the form Accept asks for",
             "content": {**_json(_OTHER_PREDICTIONS), "text/csv": _TEXT, "application/jsonlines": _TEXT},
         },
-        **errors(400, 406, 413, 415, 500, 501, 503),
+        **errors(400, 406, 408, 413, 415, 500, 501, 503),
     },
 }
 PING: Final[dict[str, Any]] = {"responses": {"200": {"description": "Ready; no body"}, **errors(503)}}

@@ -30,7 +30,7 @@ Headers = Mapping[bytes, bytes]
 
 UNREADABLE: Final = {
     400: (Code.BAD_INPUT, "not a valid HTTP request"),
-    408: (Code.BAD_INPUT, "the body did not arrive in time"),
+    408: (Code.REQUEST_TIMEOUT, "the body did not arrive in time"),
     431: (Code.BAD_INPUT, "the request's headers are too large"),
     500: (Code.INTERNAL, "a fault of this server; its log has more"),
 }
