@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from kingmaker_model_server import loading
 from kingmaker_model_server.errors import BadModel
@@ -117,6 +119,20 @@ def test_a_classifier_with_zipmap_is_refused_with_the_cure(make: Any, tmp_path: 
     (tmp_path / "m.onnx").write_bytes(make.flights_model(zipmap=True))
     with pytest.raises(BadModel, match=r"output .* is seq.*zipmap"):
         load(tmp_path / "m.onnx")
+
+
+def test_weights_in_a_file_beside_the_model_are_refused_also_in_the_working_directory(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = numpy_helper.from_array(np.ones((1, 400), np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    inputs, outputs = [make.value("x", TensorProto.FLOAT, ["N", 1])], [make.value("y", TensorProto.FLOAT, ["N", 400])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    monkeypatch.chdir(tmp_path)
+    onnx.save_model(model, "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(BadModel, match=r"m.onnx: not a model .* External data"):
+        load(Path("m.onnx"))
 
 
 def test_a_model_without_outputs_is_refused(make: Any, tmp_path: Path) -> None:

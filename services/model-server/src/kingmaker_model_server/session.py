@@ -5,6 +5,7 @@ of 128, because the larger batch leaves the cache. Sequential execution and no s
 and a spinning thread takes its quota from the event loop beside it.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -125,6 +126,8 @@ def _options(threads: int) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # weights in other files are looked for where none can be: nobody has verified those in the working directory
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return options
 
 
