@@ -115,6 +115,12 @@ def test_a_folder_must_hold_exactly_one_model(make: Any, tmp_path: Path) -> None
         load(tmp_path / "none")
 
 
+def test_a_path_that_cannot_be_looked_at_is_a_bad_model(tmp_path: Path) -> None:
+    """As a folder of another user is, into which root looks all the same."""
+    with pytest.raises(BadModel, match="mmm: file name too long"):
+        load(tmp_path / ("m" * 300))
+
+
 def test_a_classifier_with_zipmap_is_refused_with_the_cure(make: Any, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(make.flights_model(zipmap=True))
     with pytest.raises(BadModel, match=r"output .* is seq.*zipmap"):

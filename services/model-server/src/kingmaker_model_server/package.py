@@ -33,6 +33,13 @@ class Package:
 
 def read(path: Path, expected_sha256: str | None = None) -> Package:
     """The package at `path`. Raises BadModel, naming the file and the field."""
+    try:
+        return _read(path, expected_sha256)
+    except OSError as error:  # a folder this user may not look into, say; files are told of by their own names
+        raise BadModel(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _read(path: Path, expected_sha256: str | None) -> Package:
     if not path.exists():
         raise BadModel(f"{path}: does not exist")
     if path.is_file():
