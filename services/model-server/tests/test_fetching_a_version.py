@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -337,3 +338,23 @@ def test_a_package_that_is_not_what_its_manifest_says_is_not_taken_for_another(t
             local.fetch(field, tmp_path, tmp_path / "other")
         assert caught.value.reason == "ShaMismatch"
     assert not (tmp_path / "other").exists()
+
+
+def test_two_fetches_of_one_version_leave_the_folder_of_the_faster_for_whoever_reads_it(
+    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.onnx").write_bytes(make.one_column_model())
+    root, begin = tmp_path / "root", tempfile.mkdtemp
+    faster: list[tuple[Path, int]] = []
+
+    def overtaken(*args: Any, **kwargs: Any) -> str:
+        """Where the slower one has found nothing, the faster one goes from its beginning to its end."""
+        monkeypatch.setattr(tempfile, "mkdtemp", begin)
+        folder, _ = local.fetch("one.onnx", tmp_path, root)
+        faster.append((folder, folder.stat().st_ino))
+        return begin(*args, **kwargs)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", overtaken)
+    folder, _ = local.fetch("one.onnx", tmp_path, root)
+    assert [(folder, folder.stat().st_ino)] == faster
+    assert list(root.iterdir()) == [folder]

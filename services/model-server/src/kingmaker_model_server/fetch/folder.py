@@ -81,8 +81,7 @@ def write(root: Path, content: Content, manifest: Manifest) -> Path:
 
 
 def _write(folder: Path, content: Content, manifest: Manifest) -> None:
-    done = finished(folder, manifest.sha256)
-    if done is not None and done.profile_sha256 == manifest.profile_sha256:
+    if _holds(folder, manifest):
         return
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -91,10 +90,25 @@ def _write(folder: Path, content: Content, manifest: Manifest) -> None:
         if content.profile is not None:
             (fresh / package.PROFILE).write_bytes(content.profile)
         (fresh / package.MANIFEST).write_bytes(wire.write_json(manifest))
-        if folder.exists():
-            shutil.rmtree(folder)  # unfinished or damaged: nobody can be serving it
-        os.rename(fresh, folder)  # noqa: PTH104 - must fail, not nest, when another fetch was faster
+        _put(fresh, folder, manifest)
     except OSError:
         shutil.rmtree(fresh, ignore_errors=True)
-        if finished(folder, manifest.sha256) is None:
+        if not _holds(folder, manifest):
             raise
+
+
+def _put(fresh: Path, folder: Path, manifest: Manifest) -> None:
+    """Rename it. A finished folder stays: another fetch was faster, and somebody may read that one already."""
+    try:
+        os.rename(fresh, folder)  # noqa: PTH104 - must fail, not nest, where there is one
+    except OSError:
+        if not folder.exists() or _holds(folder, manifest):
+            raise
+        shutil.rmtree(folder)  # unfinished or damaged: nobody can be serving it
+        os.rename(fresh, folder)  # noqa: PTH104
+
+
+def _holds(folder: Path, manifest: Manifest) -> bool:
+    """Whether it is finished with this model and profile."""
+    done = finished(folder, manifest.sha256)
+    return done is not None and done.profile_sha256 == manifest.profile_sha256
