@@ -358,3 +358,18 @@ def test_two_fetches_of_one_version_leave_the_folder_of_the_faster_for_whoever_r
     folder, _ = local.fetch("one.onnx", tmp_path, root)
     assert [(folder, folder.stat().st_ino)] == faster
     assert list(root.iterdir()) == [folder]
+
+
+def test_artifacts_in_a_store_this_image_has_no_client_for_are_told_with_the_cure(tmp_path: Path) -> None:
+    import mlflow
+
+    (tmp_path / "botocore.py").write_text("raise ModuleNotFoundError('botocore is not here', name='botocore')")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.create_registered_model("flights")
+    client.create_model_version("flights", "s3://nobody/model")
+    arguments = ("models:/flights/1", "--to", str(tmp_path / "root"), "--registry", uri)
+    code, line = run(*arguments, PYTHONPATH=str(tmp_path))
+    assert (code, line["reason"]) == (1, "RegistryUnreachable"), line
+    assert "s3://nobody/model" in line["error"]
+    assert "--serve-artifacts" in line["error"]

@@ -120,6 +120,9 @@ def _download(artifacts: str, uri: str) -> folder.Content:
             got = mlflow.artifacts.download_artifacts(artifact_uri=artifacts, dst_path=temporary, tracking_uri=uri)
         except (MlflowException, OSError) as fault:
             raise FetchFailed("RegistryUnreachable", f"cannot download {artifacts}: {fault}") from None
+        except ImportError as fault:  # MLflow brings no client of a cloud's own store
+            text = f"cannot download {artifacts}: {fault}; let MLflow hand artifacts out itself (--serve-artifacts)"
+            raise FetchFailed("RegistryUnreachable", text) from None
         path = Path(got)
         model = _onnx_file(path).read_bytes()
         profile = path / FILE_NAME
