@@ -6,8 +6,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from kingmaker_model_server import loading
 from kingmaker_model_server.errors import BadModel
@@ -158,6 +165,24 @@ def test_a_model_that_cannot_answer_rows_like_its_training_rows_is_refused(make:
     profile["reference"]["categorical"] = {"s": {"categories": ["UA"], "counts": [1], "other": 0, "missing": 0}}
     with pytest.raises(BadModel, match=r"model.onnx: loads, but cannot answer a plausible row"):
         load(make.write_package(tmp_path / "p", model, profile))
+
+
+@pytest.mark.parametrize(("datatype", "kind"), [("INT64", Int64TensorType), ("FP32", FloatTensorType)])
+def test_a_model_that_knows_only_the_numbers_of_its_training_rows_is_served(
+    make: Any, tmp_path: Path, datatype: str, kind: Any
+) -> None:
+    """scikit-learn's OneHotEncoder, unless told otherwise, refuses others, such as the mean of those."""
+    frame = pd.DataFrame({"zone": np.array([10, 20, 70] * 20, np.int64 if kind is Int64TensorType else np.float32)})
+    columns = ColumnTransformer([("zone", OneHotEncoder(sparse_output=False), ["zone"])])
+    pipe = Pipeline([("columns", columns), ("lr", LogisticRegression())]).fit(frame, frame["zone"] > 10)
+    types, options = [("zone", kind([None, 1]))], {id(pipe): {"zipmap": False}}
+    model = to_onnx(pipe, initial_types=types, options=options).SerializeToString()
+    profile = make.flights_profile(model, outputs=[])
+    profile["inputs"] = [{"name": "zone", "datatype": datatype, "shape": [-1, 1], "kind": "numeric"}]
+    numbers = profile["reference"]["numeric"]["distance"] | {"minimum": 10.0, "maximum": 70.0, "mean": 33.3}
+    profile["reference"] |= {"numeric": {"zone": numbers}, "categorical": {}}
+    loaded, _ = load(make.write_package(tmp_path / "p", model, profile))
+    assert loaded.model.row_wise
 
 
 def test_without_a_profile_a_model_that_refuses_invented_rows_is_served(make: Any, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Run the model before anybody waits for it, on rows it might see.
 
-The first runs allocate memory and are several times slower. Rows come from the profile (means, the
-first category); without a profile they are zeros and empty strings, and a model that refuses those is
-served all the same: the rows were invented.
+The first runs allocate memory and are several times slower. Values come from the profile: the smallest and
+the first category, for each of these was in a training row, as a mean need not have been. Without a profile
+they are zeros and empty strings, and a model that refuses those is served all the same: the rows were invented.
 """
 
 import logging
@@ -53,8 +53,8 @@ def _value(spec: TensorSpec, reference: Reference | None) -> Any:
     if categories is not None and categories.categories:
         return categories.categories[0] if text else _number(categories.categories[0])
     numeric = reference.numeric.get(spec.name)
-    mean = numeric.mean if numeric is not None and numeric.mean is not None else 0.0
-    return "" if text else mean if spec.datatype.startswith("FP") else round(mean)
+    least = numeric.minimum if numeric is not None and numeric.minimum is not None else 0.0
+    return "" if text else least if spec.datatype.startswith("FP") else round(least)
 
 
 def _number(category: str) -> int:
