@@ -185,6 +185,14 @@ def test_a_model_that_knows_only_the_numbers_of_its_training_rows_is_served(
     assert loaded.model.row_wise
 
 
+def test_a_profile_without_training_rows_does_not_make_invented_rows_plausible(make: Any, tmp_path: Path) -> None:
+    model = make.text_to_number_model()
+    profile = make.flights_profile(model, reference=None, outputs=[])
+    profile["inputs"] = [{"name": "s", "datatype": "BYTES", "shape": [-1, 1], "kind": "categorical"}]
+    loaded, _ = load(make.write_package(tmp_path / "p", model, profile))
+    assert loaded.profile is not None
+
+
 def test_without_a_profile_a_model_that_refuses_invented_rows_is_served(make: Any, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(make.text_to_number_model())
     loaded, _ = load(tmp_path / "m.onnx")

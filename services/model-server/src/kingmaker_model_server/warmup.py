@@ -2,7 +2,8 @@
 
 The first runs allocate memory and are several times slower. Values come from the profile: the smallest and
 the first category, for each of these was in a training row, as a mean need not have been. Without a profile
-they are zeros and empty strings, and a model that refuses those is served all the same: the rows were invented.
+that tells of training rows they are zeros and empty strings, and a model that refuses those is served all the
+same: the rows were invented.
 """
 
 import logging
@@ -28,7 +29,7 @@ def warm_up(model: OnnxModel, profile: Profile | None, where: str) -> None:
         try:
             outputs = model.run(names, plausible(model.inputs, profile, rows))
         except ModelFailed as error:
-            if profile is not None:
+            if profile is not None and profile.reference is not None:
                 raise BadModel(f"{where}: loads, but cannot answer a plausible row: {error}") from None
             logger.warning("warm-up skipped, the model refuses invented rows", extra={"reason": str(error)})
             return
