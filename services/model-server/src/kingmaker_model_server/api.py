@@ -128,9 +128,9 @@ def _add_metadata(routes: APIRouter, predictor: Predictor) -> None:
 
 def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
     async def infer_body(request: Request, model: str, version: str | None) -> Response:
-        body = await asgi.body_of(request, predictor.max_body_bytes)
-        if body is None:
-            return asgi.response(predictor.too_large())
+        body = await asgi.body_of(request, predictor)
+        if isinstance(body, Response):
+            return body
         problem = _misread(request)
         if problem is not None:
             return asgi.response(predictor.misread(problem))
@@ -151,11 +151,13 @@ def _add_predictions(routes: APIRouter, predictor: Predictor) -> None:
 
     @routes.post("/v1/models/{model}:predict", tags=["V1"], openapi_extra=openapi.PREDICT, summary="Predict rows")
     async def predict(request: Request, model: str) -> Response:
-        body = await asgi.body_of(request, predictor.max_body_bytes)
+        body = await asgi.body_of(request, predictor)
+        if isinstance(body, Response):
+            return body
         problem = _misread(request)
         if problem is not None:
             return asgi.response(predictor.misread(problem))
-        return asgi.response(predictor.too_large() if body is None else predictor.predict(model, body))
+        return asgi.response(predictor.predict(model, body))
 
     @routes.post("/v1/models/{model}:explain", include_in_schema=False)
     async def explain(model: str) -> Response:

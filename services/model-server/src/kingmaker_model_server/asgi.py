@@ -1,6 +1,7 @@
 """Between FastAPI's requests and answers and the bytes of the prediction core: for every router alike."""
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 import msgspec
 from fastapi import Request
@@ -9,6 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from kingmaker_model_server.answers import Answer
+from kingmaker_model_server.predict import Predictor
+
+BODY_READ_S: Final = 10.0
+"""As on the hot path."""
 
 
 def headers_of(request: Request) -> dict[bytes, bytes]:
@@ -16,21 +21,28 @@ def headers_of(request: Request) -> dict[bytes, bytes]:
     return dict(reversed(request.scope["headers"]))
 
 
-async def body_of(request: Request, limit: int) -> bytes | None:
-    """The whole body, None as soon as it is known to exceed limit. Raises HTTPException when the client left."""
+async def body_of(request: Request, predictor: Predictor) -> bytes | Response:
+    """The whole body; or the answer to one that is larger than allowed, as soon as that is known, or that does not come
+    in time. Raises HTTPException when the client left."""
+    limit = predictor.max_body_bytes
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
-        return None
+        return response(predictor.too_large())
     parts: list[bytes] = []
     size = 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                return None
-            parts.append(part)
+        async with asyncio.timeout(BODY_READ_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    return response(predictor.too_large())
+                parts.append(part)
     except ClientDisconnect:
         raise HTTPException(400, "the client left before its body was complete") from None
+    except TimeoutError:
+        late = response(predictor.refused(408))
+        late.headers["connection"] = "close"  # no other request can come behind half a body
+        return late
     return b"".join(parts)
 
 

@@ -26,9 +26,9 @@ def router(predictor: Predictor, health_route: str | None, predict_route: str | 
         return Response(status_code=200)
 
     async def invoke(request: Request) -> Response:
-        body = await asgi.body_of(request, predictor.max_body_bytes)
-        if body is None:
-            return asgi.response(predictor.too_large())
+        body = await asgi.body_of(request, predictor)
+        if isinstance(body, Response):
+            return body
         return asgi.response(predictor.invoke(asgi.headers_of(request), body))
 
     async def version() -> Response:
