@@ -177,15 +177,17 @@ def test_head_has_no_body_by_both_ways_in(fast_server: "FastServer", path: bytes
         assert client.read() == ok(b"||last")
 
 
-def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(fast_server: "FastServer") -> None:
-    # uvicorn loses the body of such requests, so this is no case of the table
+@pytest.mark.parametrize("path", [b"/fast", b"/asgi"])
+def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(fast_server: "FastServer", path: bytes) -> None:
     offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: x\r\n"
     with fast_server.connect() as client:
-        client.send(post(b"hello", head=offer, path=b"/fast") + post(b"2", path=b"/fast"))
+        client.send(post(b"hello", head=offer, path=path) + post(b"2", path=path))
         assert [client.read(), client.read()] == [ok(b"||hello"), ok(b"||2")]
-        for piece in bytewise(post(b"again", head=offer, path=b"/fast")):
+        for piece in bytewise(post(b"again", head=offer, path=path)):
             client.send(piece)
         assert client.read() == ok(b"||again")
+        client.send(chunked(b"one", b"two").replace(b"@", path).replace(b"\r\n", b"\r\n" + offer, 1))
+        assert client.read() == ok(b"||onetwo")
 
 
 def test_trailers_do_not_pass_for_headers(fast_server: "FastServer") -> None:

@@ -125,7 +125,10 @@ class _FastHttpProtocol(Waiting):
             self._split = (self.url, path, query)
         route = self._route(method, path)
         if route is None or (self.limit_concurrency is not None and self._is_over_concurrency()):
-            self._to_asgi()
+            if parser.should_upgrade() and method != b"CONNECT" and not self._should_upgrade():
+                self._stage = UPGRADE
+            else:
+                self._to_asgi()
             return
         if parser.should_upgrade():
             self._stage = UPGRADE
@@ -253,8 +256,8 @@ class _FastHttpProtocol(Waiting):
                 self.send_400_response("Invalid HTTP request received.")
 
     def _take_upgrade(self, rest: bytes) -> None:
-        """httptools has no body for a request that offers an upgrade (Java's client offers h2c with every POST), so
-        a fast one is read again without the offer, which HTTP lets a server ignore."""
+        """httptools has no body for a request that offers an upgrade (Java's client offers h2c with every POST) and
+        would take it for the next request, so it is read again without the offer, which HTTP lets a server ignore."""
         if self._stage == UPGRADE:
             head = [
                 b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())

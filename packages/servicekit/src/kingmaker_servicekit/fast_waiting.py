@@ -16,7 +16,7 @@ MAX_HEAD_BYTES = 65536
 
 # How far the request being parsed is; bare numbers, for an enum's members cost 80 ns each time they are named.
 NOTHING, HEAD, FAST_BODY, ASGI_BODY = range(4)
-UPGRADE = 4  # a fast request that offers another protocol; parsed again without the offer
+UPGRADE = 4  # a request that offers a protocol nobody here speaks; parsed again without the offer
 
 
 class Waiting(TakingTurns):
