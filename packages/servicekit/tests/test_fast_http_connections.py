@@ -248,6 +248,14 @@ class TestCalls:
             assert len(client.read_all()) == 1
         assert fast_server.held.empty()
 
+    def test_nothing_in_line_behind_a_mistake_is_handled(self, fast_server: "FastServer") -> None:
+        with fast_server.connect() as client:
+            client.send(post(b"1", b"hold") + post(b"2", b"raise") + post(b"never", b"hold") + post(b"half")[:-1])
+            answer(fast_server, fast_server.held.get(timeout=30))
+            assert [status for status, _, _ in client.read_all()] == [200, 500]
+        assert fast_server.held.empty()
+        assert len(fast_server.tracebacks()) == 1
+
     def test_requests_are_counted_like_uvicorns(self, start_fast_server: "Callable[..., FastServer]") -> None:
         server = start_fast_server()
         with server.connect() as client:

@@ -163,7 +163,8 @@ class TakingTurns(HttpToolsProtocol):
     def _blame_handler(self, call: Call, error: Exception) -> None:
         self.logger.error("Exception in a fast handler", exc_info=error)
         if not call.response_complete:
-            self._refuse_now(500, call)
+            self.pipeline.clear()  # what waits behind the last answer will have none
+            self._refuse_in_turn(500, call)
 
     # Answering
 
