@@ -214,6 +214,9 @@ class _FastHttpProtocol(Waiting):
         self._new_head = None
         self._stop_read_timer()
         url, headers = self.url, self.headers
+        _, path, query = self._split
+        if not path and b"://" in url.partition(b"?")[0] and url.isascii():  # uvicorn trips over one without a path
+            url = b"/?" + query if query else b"/"
         super().on_message_begin()
         self.url = url
         self.headers.extend(headers)  # the scope holds this list
