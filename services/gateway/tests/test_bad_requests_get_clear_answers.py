@@ -102,6 +102,23 @@ async def test_a_timeout_that_is_no_number_is_400(bench: "Bench", pair: "Pair", 
     assert "x-kingmaker-timeout-ms" in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [0, -5, 1.5, "soon", True, 10**400, -(10**400), [10**400]],
+    ids=["nothing", "negative", "a fraction", "a text", "a boolean", "beyond floats", "below floats", "a list"],
+)
+async def test_a_timeout_parameter_that_is_none_is_400(bench: "Bench", pair: "Pair", value: Any) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    inputs = [
+        {"name": "distance", "shape": [1, 1], "datatype": "FP32", "data": [1]},
+        {"name": "carrier", "shape": [1, 1], "datatype": "BYTES", "data": ["UA"]},
+    ]
+    answer = await bench.client.post(V2, json={"inputs": inputs, "parameters": {"timeout": value}})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
+    assert "parameter timeout" in answer.json()["error"]
+    assert len(answer.json()["error"]) < 200
+
+
 async def test_before_the_champion_is_known_nothing_is_ready(bench: "Bench", pair: "Pair", kit: "Kit") -> None:
     await pair.champion.stop()
     record = pair.record()

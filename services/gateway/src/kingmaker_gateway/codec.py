@@ -13,6 +13,8 @@ from kingmaker_contracts.problems import Code, Problem
 from kingmaker_gateway.frames import Slice
 
 BINARY: Final = "application/octet-stream"
+_LONGEST_US: Final = 2**63
+"""JSON has whole numbers that no float holds."""
 
 Encoded = tuple[bytes, int | None]
 """A body, and the length of its JSON part; None when all of it is JSON."""
@@ -63,8 +65,9 @@ def timeout_s(call: InferRequest) -> float | None:
     value: Any = call.parameters.get("timeout")
     if value is None:
         return None
-    if type(value) is not int or value <= 0:
-        raise Problem(Code.BAD_INPUT, f"parameter timeout is {value!r}, expected a positive number of microseconds")
+    if type(value) is not int or not 0 < value < _LONGEST_US:
+        found = repr(value)[:40]
+        raise Problem(Code.BAD_INPUT, f"parameter timeout is {found}, expected a positive number of microseconds")
     return value / 1e6
 
 
