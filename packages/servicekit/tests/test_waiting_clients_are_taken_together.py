@@ -191,19 +191,20 @@ def test_a_client_gone_before_it_is_taken_harms_nobody(
     assert not fast_server.tracebacks()
 
 
-def test_who_waits_at_the_end_is_told_and_nobody_is_taken_after(run: Callable[..., Any]) -> None:
-    """The end comes when two are taken and not yet connected. It takes two more, as many as the bound allows."""
+def test_all_who_wait_at_the_end_are_told_and_nobody_is_taken_after(run: Callable[..., Any]) -> None:
+    """The end comes when two are taken and not yet connected. It takes all others, however few the bound allows."""
 
     async def scenario() -> None:
         door = Door(at_once=2)
-        clients = door.connect(5)
+        clients = door.connect(7)
         door.on_made = door.acceptor.close
-        await door.until(lambda: len(door.connections) == 4 and all(c.told_to_stop for c in door.connections))
+        await door.until(lambda: len(door.connections) == 7 and all(c.told_to_stop for c in door.connections))
+        late = door.connect(1)
         await asyncio.sleep(0.01)
-        assert len(door.connections) == 4
+        assert len(door.connections) == 7
         address = door.socket.getsockname()
         await door.close()
-        assert [end_of(client) for client in clients] == ["closed"] * 4 + ["reset"]
+        assert [end_of(client) for client in (*clients, *late)] == ["closed"] * 7 + ["reset"]
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, timeout=10)
 

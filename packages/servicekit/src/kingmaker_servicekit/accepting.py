@@ -15,6 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 logger = logging.getLogger(__name__)
 
+BACKLOG = 2048
+"""Clients that may wait to be taken; those beyond are not connected."""
+
 AT_ONCE = 64
 """Clients taken in one round, at most: requests in flight wait for them, some 4 ms."""
 
@@ -57,7 +60,7 @@ class Acceptor:
         if self._is_closed:
             return
         if self._retry is None:
-            self._take_waiting()
+            self._take(BACKLOG + 1)  # the kernel lets one more wait
         self._is_closed = True
         if self._retry is not None:
             self._retry.cancel()
@@ -71,7 +74,10 @@ class Acceptor:
         await asyncio.gather(*connecting, return_exceptions=True)
 
     def _take_waiting(self) -> None:
-        for _ in range(self._at_once):
+        self._take(self._at_once)
+
+    def _take(self, most: int) -> None:
+        for _ in range(most):
             try:
                 client, _ = self._socket.accept()
             except BlockingIOError:

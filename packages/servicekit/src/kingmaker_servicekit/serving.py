@@ -21,7 +21,7 @@ from typing import Any, NoReturn, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kingmaker_servicekit.accepting import Acceptor
+from kingmaker_servicekit.accepting import BACKLOG, Acceptor
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-        sock.listen(2048)
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
@@ -147,7 +147,7 @@ def _config(listener: Listener, drain_s: float) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(drain_s)),
         timeout_keep_alive=75,
-        backlog=2048,
+        backlog=BACKLOG,
         ssl_certfile=None if listener.tls is None else str(listener.tls[0]),
         ssl_keyfile=None if listener.tls is None else str(listener.tls[1]),
     )
