@@ -12,13 +12,14 @@ a pipeline, EVAL in place of transactions and registered scripts.
 from pathlib import Path
 from typing import Any, cast
 
+from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError
 
 from kingmaker_servicekit import redis_address
 from kingmaker_servicekit.redis_address import BadPassword, Target, read_password
@@ -49,11 +50,31 @@ class _Credentials(CredentialProvider):
         try:
             password = read_password(self._file)
         except BadPassword as error:  # the file was there at the start: a secret that is just being replaced
-            raise AuthenticationError(str(error)) from None
+            raise exceptions.AuthenticationError(str(error)) from None
         return (self._username, password) if self._username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
         return self.get_credentials()
+
+
+class _LeavesReplicas(AbstractConnection):
+    """A server that was made a replica keeps its connections, so one that stays would never find the new master behind
+    its address. redis-py does the same where Sentinels name the master."""
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)
+        except exceptions.ReadOnlyError as error:
+            await self.disconnect(nowait=True)
+            raise exceptions.ConnectionError(str(error)) from None  # is tried again, on a new connection
+
+
+class _PlainConnection(_LeavesReplicas, Connection):
+    pass
+
+
+class _TlsConnection(_LeavesReplicas, SSLConnection):
+    pass
 
 
 class _MasterClient(Redis):
@@ -89,7 +110,9 @@ def _client(where: str | Target, connect_s: float, reply_s: float) -> "Redis":
     if address.kind == "socket":
         return Redis(unix_socket_path=address.path, db=address.db, **common)
     [(host, port)] = address.hosts
-    return Redis(host=host, port=port, db=address.db, **common)
+    single = Redis(host=host, port=port, db=address.db, **common)
+    single.connection_pool.connection_class = _TlsConnection if address.tls else _PlainConnection
+    return single
 
 
 def _timeouts(connect_s: float, reply_s: float, retries: int = 1) -> dict[str, Any]:
