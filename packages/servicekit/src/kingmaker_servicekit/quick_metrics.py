@@ -42,7 +42,7 @@ class QuickCounter(Collector):
 
     def collect(self) -> Iterable[Metric]:
         family = self._family()
-        for value, count in self.of.items():
+        for value, count in list(self.of.items()):  # a copy: the event loop goes on counting meanwhile
             family.add_metric([value], count.value)
         return [family]
 

@@ -69,8 +69,8 @@ class Tallies(Collector):
 
     def collect(self) -> Iterable[Metric]:
         requests, durations = self._families()
-        for names, tally in self._tallies.items():
-            for status, count in tally.by_status.items():
+        for names, tally in list(self._tallies.items()):  # copies: the event loop goes on counting meanwhile
+            for status, count in list(tally.by_status.items()):
                 requests.add_metric([*names, str(status)], count)
             if sum(tally.slots) or tally.by_status:
                 running, buckets = 0, []
