@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kingmaker_contracts.routing import Limits
 from kingmaker_gateway import runs
 from kingmaker_gateway.calls import Calls
+from kingmaker_gateway.coalescer import Coalescer
 from kingmaker_gateway.hot_path import HotPath
 from kingmaker_gateway.ids import Ids
 from kingmaker_gateway.recorder import Recorder
@@ -68,6 +70,34 @@ async def test_requests_that_a_mistake_of_ours_stops_are_told_so_and_give_back_t
     ]
     assert bench.metric("in_flight", model="flights") == 0
     assert [status for status, _, _ in await together(bench, [request(GOOD)] * 2)] == [200, 200]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+async def test_a_mistake_with_part_of_a_large_request_is_told_once(
+    valkey: Any, pair: "Pair", kit: "Kit", monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """And once to who came with it: they wait in line one after another, and one of them cannot."""
+    add, added = Coalescer.add, list[int]()
+
+    def fails_once(coalescer: Coalescer, asks: Any) -> float:
+        added.append(len(asks))
+        if len(added) == failing:
+            raise RuntimeError("a mistake of ours")
+        return add(coalescer, asks)
+
+    async with kit.running(kit.settings(valkey.url, upstream={"connections": 1}), valkey.client) as bench:
+        limits = Limits(max_frame_rows=2, deadline_ms=60_000)
+        await bench.publish(pair.record(limits=limits), pair.profiles)
+        with monkeypatch.context() as patch:
+            patch.setattr(Coalescer, "add", fails_once)
+            large = {"instances": GOOD["instances"] * 5}
+            answers = await together(bench, [request(large), request(GOOD)])
+        assert all(status in (200, 500, 503) for status, _, _ in answers)
+        assert sum(status == 200 for status, _, _ in answers) == (failing > 1)
+        for _ in range(4):  # over the same connection, so that what was on its way is over too
+            assert (await bench.predict()).status_code == 200
+        assert bench.metric("in_flight", model="flights") == 0
+        assert bench.metric("events_sent_total", model="flights") == 5 + 1 + 4
 
 
 async def test_a_variant_whose_requests_cannot_leave_keeps_no_others_here(

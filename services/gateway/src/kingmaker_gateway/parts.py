@@ -3,6 +3,7 @@
 One part at a time, so that a client with ten thousand rows takes its turn like everybody else.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from kingmaker_gateway import frames
 from kingmaker_gateway.coalescer import Ask, Deliver
 from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage
 from kingmaker_gateway.frames import Slice
+
+logger = logging.getLogger(__name__)
 
 
 class Parts:
@@ -29,11 +32,16 @@ class Parts:
         return self._ask.asker.is_hurried
 
     def begin(self) -> None:
+        """Send the next part. Never raises: whoever brought the last one has others to answer."""
         whole = self._ask
         first = self._next
         rows = min(whole.max_rows, whole.rows - first)
         self._next = first + rows
-        self._add(Ask(whole.batch, whole.signature, whole.max_rows, whole.deadline, self, rows, first))
+        try:
+            self._add(Ask(whole.batch, whole.signature, whole.max_rows, whole.deadline, self, rows, first))
+        except Exception as error:
+            logger.exception("part of a large request could not be sent")
+            self.failed(UpstreamError(f"a part that could not be sent: {error!r}"))
 
     def answered(self, answer: Slice) -> None:
         self._answers.append(answer.tensors)

@@ -105,10 +105,8 @@ class Upstream:
         most = asks[0].max_rows
         for ask in asks:
             if ask.rows > most:
-                asks = self._part_large(asks)
-                break
-        if not asks:
-            return
+                self._add_with_large(asks)
+                return
         earliest = self._coalescer.add(asks)
         if earliest < self._wakes_at:
             self._wake_at(earliest)
@@ -163,12 +161,15 @@ class Upstream:
                 error = UpstreamGarbage(f"not model metadata: {fault}")
         raise error
 
-    def _part_large(self, asks: list[Ask]) -> list[Ask]:
-        """Those that fit into a frame; the others go in parts."""
+    def _add_with_large(self, asks: list[Ask]) -> None:
+        """Some do not fit into a frame and go in parts: after the others, for who raises must have nobody in line, and
+        beginning a large one raises nothing."""
+        small = [ask for ask in asks if ask.rows <= ask.max_rows]
+        if small:
+            self.add(small)
         for ask in asks:
             if ask.rows > ask.max_rows:
                 Parts(ask, self.ask, self._deliver).begin()
-        return [ask for ask in asks if ask.rows <= ask.max_rows]
 
     # endpoint.Owner
 
