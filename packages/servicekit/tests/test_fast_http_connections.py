@@ -66,6 +66,22 @@ class TestSlowClients:
             client.send(b"3")
             assert client.read() == ok(b"||23")
 
+    def test_a_body_that_was_not_read_before_its_turn_has_all_its_time_then(
+        self, start_fast_server: "Callable[..., FastServer]"
+    ) -> None:
+        server = start_fast_server()
+        with server.connect() as client:
+            client.send(post(b"1", b"hold") + post(b"23")[:-1])
+            call = server.held.get(timeout=30)
+            connection: Any = next(iter(server.uvicorn.server_state.connections))
+            end = server.in_loop(connection._read_timer.when)
+            time.sleep(0.05)  # the loop's clock counts milliseconds
+            answer(server, call)
+            assert client.read() == held()
+            assert server.in_loop(connection._read_timer.when) > end
+            client.send(b"3")
+            assert client.read() == ok(b"||23")
+
     def test_the_clock_does_not_hurt_a_slow_answer_or_an_idle_connection(
         self, start_fast_server: "Callable[..., FastServer]"
     ) -> None:

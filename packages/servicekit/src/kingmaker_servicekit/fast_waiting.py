@@ -66,7 +66,7 @@ class Waiting(TakingTurns):
             if self._is_without_end(self._call, received):
                 self._refuse_in_turn(431, self._call)
             elif not (self._body_awaited or self.pipeline):
-                self._await_body(self._call)
+                self._ask_for_body(self._call)
             if self._ended:
                 return
         else:
@@ -77,7 +77,7 @@ class Waiting(TakingTurns):
                     self._break_off(httptools.HttpParserError("trailers without end"))
             return
         if self._read_timer is None:
-            self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
+            self._start_read_timer()
 
     def _is_without_end(self, call: Call, received: int) -> bool:
         """Whether the client goes on sending what is no body: trailers, or extensions of a chunk."""
@@ -89,6 +89,12 @@ class Waiting(TakingTurns):
         return self._bare_bytes > MAX_HEAD_BYTES
 
     def _await_body(self, call: Call) -> None:
+        """Nothing was read while it waited for its turn, so its time begins now."""
+        self._stop_read_timer()
+        self._start_read_timer()
+        self._ask_for_body(call)
+
+    def _ask_for_body(self, call: Call) -> None:
         """The body of the request whose turn it is has not come whole: refuse it early, or ask for it."""
         self._body_awaited = True
         length = call.header(b"content-length")
@@ -107,7 +113,10 @@ class Waiting(TakingTurns):
         if its_turn:
             self._refuse_in_turn(408, self._call)
         else:
-            self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
+            self._start_read_timer()
+
+    def _start_read_timer(self) -> None:
+        self._read_timer = self.loop.call_later(self._body_read_s, self._on_read_timeout)
 
     def _stop_read_timer(self) -> None:
         if self._read_timer is not None:
