@@ -9,6 +9,7 @@ import pytest
 from redis.exceptions import RedisError
 from redis.typing import KeyT, StreamIdT
 
+from conftest import Valkey
 from kingmaker_servicekit import redis_client
 from tests.redis.servers import RIGHTS, Cluster, Watched
 
@@ -65,6 +66,18 @@ async def test_keys_of_many_slots_are_written_and_read_as_with_one_redis(cluster
     found = {key async for key in client.scan_iter("km:{default/*}:x", count=100)}
     assert found == {key.encode() for key in (FIRST, SECOND, THIRD)}
     await client.aclose()
+
+
+async def test_a_key_of_another_type_is_none_among_many_as_with_one_redis(cluster: Cluster, valkey: Valkey) -> None:
+    for url in (cluster.url, valkey.url):
+        client = redis_client.connect(url)
+        for key in (FIRST, SECOND):
+            await client.delete(key)
+        await client.set(FIRST, "a")
+        await client.lpush(SECOND, "no text")
+        assert await client.mget([FIRST, SECOND]) == [b"a", None]
+        await client.delete(SECOND)
+        await client.aclose()
 
 
 async def test_scripts_run_where_their_models_keys_are(cluster: Cluster) -> None:

@@ -17,6 +17,8 @@ _LOOK_S = 0.05
 """How often streams are looked at during a blocking read, at most."""
 _REST = 10
 """And how many times as long as a look took to rest: 0.2 ms of processor time a slot, 30 ms for 200 models."""
+_WRONG_TYPE = "WRONGTYPE"
+"""How Redis begins its refusal of a GET for what is no text. To MGET that is nothing, and no reason to refuse."""
 
 
 @contextmanager
@@ -69,7 +71,11 @@ class ClusterClient(RedisCluster):
         pipeline = self.pipeline()
         for key in [*([keys] if isinstance(keys, (str, bytes)) else keys), *args]:
             pipeline.get(key)
-        return await pipeline.execute()
+        answers = await pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and not str(answer).startswith(_WRONG_TYPE):
+                raise answer
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
 
     async def xread(  # type: ignore[override]  # narrower than redis-py's: what is used
         self, streams: Mapping[Any, Any], count: int | None = None, block: int | None = None
