@@ -19,7 +19,7 @@ def read_json(raw: bytes | str, kind: type[T]) -> T:
     """A record from its JSON. Raises BadRecord."""
     try:
         return msgspec.json.decode(raw, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRecord(f"{kind.__name__}: {error}") from None
 
 
