@@ -49,6 +49,20 @@ async def test_a_key_of_another_type_hides_no_other_model(bench: "Bench", pair: 
     await kit.until(lambda: bench.metric("redis_up") == 1)
 
 
+async def test_a_profile_with_rows_nobody_can_send_hides_no_other_model(
+    bench: "Bench", pair: "Pair", kit: "Kit"
+) -> None:
+    await bench.publish(pair.record(), pair.profiles)
+    [first, *_] = pair.profiles[0].inputs
+    wide = msgspec.structs.replace(pair.profiles[0], inputs=[msgspec.structs.replace(first, shape=[-1, 10**30])])
+    champion = kit.variant(pair.champion, "lr", "champion", sha=kit.sha(wide))
+    bench.store(kit.record([champion], name="airports"), [wide])  # read before flights
+    await bench.publish(pair.record(revision=2))
+    assert bench.metric("background_errors_total", loop="routes") == 0
+    answer = await bench.client.post("/v1/models/airports:predict", json={"instances": [[1.0]]})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
+
+
 async def test_a_record_is_applied_though_redis_failed_between_it_and_its_profile(
     bench: "Bench", pair: "Pair", kit: "Kit"
 ) -> None:

@@ -14,6 +14,8 @@ from kingmaker_contracts.profile import Profile
 
 _LETTERS: Final = {"FP32": "f", "FP64": "d", "INT64": "q", "INT32": "i"}
 """Of the struct module."""
+_MOST_VALUES: Final = 2**31 - 1
+"""Of a row that can be sent at all; the struct module makes nothing of many more."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,7 +42,7 @@ class InputSpec:
         object.__setattr__(self, "width", math.prod(self.tail))
         object.__setattr__(self, "is_single", not self.is_open and self.width == 1)
         object.__setattr__(self, "one_row", [1, *self.tail])
-        letter = None if self.is_open else _LETTERS.get(self.datatype)
+        letter = None if self.is_open or self.width > _MOST_VALUES else _LETTERS.get(self.datatype)
         object.__setattr__(self, "dtype", DTYPES[self.datatype])
         object.__setattr__(self, "letter", letter)
         object.__setattr__(self, "pack_row", letter and struct.Struct(f"<{self.width}{letter}").pack)
