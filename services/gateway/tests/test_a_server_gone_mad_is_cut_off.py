@@ -16,6 +16,7 @@ from kingmaker_gateway.connection import Connection, Reply
 from kingmaker_gateway.endpoint import Endpoint
 from kingmaker_gateway.errors import UpstreamError, UpstreamGarbage, UpstreamUnreachable
 from kingmaker_gateway.settings import UpstreamSettings
+from tests.fakes.fake_model_server import FakeModelServer
 
 if TYPE_CHECKING:
     from services.gateway.tests.conftest import Bench, Kit, Pair
@@ -201,3 +202,24 @@ async def test_a_server_that_hangs_up_on_everybody_is_an_upstream_error(pause: f
         with pytest.raises(UpstreamError):
             await endpoint.fetch(b"GET / HTTP/1.1\r\n\r\n", asyncio.get_running_loop().time() + 5)
     server.close()
+
+
+async def test_a_server_whose_metadata_were_nonsense_is_asked_again(bench: "Bench", kit: "Kit") -> None:
+    class Mad(FakeModelServer):
+        nonsense: bytes = b""
+
+        async def _answer(self, writer: asyncio.StreamWriter, method: str, *rest: Any) -> None:
+            if method == "GET" and self.nonsense:
+                self.calls += 1
+                self._send(writer, 200, self.nonsense)
+            else:
+                await super()._answer(writer, method, *rest)
+
+    async with Mad([("x", "FP32")], name="a") as champion:
+        for number, nonsense in enumerate((b'{"x": ' + b"[" * 100_000, b'{"name": "\xff"}', b"[]"), 1):
+            champion.nonsense, champion.calls = nonsense, 0
+            bench.store(kit.record([kit.variant(champion, "lr", "champion", v=str(number))], revision=number))
+            await kit.until(lambda: champion.calls >= 2)
+        champion.nonsense = b""
+        await kit.until(bench.is_ready)
+        assert (await bench.predict([[1]])).status_code == 200

@@ -157,7 +157,7 @@ class Upstream:
                 return msgspec.json.decode(reply.body, type=ModelMetadata)
             except UpstreamError as fault:
                 error = fault
-            except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
                 error = UpstreamGarbage(f"not model metadata: {fault}")
         raise error
 
