@@ -136,9 +136,10 @@ async def test_a_deadline_of_who_left_at_once_is_kept(kit: "Kit") -> None:
         assert [type(end) for end in await soon(end_of(late))] == [UpstreamTimeout]
 
 
-async def test_a_frame_moves_at_once_to_a_server_that_is_well(kit: "Kit") -> None:
+@pytest.mark.parametrize("status", [408, 429, 503])
+async def test_a_frame_moves_at_once_to_a_server_that_is_well(kit: "Kit", status: int) -> None:
     async with Picky([("x", "FP32")]) as sick, FakeModelServer([("x", "FP32")]) as well:
-        sick.status = 503
+        sick.status = status
         async with upstream_to(sick, well, until=kit.until) as upstream:
             for _ in range(8):  # whichever is drawn first
                 [end] = await soon(ask(upstream, [13.0]))

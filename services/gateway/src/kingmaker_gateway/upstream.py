@@ -33,7 +33,7 @@ from kingmaker_gateway.settings import UpstreamSettings
 
 logger = logging.getLogger(__name__)
 
-_SERVERS_FAULT = frozenset({502, 503, 504})
+_SERVERS_FAULT = frozenset({408, 429, 502, 503, 504})
 """Statuses that say nothing about the rows: another server may well answer them."""
 
 
@@ -210,15 +210,13 @@ class Upstream:
 
     def _failed(self, flight: Flight, endpoint: Endpoint, error: UpstreamError) -> None:
         now = self._loop.time()
-        rows_fault = isinstance(error, UpstreamRefused) and error.status < 500
-        if rows_fault:
+        status = error.status if isinstance(error, UpstreamRefused) else None
+        if status is not None and status < 500 and status not in _SERVERS_FAULT:  # the rows' fault
             endpoint.breaker.succeeded()
         else:
             endpoint.breaker.failed(now)
         flight.tried.add(endpoint)
-        servers_fault = not isinstance(error, UpstreamGarbage) and (
-            not isinstance(error, UpstreamRefused) or error.status in _SERVERS_FAULT
-        )
+        servers_fault = not isinstance(error, UpstreamGarbage) and (status is None or status in _SERVERS_FAULT)
         if servers_fault and not flight.moved and self._has_another(flight, now):
             self._coalescer.move(flight)
         else:
