@@ -146,6 +146,10 @@ def stored_in(valkey: Any, model: str = MODEL) -> list[events.EventBatch]:
     return [events.decode(fields[keys.ENTRY_FIELD]) for _, fields in entries]
 
 
+def has_stored(valkey: Any, model: str, entries: int) -> bool:
+    return len(stored_in(valkey, model)) == entries
+
+
 async def test_frames_whose_rows_differ_in_size_share_an_entry(valkey: Any, kit: "Kit") -> None:
     """What has no fixed size has no column: the feature is missing, and the rows are not."""
     known = Known(valkey.url, flush_ms=60_000)
@@ -296,6 +300,38 @@ async def test_a_stream_that_is_refused_holds_up_no_other(valkey: Any, kit: "Kit
         await kit.until(lambda: len(stored_in(valkey)) == 40)
     assert [batch.seq for batch in stored_in(valkey)] == list(range(1, 41))
     assert known.recorder.accounts[MODEL].dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("bound", "width", "kept"),
+    [({"buffer_rows": 100}, 3, range(50, 51)), ({"buffer_bytes": 1_000_000}, 5000, range(20, 28))],
+    ids=["rows", "bytes"],
+)
+async def test_a_stream_that_is_refused_for_long_leaves_room_for_others(
+    valkey: Any, kit: "Kit", bound: dict[str, int], width: int, kept: range
+) -> None:
+    known = Known(valkey.url, flush_ms=10, **bound)
+    bad = answerer(kit, [("x", "FP32")], [-1, width])
+    good = dataclasses.replace(bad, model="default/good")
+    stream = keys.events(*keys.split_model_id(MODEL), 0)
+    valkey.client.set(stream, "not a stream")
+    async with working(known):
+        known.recorder.offer(run_of(bad, 1, width))
+        await kit.until(lambda: known.recorder._failing)
+        for _ in range(200):
+            known.recorder.offer(run_of(bad, 1, width))
+            known.recorder.encode()
+        assert known.metric("events_buffered") in kept
+        for number in range(1, 4):
+            known.recorder.offer(run_of(good, 10, width))
+            await kit.until(partial(has_stored, valkey, "default/good", number))
+        valkey.client.delete(stream)
+        await kit.until(lambda: known.metric("events_buffered") == 0)
+        known.recorder.offer(run_of(bad, 10, width))
+    found = known.recorder.accounts
+    assert found["default/good"].dropped == 0
+    assert found[MODEL].sent - found[MODEL].dropped == sum(batch.count for batch in stored_in(valkey))
+    assert found[MODEL].sent - found[MODEL].dropped - 10 in kept
 
 
 async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: "Kit") -> None:

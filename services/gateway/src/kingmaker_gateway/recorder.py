@@ -62,8 +62,9 @@ class _Pile:
 @dataclass(slots=True)
 class _Stream:
     """The accounts of one model's stream. sent: rows offered; encoded: rows that got a sequence number;
-    written: rows Redis took; mean_bytes: of an entry, lately; growing: piles by answerer and whether there are inputs;
-    full: those that get no more."""
+    written: rows Redis took; unsent_bytes: of entries it did not take yet; is_refused: though it is there, it did not
+    take the last one; mean_bytes: of an entry, lately; growing: piles by answerer and whether there are inputs; full:
+    those that get no more."""
 
     sent: Count
     given_up: dict[str, Counter]
@@ -72,6 +73,8 @@ class _Stream:
     seq: int = 0
     written_seq: int = 0
     written: int = 0
+    unsent_bytes: int = 0
+    is_refused: bool = False
     mean_bytes: float = 0.0
     growing: dict[tuple[Answerer, bool], _Pile] = field(default_factory=dict)
     full: list[_Pile] = field(default_factory=list)
@@ -108,7 +111,7 @@ class Recorder:
         model, rows = run.by.model, run.rows
         stream = self._streams.get(model) or self._begin(model)
         stream.sent.value += rows
-        if self._buffered + rows > self._settings.buffer_rows:
+        if self._buffered + rows > self._settings.buffer_rows or (stream.is_refused and self._is_too_much()):
             self._drop(model, rows, "buffer_full")
             return
         self._buffered += rows
@@ -225,6 +228,7 @@ class Recorder:
             self._drop(model, rows, "buffer_full")
             return
         self._unsent_bytes += len(raw)
+        stream.unsent_bytes += len(raw)
         stream.mean_bytes += (len(raw) - stream.mean_bytes) * (_RECENT if stream.seq else 1)
         stream.seq += 1
         stream.encoded += rows
@@ -273,6 +277,9 @@ class Recorder:
             stream = self._streams[entry.model]
             stream.written_seq = entry.seq
             stream.written += entry.rows
+            stream.is_refused = False
+        for model in models:
+            self._streams[model].is_refused = True
         if refused:  # behind all other streams, which are not to be held up
             others = [entry for entry in self._unsent if entry.model not in models]
             theirs = [entry for entry in self._unsent if entry.model in models]
@@ -282,6 +289,14 @@ class Recorder:
     def _forget(self, entry: _Entry) -> None:
         self._buffered -= entry.rows
         self._unsent_bytes -= len(entry.raw)
+        self._streams[entry.model].unsent_bytes -= len(entry.raw)
+
+    def _is_too_much(self) -> bool:
+        """Whether streams that are refused hold more than half of the buffer: the others would lose all their rows."""
+        refused = [stream for stream in self._streams.values() if stream.is_refused]
+        rows = sum(stream.sent.value - stream.dropped - stream.written for stream in refused)
+        size = sum(stream.unsent_bytes for stream in refused)
+        return rows > self._settings.buffer_rows // 2 or size > self._settings.buffer_bytes // 2
 
     def _drop(self, model: str, rows: int, reason: str) -> None:
         stream = self._streams[model]

@@ -29,7 +29,8 @@ class RecorderSettings(_Section):
     """Prediction events on their way to Redis."""
 
     buffer_rows: int = Field(default=100_000, ge=1)
-    """Rows kept while Redis is away, all models together, about 200 bytes each; more are dropped and counted."""
+    """Rows kept while Redis is away, all models together, about 200 bytes each; more are dropped and counted. Those
+    that Redis refuses while it takes others fill half of it at most."""
     buffer_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """The same in bytes, for models with many features."""
     flush_ms: int = Field(default=100, ge=1, le=60_000)
