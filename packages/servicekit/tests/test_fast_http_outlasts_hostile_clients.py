@@ -40,6 +40,14 @@ class TestEndlessRequests:
             assert client.read()[2] == b"||x"
 
 
+@pytest.mark.parametrize("path", [b"fast", b"asgi"])
+def test_thousands_of_offers_to_upgrade_are_answered_without_recursion(fast_server: "FastServer", path: bytes) -> None:
+    offer = b"POST /%b HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 1\r\n\r\nx" % path
+    with fast_server.connect() as client:
+        client.send(offer * 3000)
+        assert [client.read()[2] for _ in range(3000)] == [b"||x"] * 3000
+
+
 class TestClientsThatDoNotRead:
     def test_the_last_answer_of_a_connection_waits_no_longer_than_an_idle_one(
         self, start_fast_server: "Callable[..., FastServer]", wait_until: Callable[..., None]

@@ -93,8 +93,8 @@ class _FastHttpProtocol(Waiting):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._take_upgrade(data[upgrade.args[0] :])
-            return
+            if not self._reads_on(memoryview(data), upgrade):
+                return
         except httptools.HttpParserError as error:
             self._break_off(error)
             return
@@ -258,21 +258,39 @@ class _FastHttpProtocol(Waiting):
             else:
                 self.send_400_response("Invalid HTTP request received.")
 
-    def _take_upgrade(self, rest: bytes) -> None:
-        """httptools has no body for a request that offers an upgrade (Java's client offers h2c with every POST) and
-        would take it for the next request, so it is read again without the offer, which HTTP lets a server ignore."""
-        if self._stage == UPGRADE:
-            head = [
-                b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-            ]
-            head += [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+    def _reads_on(self, data: memoryview, upgrade: httptools.HttpParserUpgrade | None) -> bool:
+        """Whether the rest of data was read. httptools has no body for a request that offers an upgrade (Java's client
+        offers h2c with every POST) and would take it for the next request, so the head is read again without the offer,
+        which HTTP lets a server ignore, and the body behind it. A loop, for there may be thousands in one piece."""
+        while upgrade is not None:
+            if self._stage != UPGRADE:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                else:
+                    self._unsupported_upgrade_warning()
+                return False
+            data = data[upgrade.args[0] :]
+            head = self._head_without_offer()
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self.data_received(b"".join([*head, b"\r\n", rest]))
-        elif self._should_upgrade():
-            self.handle_websocket_upgrade()
-        else:
-            self._unsupported_upgrade_warning()
+            try:
+                self.parser.feed_data(head)
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as another:
+                upgrade = another
+            except httptools.HttpParserError as error:
+                self._break_off(error)
+                return False
+            else:
+                upgrade = None
+        return True
+
+    def _head_without_offer(self) -> bytes:
+        """Of the request just read."""
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        head += [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"".join([*head, b"\r\n"])
 
 
 def _unclaimed(_: Call) -> None:
