@@ -173,4 +173,4 @@ def test_a_stubborn_model_server_does_not_keep_the_controller_from_stopping(stac
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     assert stack.servers() == []
-    assert Path(stack.folder / ".kingmaker" / "logs" / "lr.log").exists()
+    assert Path(stack.folder / ".kingmaker" / "logs" / "default.flights.lr.log").exists()

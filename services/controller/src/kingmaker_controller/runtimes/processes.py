@@ -175,7 +175,7 @@ class _Variant:
 
     async def _begin(self) -> None:
         """Fetch, again and again until it works, then start the servers."""
-        log = self._runtime.commands.logs / f"{self._wanted.name}.fetch.log"
+        log = self._log("fetch.log")
         failures = 0
         while self._fetched is None:
             if not failures:  # later attempts go on under what the last one said
@@ -216,9 +216,13 @@ class _Variant:
             "LOG_FORMAT": commands.log_format,
         }
         env = {**commands.env, **{SERVER_PREFIX + key: value for key, value in settings.items()}}
-        log = f"{self._wanted.name}.log" if number == 0 else f"{self._wanted.name}.{number}.log"
+        log = self._log("log" if number == 0 else f"{number}.log")
         metadata = "" if manifest.profile_sha256 else f"/v2/models/{name}"
-        return Server(commands.server, env, f"{SERVER_PREFIX}PORT", commands.host, commands.logs / log, metadata)
+        return Server(commands.server, env, f"{SERVER_PREFIX}PORT", commands.host, log, metadata)
+
+    def _log(self, ending: str) -> Path:
+        """Of this variant of this model alone: what a fetch found is read from its log."""
+        return self._runtime.commands.logs / f"{self._model.replace('/', '.')}.{self._wanted.name}.{ending}"
 
     def _servers_phase(self, ready: int) -> tuple[Phase, str]:
         if not self._replicas:
