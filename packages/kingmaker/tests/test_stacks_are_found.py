@@ -1,5 +1,6 @@
 """Commands find the stack they mean, and say so when they cannot."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -9,9 +10,19 @@ from pathlib import Path
 import pytest
 
 from conftest import take_free_port
+from kingmaker import resource_file
 from kingmaker.cli.get import age
 from kingmaker.local import ports, running
 from kingmaker.local.layout import Layout
+from kingmaker.local.stack import Stack, StackError
+
+RESOURCE = """\
+apiVersion: kingmaker.dev/v1alpha1
+kind: ServedModel
+metadata: {name: flights}
+spec:
+  champion: {name: lr, model: lr.onnx}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +70,16 @@ def test_a_withdrawn_stack_is_not_found(tmp_path: Path) -> None:
     layout = announce(tmp_path / "a", "default/flights")
     running.withdraw(layout)
     assert running.all_stacks() == []
+
+
+def test_a_second_up_is_refused_and_the_first_stack_is_still_found(tmp_path: Path) -> None:
+    layout = announce(tmp_path / "a", "default/flights")
+    layout.file.write_text(RESOURCE)
+    with layout.lock.open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StackError, match="a stack runs already on"):
+            Stack(layout, resource_file.load(layout.file), None, print).__enter__()
+    assert running.find("flights", None).file == str(layout.file)
 
 
 def test_the_token_is_for_the_owner_alone_and_stays_the_same(tmp_path: Path) -> None:

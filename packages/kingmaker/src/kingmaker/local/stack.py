@@ -157,7 +157,8 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, gateway first, Redis last. Twice is fine."""
-        running.withdraw(self.layout)
+        if self._lock is not None:  # else it is another stack's folder, and what stands there is about that one
+            running.withdraw(self.layout)
         by_name = {one.what.name: one.process for one in self.children}
         for names, grace_s in STOP_ORDER:
             child.stop([by_name[name] for name in names if name in by_name], grace_s)
