@@ -66,7 +66,7 @@ class _Child:
                 self.restarts = 0
             return
         if not self.next_start:
-            pause = min(_RESTART_MAX_S, 0.5 * 2.0**self.restarts)
+            pause = min(_RESTART_MAX_S, 0.5 * 2 ** min(self.restarts, 10))
             self.next_start = now + pause
             code = self.process.returncode
             say(f"{self.what.name} ended with code {code}; starting it again in {pause:g} s ({self.log})")
