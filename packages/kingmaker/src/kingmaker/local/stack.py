@@ -66,6 +66,7 @@ class _Child:
                 self.restarts = 0
             return
         if not self.next_start:
+            child.stop([self.process])  # what it left behind: a worker of MLflow's would keep the port
             pause = min(_RESTART_MAX_S, 0.5 * 2 ** min(self.restarts, 10))
             self.next_start = now + pause
             code = self.process.returncode
