@@ -56,7 +56,7 @@ class Layout:
         """Make the folders, and the token that the controller's API asks for."""
         for folder in (self.state, self.logs, self.redis, self.mlflow):
             folder.mkdir(parents=True, exist_ok=True)
-        if not self.token.exists():
-            descriptor = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if not self.token.exists() or not self.token.stat().st_size:  # a run that was killed leaves it empty
+            descriptor = os.open(self.token, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "w") as token:
                 token.write(secrets.token_urlsafe(32))

@@ -4,6 +4,7 @@ A stack describes itself in `.kingmaker/stack.json` beside its resource and leav
 user's state folder; a pointer whose process is gone is swept away.
 """
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -38,8 +39,10 @@ def announce(stack: Stack) -> None:
 
 
 def withdraw(layout: Layout) -> None:
-    layout.description.unlink(missing_ok=True)
-    _pointer(layout).unlink(missing_ok=True)
+    """What cannot be removed stays: it names a process that is gone, and nothing else may be left undone for it."""
+    for path in (layout.description, _pointer(layout)):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def all_stacks() -> list[Stack]:

@@ -92,6 +92,10 @@ class Stack:
     def __enter__(self) -> "Stack":
         try:
             self._start()
+        except OSError as error:
+            self.stop()
+            where = error.filename or self.layout.state
+            raise StackError(f"{where}: {(error.strerror or str(error)).lower()}") from None
         except BaseException:
             self.stop()
             raise
