@@ -1,9 +1,11 @@
 """Commands find the stack they mean, and say so when they cannot."""
 
 import fcntl
+import json
 import os
 import socket
 import stat
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +66,27 @@ def test_a_stack_whose_process_is_gone_is_forgotten(tmp_path: Path) -> None:
     announce(tmp_path / "a", "default/flights", pid=gone)
     with pytest.raises(running.NotFound):
         running.find("flights", None)
+
+
+def test_another_process_that_got_the_number_of_a_killed_one_is_no_stack(tmp_path: Path) -> None:
+    """As after a restart of the machine: numbers are given out again from the beginning."""
+    layout = announce(tmp_path / "a", "default/flights")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as another:
+        left = json.loads(layout.description.read_text()) | {"pid": another.pid}
+        layout.description.write_text(json.dumps(left))
+        assert running.all_stacks() == []
+        with pytest.raises(running.NotFound):
+            running.find(None, layout.file)
+
+
+def test_a_pointer_that_cannot_be_read_hides_no_other_stack(tmp_path: Path) -> None:
+    layout = announce(tmp_path / "a", "default/flights")
+    folder = tmp_path / "state" / "kingmaker" / "stacks"
+    (folder / "0-folder").mkdir()
+    (folder / "1-torn").write_bytes(b"\xff")
+    (folder / "2-gone").symlink_to(tmp_path / "nowhere")
+    (folder / "3-nul").write_bytes(b"a\0b")
+    assert running.find("flights", None).file == str(layout.file)
 
 
 def test_a_withdrawn_stack_is_not_found(tmp_path: Path) -> None:

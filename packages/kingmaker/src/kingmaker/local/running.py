@@ -15,12 +15,14 @@ from kingmaker.local.layout import Layout
 
 
 class Stack(msgspec.Struct, frozen=True):
-    """A running stack. addresses: name of a process to http://host:port; models: namespace/name."""
+    """A running stack. addresses: name of a process to http://host:port; models: namespace/name; born: when its process
+    began, for the number of one that was killed goes to another."""
 
     pid: int
     file: str
     models: list[str]
     addresses: dict[str, str]
+    born: int | None = None
 
     @property
     def layout(self) -> Layout:
@@ -32,10 +34,13 @@ class NotFound(Exception):
 
 
 def announce(stack: Stack) -> None:
-    stack.layout.description.write_bytes(msgspec.json.format(msgspec.json.encode(stack), indent=2))
+    told = msgspec.structs.replace(stack, born=_born(stack.pid))
+    stack.layout.description.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2))
     pointer = _pointer(stack.layout)
     pointer.parent.mkdir(parents=True, exist_ok=True)
-    pointer.write_text(str(stack.layout.description))
+    whole = pointer.parent.with_name(f"{pointer.name}.{os.getpid()}")  # a reader of half a pointer would remove it
+    whole.write_text(str(stack.layout.description))
+    whole.replace(pointer)
 
 
 def withdraw(layout: Layout) -> None:
@@ -49,11 +54,12 @@ def all_stacks() -> list[Stack]:
     """Every stack of this user that runs."""
     found: list[Stack] = []
     for pointer in sorted(_folder().glob("*")):
-        stack = _read(Path(pointer.read_text()))
-        if stack is None:
-            pointer.unlink(missing_ok=True)
-        else:
-            found.append(stack)
+        with contextlib.suppress(OSError, ValueError):  # removed meanwhile, or nothing of ours
+            stack = _read(Path(pointer.read_text()))
+            if stack is None:
+                pointer.unlink(missing_ok=True)
+            else:
+                found.append(stack)
     return found
 
 
@@ -81,10 +87,18 @@ def _serves(stack: Stack, model: str) -> bool:
 def _read(description: Path) -> Stack | None:
     try:
         stack = msgspec.json.decode(description.read_bytes(), type=Stack)
-        os.kill(stack.pid, 0)
     except (OSError, msgspec.DecodeError):
         return None
-    return stack
+    return stack if stack.born is not None and stack.born == _born(stack.pid) else None
+
+
+def _born(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks; None when there is none."""
+    try:
+        about = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    return int(about.rpartition(")")[2].split()[19])
 
 
 def _folder() -> Path:
