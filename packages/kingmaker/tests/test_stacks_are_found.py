@@ -17,6 +17,7 @@ from kingmaker.cli.get import age
 from kingmaker.local import ports, running
 from kingmaker.local.layout import Layout
 from kingmaker.local.stack import Stack, StackError
+from kingmaker_servicekit import serving
 
 RESOURCE = """\
 apiVersion: kingmaker.dev/v1alpha1
@@ -119,14 +120,23 @@ def test_a_port_base_gives_a_row_and_a_taken_one_is_named() -> None:
     taken = take_free_port(row=7) + 1
     with socket.socket() as sock:
         sock.bind((ports.HOST, taken))
-        with pytest.raises(ports.PortTaken, match=rf"port {taken} \(gateway_admin\) is taken"):
-            ports.choose(taken - 1)
-    assert ports.choose(taken).mlflow == taken + 4
+        with pytest.raises(ports.PortTaken, match=rf"port {taken} \(gateway_admin\) is taken"), ports.hold(taken - 1):
+            pass
+    with ports.hold(taken) as row:
+        assert row.mlflow == taken + 4
 
 
 def test_free_ports_are_all_different() -> None:
-    chosen = ports.choose(None)
-    assert len({getattr(chosen, name) for name in ports.NAMES}) == len(ports.NAMES)
+    with ports.hold(None) as chosen:
+        assert len({getattr(chosen, name) for name in ports.NAMES}) == len(ports.NAMES)
+
+
+def test_a_held_port_is_for_the_service_it_was_chosen_for_as_often_as_that_starts() -> None:
+    with ports.hold(None) as chosen:
+        for _ in range(2):
+            with socket.socket() as stranger, pytest.raises(OSError, match="Address already in use"):
+                stranger.bind((ports.HOST, chosen.gateway))
+            serving.bind(ports.HOST, chosen.gateway).close()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The ports of a local stack: free ones, or a row from a base so that they stay the same."""
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 HOST = "127.0.0.1"
@@ -21,18 +23,17 @@ class PortTaken(Exception):
     """A port of the asked-for row is in use."""
 
 
-def choose(base: int | None) -> Ports:
+@contextlib.contextmanager
+def hold(base: int | None) -> Iterator[Ports]:
     """Ports base, base + 1, ... in the order of NAMES; without a base any free ones. Raises PortTaken.
 
-    They are tried and let go again, so another program may still take one: the service that finds it
-    taken then says so.
+    Inside, they are bound and not listened on: the kernel gives them to nobody who asks for any port, and a service
+    that is to have one, and sets SO_REUSEADDR as servers do, still gets it, also when it has to start again.
     """
-    sockets: list[socket.socket] = []
-    try:
-        for offset, name in enumerate(NAMES):
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in NAMES]
+        for offset, (name, sock) in enumerate(zip(NAMES, sockets, strict=True)):
             port = 0 if base is None else base + offset
-            sock = socket.socket()
-            sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((HOST, port))
@@ -41,7 +42,4 @@ def choose(base: int | None) -> Ports:
                     f"port {port} ({name}) is taken by another process; choose another --port-base, or leave it out "
                     "to take free ports"
                 ) from None
-        return Ports(*(sock.getsockname()[1] for sock in sockets))
-    finally:
-        for sock in sockets:
-            sock.close()
+        yield Ports(*(sock.getsockname()[1] for sock in sockets))

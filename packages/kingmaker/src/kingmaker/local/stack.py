@@ -5,6 +5,7 @@ A service that dies is started again with growing pauses, as a Deployment would;
 everybody can still say goodbye.
 """
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -18,7 +19,7 @@ import httpx
 
 from kingmaker.local import processes, running
 from kingmaker.local.layout import Layout
-from kingmaker.local.ports import HOST, Ports, choose
+from kingmaker.local.ports import HOST, Ports, hold
 from kingmaker_contracts.keys import model_id
 from kingmaker_contracts.served_model import ServedModel
 from kingmaker_servicekit import child
@@ -87,6 +88,7 @@ class Stack:
         self.layout, self.models, self.port_base, self.say = layout, models, port_base, say
         self.children: list[_Child] = []
         self._lock: IO[str] | None = None
+        self._held = contextlib.ExitStack()
         self.ports: Ports | None = None
 
     def __enter__(self) -> "Stack":
@@ -119,7 +121,7 @@ class Stack:
             raise StackError(f"a local stack serves one namespace, the file names {', '.join(sorted(namespaces))}")
         self.layout.prepare()
         self._take_lock()
-        self.ports = choose(self.port_base)
+        self.ports = self._held.enter_context(hold(self.port_base))
         for what in processes.of_stack(self.layout, self.ports, _redis_binary(), namespaces.pop()):
             log = self.layout.logs / f"{what.name}.log"
             log.write_bytes(b"")
@@ -171,6 +173,7 @@ class Stack:
         for names, grace_s in STOP_ORDER:
             child.stop([by_name[name] for name in names if name in by_name], grace_s)
         self.children.clear()
+        self._held.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
