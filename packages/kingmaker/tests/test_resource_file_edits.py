@@ -1,5 +1,8 @@
 """A weight edit changes that weight and nothing else, or nothing at all."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,51 @@ def test_a_wait_for_labels_out_of_bounds_is_refused_by_file_and_field(file: Path
     assert str(caught.value) == f"{file}: {said}"
     file.write_text(f"{TEXT}  feedback: {{waitSeconds: 604800}}\n")
     assert resource_file.load(file)[0].spec.feedback.wait_seconds == 604_800
+
+
+def test_a_link_stays_a_link_and_the_file_it_leads_to_changes(file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.yaml"
+    link.parent.mkdir()
+    link.symlink_to(file)
+    resource_file.set_weights(link, "flights", {"gbm": 20})
+    assert link.is_symlink()
+    assert resource_file.load(file)[0].spec.weights == {"gbm": 20}
+
+
+def test_line_ends_stay_as_they_are(file: Path) -> None:
+    file.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    resource_file.set_weights(file, "flights", {"gbm": 20})
+    assert file.read_bytes() == TEXT.replace("gbm: 10 ", "gbm: 20 ").replace("\n", "\r\n").encode()
+
+
+def test_a_file_is_utf_8_whatever_the_locale_says(file: Path) -> None:
+    code = "import pathlib, sys; from kingmaker import resource_file as r\n"
+    code += "r.set_weights(pathlib.Path(sys.argv[1]), 'flights', {'gbm': 20})"
+    file.write_bytes(TEXT.replace("Who predicts", "Wer sagt verspätete").encode())
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code, str(file)], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Wer sagt verspätete" in file.read_text(encoding="utf-8")
+
+
+def test_a_folder_that_takes_no_new_file_is_named(file: Path) -> None:
+    in_the_way = file.with_name(f".{file.name}.{os.getpid()}")
+    in_the_way.mkdir()
+    with pytest.raises(resource_file.ResourceFileError, match=rf"{file}: cannot be written: "):
+        resource_file.set_weights(file, "flights", {"gbm": 20})
+    assert file.read_text() == TEXT
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 3000 + "]" * 3000, "not YAML"),
+        ("&a [*a]", "holds itself"),
+        (TEXT.replace("name: flights", "name: 2001-99-99"), "not YAML: month must be in 1..12"),
+        (TEXT + "---\n" + TEXT, "default/flights stands twice"),
+    ],
+)
+def test_what_yaml_allows_and_a_resource_does_not_is_refused(file: Path, text: str, words: str) -> None:
+    file.write_text(text)
+    with pytest.raises(resource_file.ResourceFileError, match=words):
+        resource_file.load(file)

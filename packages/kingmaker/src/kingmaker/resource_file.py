@@ -4,6 +4,7 @@ Comments, order and layout of the file survive; the result is checked before it 
 written by renaming, so a reader never sees half a file.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from io import StringIO
@@ -13,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from kingmaker_contracts.keys import model_id
 from kingmaker_contracts.served_model import Fault, InvalidResource, ServedModel, parse
 
 
@@ -22,7 +24,7 @@ class ResourceFileError(Exception):
 
 def load(file: Path) -> list[ServedModel]:
     """Every resource of the file. Raises ResourceFileError."""
-    return [_checked(file, document) for document in _documents(file)]
+    return _resources(file, _documents(file))
 
 
 def set_weights(file: Path, model: str, weights: Mapping[str, int]) -> dict[str, int | None]:
@@ -31,6 +33,7 @@ def set_weights(file: Path, model: str, weights: Mapping[str, int]) -> dict[str,
     model: name or namespace/name. Returns the weights as they were. Raises ResourceFileError, and then
     the file is as it was.
     """
+    file = file.resolve()  # a link stays one: a running stack follows what it leads to
     documents = _documents(file)
     at = _position(file, documents, model)
     spec = documents[at]["spec"]
@@ -45,31 +48,51 @@ def set_weights(file: Path, model: str, weights: Mapping[str, int]) -> dict[str,
 
 def _documents(file: Path) -> list[Any]:
     try:
-        documents = [document for document in _yaml().load_all(file.read_text()) if document is not None]
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ResourceFileError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ResourceFileError(f"{file}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ResourceFileError(f"{file}: is not UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        documents = [document for document in _yaml().load_all(text) if document is not None]
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ResourceFileError(f"{file}: {line}not YAML: {error.problem}") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # ValueError: a date that is none, a number that is none
         raise ResourceFileError(f"{file}: not YAML: {error}") from None
+    except RecursionError:
+        raise ResourceFileError(f"{file}: not YAML: nested too deep") from None
     if not documents:
         raise ResourceFileError(f"{file}: holds no resource, expected a {ServedModel.__name__}")
     return documents
 
 
+def _resources(file: Path, documents: list[Any]) -> list[ServedModel]:
+    """What the documents say. Raises ResourceFileError, also for a model that stands twice: neither would be served."""
+    found: dict[str, ServedModel] = {}
+    for document in documents:
+        resource = _checked(file, document)
+        model = model_id(resource.metadata.namespace, resource.metadata.name)
+        if model in found:
+            raise ResourceFileError(f"{file}: metadata.name: {model} stands twice")
+        found[model] = resource
+    return list(found.values())
+
+
 def _checked(file: Path, document: Any) -> ServedModel:
     try:
         return parse(_plain(document))
+    except RecursionError:
+        raise ResourceFileError(f"{file}: is nested too deep, or holds itself by an alias") from None
     except InvalidResource as error:
         faults = [f"{file}: {fault}" for fault in error.faults] or [f"{file}: {Fault('the resource', 'is not valid')}"]
         raise ResourceFileError("\n".join(faults)) from None
 
 
 def _position(file: Path, documents: list[Any], model: str) -> int:
-    resources = [_checked(file, document).metadata for document in documents]
+    resources = [resource.metadata for resource in _resources(file, documents)]
     for at, metadata in enumerate(resources):
         if model in (metadata.name, f"{metadata.namespace}/{metadata.name}"):
             return at
@@ -82,11 +105,15 @@ def _replace(file: Path, documents: list[Any]) -> None:
     _yaml().dump_all(documents, text)
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        new.write_text(text.getvalue())
+        newline = "\r\n" if b"\r\n" in file.read_bytes() else "\n"
+        new.write_text(text.getvalue(), encoding="utf-8", newline=newline)
         new.chmod(file.stat().st_mode & 0o777)
         new.replace(file)
+    except OSError as error:
+        raise ResourceFileError(f"{file}: cannot be written: {error.strerror or error}") from None
     finally:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
 
 
 def _plain(value: Any) -> Any:
