@@ -44,8 +44,13 @@ def get(
 
 
 def _of_stack(model: str | None, file: Path | None) -> list[ModelView]:
-    views = controller_api.models(running.find(model, file))
-    return [view for view in views if model in (None, view.name, f"{view.namespace}/{view.name}")]
+    stack = running.find(model, file)
+    views = controller_api.models(stack)
+    wanted = [view for view in views if model in (None, view.name, f"{view.namespace}/{view.name}")]
+    if model is not None and not wanted:
+        names = ", ".join(view.name for view in views) or "none"
+        raise Failure(f"the stack of {stack.file} serves no model named {model}; it serves {names}")
+    return wanted
 
 
 def _columns(views: list[ModelView], now: datetime) -> str:

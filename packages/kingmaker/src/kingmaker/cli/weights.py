@@ -29,7 +29,7 @@ def set_weight(
     On this machine it edits the resource file, as an editor would, and a running stack follows within 2 seconds.
     In a cluster it patches the resource. Either way everything else in it stays as it is.
     """
-    wanted = dict(_parsed(text) for text in weights)
+    wanted = _wanted(weights)
     cluster = cluster_of(ctx, in_cluster, namespace, context)
     if cluster is not None and file is not None:
         raise Failure("--file is for a stack on this machine: leave it out, or add --local", 2)
@@ -46,8 +46,18 @@ def set_weight(
         typer.echo(f"{model}: {name} {was} -> {percent} % in {where}")
 
 
+def _wanted(weights: list[str]) -> dict[str, int]:
+    wanted: dict[str, int] = {}
+    for name, percent in map(_parsed, weights):
+        if name in wanted:
+            both = f"{wanted[name]} and {percent}"
+            raise Failure(f"{name} stands twice: {both}; expected one weight for each challenger", 2)
+        wanted[name] = percent
+    return wanted
+
+
 def _parsed(text: str) -> tuple[str, int]:
     name, equals, percent = text.partition("=")
-    if not (name and equals and percent.isdecimal() and int(percent) <= 100):
+    if not (name and equals and percent.isdecimal() and len(percent) <= 3 and int(percent) <= 100):
         raise Failure(f"{text!r} is not CHALLENGER=PERCENT with a whole number from 0 to 100, for example gbm=20", 2)
     return name, int(percent)
