@@ -47,6 +47,14 @@ def test_a_stack_is_found_by_model_file_or_as_the_only_one(tmp_path: Path) -> No
         assert running.find(model, file).file == str(layout.file)
 
 
+def test_a_model_that_came_into_the_file_later_is_found(tmp_path: Path) -> None:
+    layout = announce(tmp_path / "a", "default/flights")
+    layout.file.write_text(RESOURCE + "---\n" + RESOURCE.replace("name: flights", "name: boats"))
+    assert running.find("boats", None).file == str(layout.file)
+    layout.file.write_text("half of an ed{it")
+    assert running.find("flights", None).file == str(layout.file)
+
+
 def test_without_a_fitting_stack_the_command_to_start_one_is_told(tmp_path: Path) -> None:
     announce(tmp_path / "a", "default/flights")
     with pytest.raises(running.NotFound, match="serves a model named boats; start one with: kingmaker up"):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from kingmaker import resource_file
 from kingmaker.local.layout import Layout
+from kingmaker_contracts.keys import model_id
 
 
 class Stack(msgspec.Struct, frozen=True):
@@ -81,7 +83,12 @@ def find(model: str | None, file: Path | None) -> Stack:
 
 
 def _serves(stack: Stack, model: str) -> bool:
-    return any(model in (served, served.partition("/")[2]) for served in stack.models)
+    """Whether it does, or will: a running stack follows its file, which may name more models than when it started."""
+    models = set(stack.models)
+    with contextlib.suppress(resource_file.ResourceFileError):
+        resources = resource_file.load(stack.layout.file)
+        models |= {model_id(one.metadata.namespace, one.metadata.name) for one in resources}
+    return any(model in (served, served.partition("/")[2]) for served in models)
 
 
 def _read(description: Path) -> Stack | None:
