@@ -67,7 +67,8 @@ def _redis(layout: Layout, ports: Ports, binary: str) -> Process:
 
 
 def _mlflow(layout: Layout, ports: Ports) -> Process:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(ports.mlflow), "--workers", "1"]
+    command = [sys.executable, "-m", "kingmaker.local.mlflow_server", layout.registry_uri]
+    command += ["server", "--host", HOST, "--port", str(ports.mlflow), "--workers", "1"]
     command += ["--backend-store-uri", layout.registry_uri]
     command += ["--artifacts-destination", str(layout.mlflow / "artifacts")]
     # With its job runner MLflow starts 15 processes and 1.5 GB; without it two, and it stops cleanly.

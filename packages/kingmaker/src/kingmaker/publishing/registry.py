@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from kingmaker import registry_file
 from kingmaker.publishing.errors import BadTarget, RegistryRefused, RegistryUnreachable
 from kingmaker_contracts.inference import DTYPES
 from kingmaker_contracts.profile import FILE_NAME, Feature, Output
 
 EXPERIMENT: Final = "kingmaker"
 CONNECT_TIMEOUT_S: Final = 5.0
-_SQLITE: Final = "sqlite:///"
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,8 +62,8 @@ def check(uri: str, name: str, alias: str | None, timeout_s: float = CONNECT_TIM
     parts = urlsplit(uri)
     if parts.scheme in {"http", "https"}:
         _check_http(uri, timeout_s)
-    elif uri.startswith(_SQLITE):
-        _check_sqlite(uri, sqlite_path(uri))
+    elif uri.startswith(registry_file.SQLITE):
+        _check_sqlite(uri, registry_file.path_of(uri))
     elif parts.hostname and parts.port:
         try:
             socket.create_connection((parts.hostname, parts.port), timeout_s).close()
@@ -81,6 +81,7 @@ def store(uri: str, name: str, alias: str | None, content: Content) -> int:
     from mlflow import MlflowClient  # noqa: PLC0415 - three seconds that only a publication should cost
 
     with _quiet_and_explained():
+        registry_file.make(uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         run_id = client.create_run(_experiment(client, uri), run_name=f"publish {name}").info.run_id
         try:
@@ -113,11 +114,6 @@ def _logged(client: Any, uri: str, run_id: str, name: str, content: Content) -> 
     return int(version.version)
 
 
-def sqlite_path(uri: str) -> Path:
-    """The database file of a sqlite address, absolute."""
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0]).resolve()
-
-
 def _check_http(uri: str, timeout_s: float) -> None:
     try:
         status = httpx.get(uri.rstrip("/") + "/version", timeout=timeout_s).status_code
@@ -148,7 +144,7 @@ def _experiment(client: Any, uri: str) -> str:
         if found.lifecycle_stage != "active":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-    location = str(sqlite_path(uri).parent / "artifacts") if uri.startswith(_SQLITE) else None
+    location = str(registry_file.path_of(uri).parent / "artifacts") if uri.startswith(registry_file.SQLITE) else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
