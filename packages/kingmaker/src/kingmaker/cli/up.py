@@ -117,7 +117,7 @@ def show_addresses(stack: Stack, console: Console) -> None:
         ("gateway metrics", f"{at['gateway_admin']}/metrics"),
         ("monitor", f"{at['monitor']}/docs  (evidence: {at['monitor']}/api/models, metrics: {at['monitor']}/metrics)"),
         ("controller", f"{at['controller']}/metrics"),
-        ("MLflow", f"{at['mlflow']}  (takes 15 s to come up)"),
+        ("MLflow", at["mlflow"] if stack.layout.registry_server else f"{at['mlflow']}  (takes 15 s to come up)"),
         ("Redis", at["redis"]),
         ("logs", str(stack.layout.logs)),
     ]

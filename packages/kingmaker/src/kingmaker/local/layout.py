@@ -1,6 +1,7 @@
 """Where a local stack keeps its things: `.kingmaker/` beside the resource file."""
 
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,13 @@ class Layout:
     def registry_uri(self) -> str:
         """MLflow's tracking URI: MLFLOW_TRACKING_URI, else a SQLite registry of this folder's own."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.mlflow / 'mlflow.db'}"
+
+    @property
+    def registry_server(self) -> str | None:
+        """Where MLflow is served already, to be shown: without name and password. None for a database, which a stack
+        serves itself."""
+        is_server = self.registry_uri.startswith(("http://", "https://"))
+        return re.sub(r"(?<=//)[^/@]*@", "", self.registry_uri) if is_server else None
 
     def prepare(self) -> None:
         """Make the folders, and the token that the controller's API asks for."""

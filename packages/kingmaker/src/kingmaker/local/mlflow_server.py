@@ -1,4 +1,4 @@
-"""`python -m kingmaker.local.mlflow_server URI ARGUMENT...`: `mlflow ARGUMENT...`, once the database at URI is whole."""
+"""`python -m kingmaker.local.mlflow_server URI ARGUMENT...`: `mlflow ARGUMENT...` when URI's database is whole."""
 
 import os
 import sys

@@ -31,7 +31,7 @@ def of_stack(layout: Layout, ports: Ports, redis_binary: str, namespace: str) ->
     redis_url = f"redis://{HOST}:{ports.redis}/0"
     return [
         _redis(layout, ports, redis_binary),
-        _mlflow(layout, ports),
+        *([] if layout.registry_server else [_mlflow(layout, ports)]),
         _service(
             "controller",
             ports.controller,

@@ -111,9 +111,9 @@ class Stack:
         """Name of a process to http://host:port."""
         if self.ports is None:
             raise StackError("the stack does not run")
-        return {name: f"http://{HOST}:{getattr(self.ports, name)}" for name in Ports.__slots__ if name != "redis"} | {
-            "redis": f"redis://{HOST}:{self.ports.redis}/0"
-        }
+        here = {name: f"http://{HOST}:{getattr(self.ports, name)}" for name in Ports.__slots__}
+        elsewhere = {"mlflow": self.layout.registry_server} if self.layout.registry_server else {}
+        return here | {"redis": f"redis://{HOST}:{self.ports.redis}/0"} | elsewhere
 
     def _start(self) -> None:
         namespaces = {model.metadata.namespace for model in self.models}
