@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from kingmaker.cli.failures import Failure
-from kingmaker.cli.publish import publish
+from kingmaker.cli.publish import _read, publish
 
 if TYPE_CHECKING:
     from packages.kingmaker.tests.publishing.conftest import Table
@@ -77,6 +77,27 @@ def test_what_is_wrong_is_said_in_one_line(files: Path, registry_uri: str, chang
     with pytest.raises(Failure, match=text):
         raise done.exception
     assert "\n" not in str(done.exception)
+
+
+@pytest.mark.parametrize("gate", ["nan", "inf", "-0.1", "90"])
+def test_a_gate_that_lets_everything_or_nothing_pass_is_refused(files: Path, registry_uri: str, gate: str) -> None:
+    done = run(files, registry_uri, "--name", "no-gate", "--min-auc", gate)
+    assert isinstance(done.exception, Failure), done.output
+    assert str(done.exception) == f"min_auc is {float(gate):g}, expected a number from 0 to 1"
+
+
+def test_a_column_of_codes_stays_one_kind_however_long_the_file(files: Path) -> None:
+    """pandas reads long files in parts and would take the same digits for numbers in one and for strings in another."""
+    rows = 300_000
+    lines = [f"{i % 7},{i % 100},0" for i in range(rows)] + [f"{i % 7},A{i % 100},1" for i in range(rows)]
+    (files / "test.csv").write_text("delay,code,late\n" + "\n".join(lines) + "\n")
+    assert {type(value) for value in _read(files / "test.csv")["code"]} == {str}
+
+
+def test_without_a_registry_the_option_is_named(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    done = run(files, "", "--name", "nowhere")
+    assert "give --registry (registry=... in Python), for example sqlite:///mlflow.db" in str(done.exception)
 
 
 def test_files_of_another_kind_are_refused(files: Path, registry_uri: str) -> None:

@@ -70,6 +70,13 @@ def test_a_regression_is_measured_by_its_errors() -> None:
     )
 
 
+@pytest.mark.parametrize("label", [np.inf, -np.inf, "inf", 1e300, "nan"])
+def test_a_label_that_makes_every_error_infinite_is_refused_by_its_row(label: Any) -> None:
+    labels = pd.Series([1.0, label], index=["mon", "tue"], dtype=object)
+    with pytest.raises(BadLabels, match=r"evaluation label .* at index 'tue' is no number of float32's range"):
+        quality.labels_of(labels, 2, labels.index, REGRESSION)
+
+
 def test_calibration_bins_hold_every_row_once() -> None:
     found, truth = answers(BINARY, 1000, 2)
     bins = quality.calibration(BINARY, found, truth)

@@ -96,7 +96,7 @@ def _read(path: Path) -> "pd.DataFrame":
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".csv":
-            return pd.read_csv(path)
+            return pd.read_csv(path, low_memory=False)  # else a column's type is guessed anew in every part of the file
     except (ValueError, OSError, ImportError) as error:
         raise Failure(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
     raise Failure(f"{path} is neither .csv nor .parquet")

@@ -11,7 +11,7 @@ PublishError
   ParityFailed         ONNX Runtime and scikit-learn disagree
   GateRefused          not good enough (the command exits with 3, not 1)
   TooBig               the model or its profile
-  BadTarget            a name, alias or registry address that cannot be
+  BadTarget            a name, alias, gate or registry address that cannot be
   RegistryUnreachable  nobody answers there
   RegistryRefused      MLflow answered with an error
 """

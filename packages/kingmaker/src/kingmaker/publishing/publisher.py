@@ -17,7 +17,7 @@ from kingmaker.publishing import columns, parity, profile, quality, shared_rows
 from kingmaker.publishing import registry as mlflow_registry
 from kingmaker.publishing.columns import Column, Rows
 from kingmaker.publishing.convert import convert
-from kingmaker.publishing.errors import BadLabels, GateRefused, SharedRows
+from kingmaker.publishing.errors import BadLabels, BadTarget, GateRefused, SharedRows
 from kingmaker.publishing.estimator import Model, describe
 from kingmaker.publishing.predictor import Predictor
 from kingmaker_contracts.profile import Parity, Profile, Quality, sha256_of
@@ -96,6 +96,8 @@ def publish(
     tell(0)
     uri = mlflow_registry.resolve(registry)
     mlflow_registry.check(uri, name, alias)
+    if min_auc is not None and not 0 <= min_auc <= 1:  # NaN is below nothing: as a gate it would let everything pass
+        raise BadTarget(f"min_auc is {min_auc:g}, expected a number from 0 to 1")
     model = describe(pipeline, positive)
     if min_auc is not None and model.task == "regression":
         raise BadLabels("min_auc is for classifiers, the model is a regressor")

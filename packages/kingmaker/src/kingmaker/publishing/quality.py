@@ -18,6 +18,7 @@ from kingmaker_contracts.profile import CalibrationBin
 CALIBRATION_BINS: Final = 10
 IMPORTANCE_ROWS: Final = 2_000
 _TINY: Final = 1e-15
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def labels_of(y: Any, rows: int, index: pd.Index, model: Model) -> NDArray[Any]:
@@ -38,9 +39,16 @@ def labels_of(y: Any, rows: int, index: pd.Index, model: Model) -> NDArray[Any]:
         )
     if model.task == "regression":
         try:
-            return array.astype(np.float64)
+            numbers = array.astype(np.float64)
         except (ValueError, TypeError) as error:
             raise BadLabels(f"the evaluation labels are not numbers, but the model is a regressor: {error}") from error
+        if (odd := ~(np.abs(numbers) <= _LARGEST)).any():
+            first = int(np.argmax(odd))
+            raise BadLabels(
+                f"evaluation label {numbers[first]:g} at index {index[first]!r} is no number of float32's range, "
+                "which is all the model can answer"
+            )
+        return numbers
     labels = spelled(array)
     found = set(labels)
     if unknown := sorted(found - set(model.labels)):

@@ -46,7 +46,10 @@ def resolve(uri: str | None) -> str:
     """The registry's address: the one given, or MLFLOW_TRACKING_URI. Raises BadTarget without either."""
     found = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not found:
-        raise BadTarget("no registry: give registry=..., for example sqlite:///mlflow.db, or set MLFLOW_TRACKING_URI")
+        raise BadTarget(
+            "no registry: give --registry (registry=... in Python), for example sqlite:///mlflow.db, or set "
+            "MLFLOW_TRACKING_URI"
+        )
     return found
 
 
