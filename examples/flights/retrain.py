@@ -43,9 +43,13 @@ def retrain(folder: Path, until: date) -> None:
     with threadpool_limits(1):
         pipeline = models.challenger().fit(training[FEATURES], training[LABEL])
     folder.mkdir(parents=True, exist_ok=True)
-    joblib.dump(pipeline, folder / "pipeline.joblib")
+    model = folder / "pipeline.joblib"
+    model.unlink(missing_ok=True)  # gone first and back last: a model never lies beside the rows of another
     for name, rows in (("reference", training), ("evaluation", held_out)):
         rows[[*FEATURES, LABEL]].to_parquet(folder / f"{name}.parquet", index=False)
+    whole = model.with_suffix(".part")
+    joblib.dump(pipeline, whole)
+    whole.replace(model)
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
-from examples.flights import checks, retrain
+from examples.flights import checks, data, models, retrain
 from examples.flights.features import CATEGORICAL, FEATURES, LABEL
 
 ROOT = Path(__file__).parents[3]
@@ -69,6 +70,24 @@ def test_sound_rows_are_trained_on() -> None:
 )
 def test_broken_rows_are_named(training: pd.DataFrame, held_out: pd.DataFrame, words: str) -> None:
     assert any(words in fault for fault in checks.faults(training, held_out)), checks.faults(training, held_out)
+
+
+def test_training_that_was_broken_off_leaves_no_model_to_be_measured_on_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `make model-publish` would hold the new model out on last month's rows, which it was trained on."""
+    rows = pd.concat([TRAINING, HELD_OUT], ignore_index=True)
+    rows["date"] = rows["dep_at"].dt.tz_localize(None).dt.normalize()
+    monkeypatch.setattr(data, "load", lambda: rows)
+    monkeypatch.setattr(retrain, "build", lambda flights: flights)
+    monkeypatch.setattr(models, "challenger", DummyClassifier)
+    retrain.retrain(tmp_path, date(2013, 1, 9))
+    assert isinstance(joblib.load(tmp_path / "pipeline.joblib"), DummyClassifier)
+    (tmp_path / "evaluation.parquet").unlink()
+    (tmp_path / "evaluation.parquet").mkdir()  # the disk refuses in the middle
+    with pytest.raises(OSError, match=r"evaluation\.parquet"):
+        retrain.retrain(tmp_path, date(2013, 1, 9))
+    assert not (tmp_path / "pipeline.joblib").exists()
 
 
 def test_a_poor_model_is_refused_and_nothing_is_published(tmp_path: Path) -> None:
