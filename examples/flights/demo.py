@@ -6,6 +6,9 @@ terminal, it ends after the table: code 0 only if every part worked.
 """
 
 import argparse
+import contextlib
+import fcntl
+import os
 import shutil
 import sys
 import threading
@@ -28,6 +31,7 @@ from kingmaker.cli.up import running_stack, show_addresses, wait_until_served
 from kingmaker.local import running
 from kingmaker.local.layout import Layout
 from kingmaker.local.stack import Stack, StackError
+from kingmaker.publishing.errors import PublishError
 from kingmaker_contracts.evidence import Evidence
 
 MODEL = "flights"
@@ -49,19 +53,26 @@ class Options:
 def main() -> None:
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else 120)
+    if os.environ.pop("MLFLOW_TRACKING_URI", None):
+        console.print("The demo has a registry of its own: MLFLOW_TRACKING_URI is left alone")
     worked = False
     try:
-        with insisting():  # what follows starts processes, and ends them on one interrupt
-            _prepare(options, console)
-        with running_stack(options.folder / RESOURCE.name, options.port_base, console) as stack:
-            worked = _run(stack, options, console)
-            if options.stay:
-                console.print("Everything stays up until Ctrl-C. Try:  .venv/bin/kingmaker get")
-                while True:
-                    stack.supervise()
-                    time.sleep(0.5)
-    except (Failure, StackError) as failure:
+        with _alone(options.folder):
+            with insisting():  # what follows starts processes, and ends them on one interrupt
+                _prepare(options, console)
+            with running_stack(options.folder / RESOURCE.name, options.port_base, console) as stack:
+                worked = _run(stack, options, console)
+                if options.stay:
+                    console.print("Everything stays up until Ctrl-C. Try:  .venv/bin/kingmaker get")
+                    while True:
+                        stack.supervise()
+                        time.sleep(0.5)
+    except (Failure, StackError, PublishError) as failure:
         sys.exit(f"demo: {failure}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"demo: {error.filename}: {(error.strerror or str(error)).lower()}")
     except KeyboardInterrupt:
         sys.exit("stopped")
     sys.exit(0 if worked else 1)
@@ -77,17 +88,31 @@ def _options() -> Options:
     given = parser.parse_args()
     if given.flights < 1000:
         parser.error(f"--flights is {given.flights}; fewer than 1000 show nothing")
+    if given.port_base is not None and not 1024 <= given.port_base <= 65000:
+        parser.error(f"--port-base is {given.port_base}, expected 1024 to 65000")
     stay = not given.exit and sys.stdout.isatty()
     return Options(given.flights, stay, given.folder, given.report, given.port_base)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The folder is this demo's until the end: what another one left there is removed. Raises Failure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(f"a demo runs already in {folder}; stop it, or choose another --folder") from None
+        yield
 
 
 def _prepare(options: Options, console: Console) -> None:
     """A fresh folder with the resource in it and both models published beside it."""
     layout = Layout.of(options.folder / RESOURCE.name)
     if any(stack.layout.state == layout.state for stack in running.all_stacks()):
-        raise Failure(f"a demo runs already in {options.folder}; stop it, or choose another --folder")
-    shutil.rmtree(layout.state, ignore_errors=True)
-    options.folder.mkdir(parents=True, exist_ok=True)
+        raise Failure(f"a stack runs in {options.folder}; stop it, or choose another --folder")
+    if layout.state.exists():
+        shutil.rmtree(layout.state)
     shutil.copyfile(RESOURCE, layout.file)
     layout.prepare()
     console.print("[bold]1. Train and publish[/bold] champion lr and challenger gbm on January and February 2013")
