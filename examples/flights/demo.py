@@ -27,7 +27,7 @@ from examples.flights import features, replay, summary, train
 from examples.flights.insistence import insisting
 from kingmaker import controller_api, resource_file
 from kingmaker.cli.failures import Failure
-from kingmaker.cli.up import running_stack, show_addresses, wait_until_served
+from kingmaker.cli.up import NeverStarted, running_stack, show_addresses, wait_until_served
 from kingmaker.local import running
 from kingmaker.local.layout import Layout
 from kingmaker.local.stack import Stack, StackError
@@ -73,7 +73,7 @@ def main() -> None:
         if error.filename is None:
             raise
         sys.exit(f"demo: {error.filename}: {(error.strerror or str(error)).lower()}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, NeverStarted):
         sys.exit("stopped")
     sys.exit(0 if worked else 1)
 

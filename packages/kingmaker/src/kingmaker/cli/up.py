@@ -33,21 +33,29 @@ def up(
     Ctrl-C stops it all.
     """
     console = Console()
-    with running_stack(file, port_base, console) as stack:
-        wait_until_served(stack, console)
-        show_addresses(stack, console)
-        console.print("Ctrl-C stops everything.")
-        while True:
-            stack.supervise()
-            time.sleep(0.5)
+    try:
+        with running_stack(file, port_base, console) as stack:
+            wait_until_served(stack, console)
+            show_addresses(stack, console)
+            console.print("Ctrl-C stops everything.")
+            while True:
+                stack.supervise()
+                time.sleep(0.5)
+    except NeverStarted:
+        console.print("stopped")
+
+
+class NeverStarted(Exception):
+    """Ctrl-C or SIGTERM came before the stack was up; what had been started is stopped."""
 
 
 @contextmanager
 def running_stack(file: Path, port_base: int | None, console: Console) -> Iterator[Stack]:
     """A started stack that is stopped on the way out: by Ctrl-C, SIGTERM or any error.
 
-    Raises Failure for what a user can mend. Ctrl-C ends the with block quietly.
+    Raises Failure for what a user can mend. Ctrl-C ends the with block quietly; before it, it raises NeverStarted.
     """
+    is_up = False
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         # One request to stop is enough: a second Ctrl-C must not interrupt the stopping.
@@ -59,8 +67,11 @@ def running_stack(file: Path, port_base: int | None, console: Console) -> Iterat
     try:
         models = resource_file.load(file)
         with Stack(Layout.of(file), models, port_base, console.print) as stack:
+            is_up = True
             yield stack
     except KeyboardInterrupt:
+        if not is_up:
+            raise NeverStarted from None
         console.print("stopped")
     except (resource_file.ResourceFileError, StackError, PortTaken) as error:
         raise Failure(str(error)) from None
