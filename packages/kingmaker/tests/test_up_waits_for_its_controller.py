@@ -47,10 +47,12 @@ class Stack:
 
 
 class Controller(http.server.BaseHTTPRequestHandler):
+    status = SERVED
+
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        view = ModelView("default", "flights", "Canary", "2026-11-21T00:00:00Z", SERVED)
+        view = ModelView("default", "flights", "Canary", "2026-11-21T00:00:00Z", self.status)
         self.wfile.write(msgspec.json.encode([view]))
 
     def log_message(self, *_: object) -> None:
@@ -71,6 +73,15 @@ def test_a_controller_that_starts_again_is_waited_for(stack: Any) -> None:
     printed = io.StringIO()
     wait_until_served(stack, Console(file=printed))
     assert printed.getvalue() == "flights: lr serves\n"
+
+
+def test_what_it_says_is_printed_as_it_is_and_in_one_line(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of files hold whatever they hold: nothing of it is markup. Whoever reads a log wants a line a message."""
+    message = "model [bold]/[/nothing] " + 12 * "is not there " + ":warning:"
+    monkeypatch.setattr(Controller, "status", msgspec.structs.replace(SERVED, message=message))
+    printed = io.StringIO()
+    wait_until_served(stack, Console(file=printed))
+    assert printed.getvalue() == f"flights: {message}\n"
 
 
 def test_one_that_never_answers_is_named_in_the_end(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from kingmaker import controller_api, resource_file
 from kingmaker.cli.failures import Failure
@@ -66,7 +68,7 @@ def running_stack(file: Path, port_base: int | None, console: Console) -> Iterat
     previous = [(number, signal.signal(number, terminate)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         models = resource_file.load(file)
-        with Stack(Layout.of(file), models, port_base, console.print) as stack:
+        with Stack(Layout.of(file), models, port_base, partial(_say, console)) as stack:
             is_up = True
             yield stack
     except KeyboardInterrupt:
@@ -95,7 +97,7 @@ def wait_until_served(stack: Stack, console: Console) -> None:
             line = f"{view.name}: {view.status.message}"
             if view.status.message and told.get(view.name) != line:
                 told[view.name] = line
-                console.print(line, style="dim", highlight=False)
+                _say(console, line, "dim")
         if views and all(_is_settled(view) for view in views):
             return
         if time.monotonic() > deadline:
@@ -104,6 +106,11 @@ def wait_until_served(stack: Stack, console: Console) -> None:
                 f"{silence or '; '.join(told.values()) or 'the controller knows no model'}"
             )
         time.sleep(0.1)
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    """A line as it is: paths and messages of others hold brackets and colons, and a log wants no line broken."""
+    console.print(Text(line), style=style, soft_wrap=True)
 
 
 def _ask(this: running.Stack) -> tuple[list[controller_api.ModelView], str]:
@@ -133,4 +140,4 @@ def show_addresses(stack: Stack, console: Console) -> None:
         ("logs", str(stack.layout.logs)),
     ]
     for name, where in rows:
-        console.print(f"  {name:<16} {where}", highlight=False, soft_wrap=True)
+        _say(console, f"  {name:<16} {where}")
