@@ -98,6 +98,14 @@ def test_the_command_asks_a_monitor(monitor: str) -> None:
     assert msgspec.json.decode(told.output, type=ModelReport) == samples.REPORT
 
 
+@pytest.mark.parametrize("env", [{"COLUMNS": "80"}, {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}])
+def test_no_number_is_cut_for_a_narrow_terminal_or_a_pipe(monitor: str, env: dict[str, str]) -> None:
+    """A line that is too long is the terminal's to wrap, as with kubectl: half a number is another number."""
+    done = CliRunner().invoke(app, ["drift", "flights", "--monitor", monitor, "--window", "1h"], env=env)
+    assert "…" not in done.output
+    assert all(heading in done.output for heading in ("ROWS", "CORRECTED", "WASSERSTEIN", "OUTSIDE"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

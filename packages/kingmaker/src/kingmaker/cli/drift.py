@@ -22,6 +22,8 @@ _WORDS = {"NoData": "insufficient data", "Stable": "stable", "Warning": "warning
 _STYLES = {"NoData": "dim", "Stable": "green", "Warning": "yellow", "Drifted": "bold red"}
 _HEADINGS = ("COLUMN", "VERDICT", "ROWS", "PSI", "CORRECTED", "NOISE", "JS", "KS", "WASSERSTEIN", "MISSING", "OUTSIDE")
 PREDICTION = "(prediction)"
+_WIDE = 10_000
+"""Columns of text: wrapping is the terminal's, for a number that is cut is another number."""
 
 
 def drift(  # noqa: PLR0917 - typer calls it by name
@@ -55,7 +57,7 @@ def drift(  # noqa: PLR0917 - typer calls it by name
     if output == "json":
         typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
-    console = Console(width=None if Console().is_terminal else 140, highlight=False)
+    console = Console(width=_WIDE, highlight=False)
     for part in tables(found, window, against, variant):  # type: ignore[arg-type]
         console.print(part)
 
