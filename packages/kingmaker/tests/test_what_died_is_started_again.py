@@ -46,3 +46,25 @@ def test_what_the_dead_one_left_behind_is_ended_before_it_is_started_again(tmp_p
 def is_listening(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_one_that_cannot_be_started_right_now_is_tried_again(tmp_path: Path) -> None:
+    """The machine may have no process to spare, or somebody tidied up the folder of logs."""
+    log = tmp_path / "logs" / "mlflow.log"
+    log.parent.mkdir()
+    mortal = _Child(Process("mlflow", [sys.executable, "-c", ""], dict(os.environ), 0, ""), log)
+    mortal.process.wait(20)
+    first = mortal.process
+    log.unlink()
+    log.parent.rmdir()
+    said: list[str] = []
+    mortal.revive(said.append)
+    mortal.next_start = time.monotonic()
+    mortal.revive(said.append)
+    assert said[-1] == f"mlflow cannot be started: {log}: no such file or directory; trying again in 1 s"
+    assert mortal.process is first
+    log.parent.mkdir()
+    mortal.next_start = time.monotonic()
+    mortal.revive(said.append)
+    assert mortal.process is not first
+    mortal.process.wait(20)

@@ -68,13 +68,25 @@ class _Child:
             return
         if not self.next_start:
             child.stop([self.process])  # what it left behind: a worker of MLflow's would keep the port
-            pause = min(_RESTART_MAX_S, 0.5 * 2 ** min(self.restarts, 10))
-            self.next_start = now + pause
+            pause = self._pause(now)
             code = self.process.returncode
             say(f"{self.what.name} ended with code {code}; starting it again in {pause:g} s ({self.log})")
         elif now >= self.next_start:
-            self.restarts, self.next_start = self.restarts + 1, 0.0
-            self.process = self._start()
+            self.restarts += 1
+            try:
+                self.process = self._start()
+            except OSError as error:
+                pause = self._pause(now)
+                why = f"{error.filename or self.what.command[0]}: {(error.strerror or str(error)).lower()}"
+                say(f"{self.what.name} cannot be started: {why}; trying again in {pause:g} s")
+            else:
+                self.next_start = 0.0
+
+    def _pause(self, now: float) -> float:
+        """Seconds until it is started again, more each time."""
+        pause = min(_RESTART_MAX_S, 0.5 * 2.0 ** min(self.restarts, 10))
+        self.next_start = now + pause
+        return pause
 
     def last_words(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
