@@ -47,10 +47,12 @@ def test_a_path_that_cannot_be_used_is_named(layout: Layout, where: Callable[[La
 
 def test_a_stack_that_cannot_say_where_it_is_stops_its_children(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    stack = Stack(layout, resource_file.load(layout.file), None, print)
+    said: list[str] = []
+    stack = Stack(layout, resource_file.load(layout.file), None, said.append)
     with pytest.raises(StackError, match=rf"{tmp_path / 'state'}/.*: not a directory"):
         stack.__enter__()
     assert stack.children == []
+    assert said == ["starting redis, mlflow, controller, monitor, gateway"]
 
 
 def test_a_token_that_a_killed_run_left_empty_is_made_anew(layout: Layout) -> None:

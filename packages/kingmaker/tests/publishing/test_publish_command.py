@@ -47,6 +47,15 @@ def test_files_become_a_version_and_a_summary(files: Path, registry_uri: str, ki
     assert client.get_model_version_by_alias(f"from-{kind}", "champion").version in {"1", 1}
 
 
+def test_a_log_tells_what_is_being_done(files: Path, registry_uri: str) -> None:
+    """Where nobody watches a bar, each stage is a line; the summary stays alone on standard output."""
+    done = run(files, registry_uri, "--name", "told")
+    lines = done.stderr.splitlines()
+    assert lines[:3] == ["reading the files", "checking the rows (0/6)", "converting to ONNX (1/6)"]
+    assert lines[-1] == "storing in MLflow (5/6)"
+    assert done.stdout.startswith("published models:/told/1")
+
+
 def test_the_gate_ends_the_command_with_three(files: Path, registry_uri: str) -> None:
     done = run(files, registry_uri, "--name", "gate", "--min-auc", "0.999")
     assert isinstance(done.exception, Failure)

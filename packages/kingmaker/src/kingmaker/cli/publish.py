@@ -1,5 +1,7 @@
 """`kingmaker publish MODEL.joblib --reference train.csv --evaluation test.csv --label late --name flights`."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,19 +46,19 @@ def publish(  # noqa: PLR0917 - typer calls it by name
     PIPELINE is what joblib.dump wrote. Such files are pickles and run code when they are loaded:
     load only files that you made yourself. CSV columns that are not numbers are read as strings.
     """
-    try:
-        from kingmaker.publishing import publisher  # noqa: PLC0415 - seconds that only this command should cost
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f"publishing needs {error.name}, which is not installed: pip install 'kingmaker[publish]'"
-        ) from None
-    fitted = _load(pipeline)
-    train = _read(reference)
-    rows = _read(evaluation)
-    if label not in rows.columns:
-        raise Failure(f"{evaluation} has no column {label!r}; it has {', '.join(map(str, rows.columns))}")
-    with _bar() as bar:
-        task = bar.add_task("", total=None)
+    with _progress() as tell:
+        tell("reading the files", 0, 0)
+        try:
+            from kingmaker.publishing import publisher  # noqa: PLC0415 - seconds that only this command should cost
+        except ModuleNotFoundError as error:
+            raise Failure(
+                f"publishing needs {error.name}, which is not installed: pip install 'kingmaker[publish]'"
+            ) from None
+        fitted = _load(pipeline)
+        train = _read(reference)
+        rows = _read(evaluation)
+        if label not in rows.columns:
+            raise Failure(f"{evaluation} has no column {label!r}; it has {', '.join(map(str, rows.columns))}")
         try:
             published = publisher.publish(
                 fitted,
@@ -68,7 +70,7 @@ def publish(  # noqa: PLR0917 - typer calls it by name
                 registry=registry,
                 allow_training_rows=allow_training_rows,
                 positive=positive,
-                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+                progress=tell,
             )
         except PublishError as error:
             raise Failure(str(error), GATE_EXIT_CODE if isinstance(error, GateRefused) else 1) from None
@@ -102,14 +104,17 @@ def _read(path: Path) -> "pd.DataFrame":
     raise Failure(f"{path} is neither .csv nor .parquet")
 
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Called with a stage, how many are done and how many there are: a bar in a terminal, elsewhere a line a stage."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda stage, done, total: typer.echo(f"{stage} ({done}/{total})" if total else stage, err=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total or None)
 
 
 def _summary(published: "Published") -> str:

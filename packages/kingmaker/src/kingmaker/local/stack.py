@@ -134,7 +134,9 @@ class Stack:
         self.layout.prepare()
         self._take_lock()
         self.ports = self._held.enter_context(hold(self.port_base))
-        for what in processes.of_stack(self.layout, self.ports, _redis_binary(), namespaces.pop()):
+        wanted = processes.of_stack(self.layout, self.ports, _redis_binary(), namespaces.pop())
+        self.say(f"starting {', '.join(what.name for what in wanted)}")
+        for what in wanted:
             log = self.layout.logs / f"{what.name}.log"
             log.write_bytes(b"")
             self.children.append(_Child(what, log))
