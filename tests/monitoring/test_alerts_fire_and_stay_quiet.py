@@ -130,6 +130,19 @@ def test_commands_of_runbooks_are_shell_and_select_by_labels_that_pods_have() ->
         assert labels <= {manifests.MODEL_LABEL, manifests.VARIANT_LABEL}, f"{file.name}: {labels}"
 
 
+def test_commands_of_runbooks_show_whole_logs_and_name_no_release() -> None:
+    for file in RUNBOOKS.glob("*.md"):
+        for command in _lines_of_shell(file.read_text()):
+            # of pods chosen by label kubectl shows the last 10 lines alone, whatever --since says
+            assert " logs -l " not in command or " --tail=" in command, f"{file.name}: {command}"
+            named = re.search(r"\bkingmaker-(gateway|monitor|controller|redis|mlflow)\b", command)
+            assert named is None, f"{file.name}: {named} is called otherwise in a release of another name"
+
+
+def _lines_of_shell(text: str) -> list[str]:
+    return [line for block in re.findall(r"```sh\n(.*?)\n```", text, re.DOTALL) for line in block.splitlines()]
+
+
 def test_settings_that_runbooks_name_exist() -> None:
     readmes = "\n".join(file.read_text() for file in watched.ROOT.glob("services/*/README.md"))
     for file in RUNBOOKS.glob("*.md"):
