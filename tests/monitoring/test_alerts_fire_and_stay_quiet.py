@@ -1,5 +1,6 @@
 """The rules themselves: Prometheus reads them, each fires when it should and only then, and a runbook explains it."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from conftest import needs
+from kingmaker_contracts import served_model
 from kingmaker_controller.runtimes import manifests
+from tests.fakes.fake_apiserver.patches import merge
 from tests.monitoring import watched
 from tests.monitoring.watched import RULE_TESTS, RULES, RUNBOOKS
 
@@ -137,6 +140,21 @@ def test_commands_of_runbooks_show_whole_logs_and_name_no_release() -> None:
             assert " logs -l " not in command or " --tail=" in command, f"{file.name}: {command}"
             named = re.search(r"\bkingmaker-(gateway|monitor|controller|redis|mlflow)\b", command)
             assert named is None, f"{file.name}: {named} is called otherwise in a release of another name"
+
+
+def test_patches_of_runbooks_are_taken_while_a_challenger_has_traffic() -> None:
+    lr, gbm = ({"name": name, "model": f"models:/flights/{at}"} for at, name in enumerate(("lr", "gbm"), 1))
+    patches = [
+        (file.name, json.loads(text.replace("CHALLENGER", "gbm").replace("MODEL/VERSION", "flights/2")))
+        for file in RUNBOOKS.glob("*.md")
+        for text in re.findall(r"patch sm \$MODEL --type merge -p '([^']+)'", file.read_text())
+    ]
+    assert len(patches) > 2
+    for name, patch in patches:
+        spec = {"champion": lr, "challengers": [gbm], "weights": {"gbm": 20}}
+        head = {"apiVersion": served_model.API_VERSION, "kind": served_model.KIND, "metadata": {"name": "flights"}}
+        served_model.parse(merge({**head, "spec": spec}, patch))  # raises what the cluster would answer
+        assert name != "KingmakerNoReadyChampion.md" or patch["spec"]["champion"] == gbm
 
 
 def _lines_of_shell(text: str) -> list[str]:
