@@ -1,6 +1,7 @@
 """The objects of a variant, rule by rule: what the Pod Security Standard `restricted` asks, and what serving asks."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -100,6 +101,14 @@ def test_a_prometheus_that_selects_by_label_finds_a_models_monitor() -> None:
     made = manifests.monitor(OWNER, Template("image", "http://mlflow:5000", monitor_labels=labels))
     assert made["metadata"]["labels"]["release"] == "prometheus"
     assert made["metadata"]["labels"][manifests.MANAGED_BY] == "kingmaker", "or the controller would not know its own"
+
+
+def test_service_monitors_of_long_names_are_valid_and_each_models_own() -> None:
+    names = ["a" * 59 + "-" + end for end in ("bcd", "bce")]
+    assert {len(name) for name in names} == {63}  # the longest the definition takes
+    made = [manifests.monitor(Owner(name, "shop", "uid"), TEMPLATE)["metadata"]["name"] for name in names]
+    assert len(set(made)) == 2
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) for name in made)
 
 
 def test_nothing_of_the_cluster_leaks_into_a_pod(pod: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ def replicas(owner: Owner, wanted: WantedVariant) -> Object:
 
 def monitor(owner: Owner, template: Template) -> Object:
     """One ServiceMonitor for all variants of a model."""
-    head = _head(SERVICE_MONITOR, owner, f"km-{owner.name}"[:63])
+    head = _head(SERVICE_MONITOR, owner, f"km-{owner.name}")
     labels = {**template.monitor_labels, MODEL_LABEL: _label(owner.name), MANAGED_BY: "kingmaker"}
     head["metadata"] |= _about(owner, labels)
     return {
