@@ -109,6 +109,14 @@ def test_every_selector_finds_its_pods_and_no_others(case: str) -> None:
         assert found == [item["metadata"]["name"].removesuffix("-admin")], (item["kind"], item["metadata"]["name"])
 
 
+def test_a_rollback_reaches_a_stateful_pod_that_never_became_ready(case: str) -> None:
+    """Under OrderedReady a StatefulSet waits for the pod of a bad image to become ready before it replaces it, which
+    it never does: a rollback would change nothing until somebody deleted the pod by hand."""
+    for item in rendered(case):
+        if item["kind"] == "StatefulSet":
+            assert item["spec"]["podManagementPolicy"] == "Parallel", item["metadata"]["name"]
+
+
 def test_every_claim_secret_and_account_a_pod_names_is_there_or_given(case: str) -> None:
     objects = rendered(case)
     made = {(item["kind"], item["metadata"]["name"]) for item in objects}
