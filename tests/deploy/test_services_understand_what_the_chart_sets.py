@@ -109,6 +109,16 @@ def test_models_are_monitored_by_the_prometheus_that_was_named(mounted: Path, mo
     case = CASES["prometheus operator"]
     settings: Any = read(chart.render(case.values, apis=case.apis), "controller", mounted, monkeypatch)
     assert settings.kubernetes.service_monitor_labels == {"release": "prometheus"}
+    assert settings.kubernetes.service_monitors is True
+
+
+def test_models_are_scraped_as_often_as_the_services_or_not_at_all(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"monitoring": {"interval": "1m", "serviceMonitors": False}}
+    settings: Any = read(chart.render(values), "controller", mounted, monkeypatch)
+    assert settings.kubernetes.service_monitor_interval == "1m"
+    assert settings.kubernetes.service_monitors is False
 
 
 def test_all_pods_of_a_release_agree_where_redis_is(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

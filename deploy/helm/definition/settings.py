@@ -38,7 +38,7 @@ _BY_CHART: Final[dict[str, tuple[str, ...]]] = {
         "KUBERNETES__HOLDER",
         "KUBERNETES__LEASE",
         "KUBERNETES__REGISTRY_SECRET",
-        "KUBERNETES__SERVICE_MONITOR_LABELS",
+        "KUBERNETES__SERVICE_MONITOR",
     ),
 }
 

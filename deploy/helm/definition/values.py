@@ -38,7 +38,7 @@ class Images(Part):
 class Monitoring(Part):
     """What the Prometheus operator is told, in clusters that know its kinds."""
 
-    service_monitors: bool = Field(default=True, description="ServiceMonitors of gateway, monitor and controller.")
+    service_monitors: bool = Field(default=True, description="ServiceMonitors of all services, model servers too.")
     rules: bool = Field(default=True, description="The alerts of deploy/monitoring as PrometheusRules.")
     dashboard: bool = Field(default=True, description="A ConfigMap that Grafana's sidecar finds.")
     labels: dict[str, str] = Field(
@@ -47,7 +47,9 @@ class Monitoring(Part):
     dashboard_labels: dict[str, str] = Field(
         default={"grafana_dashboard": "1"}, description="Labels your Grafana's sidecar selects by."
     )
-    interval: str = Field(default="15s", pattern=r"^[0-9]+(s|m)$", description="How often is scraped.")
+    interval: str = Field(
+        default="15s", pattern=r"^[0-9]+(s|m)$", description="How often is scraped, model servers too."
+    )
     metrics_adapter: bool = Field(
         default=False,
         description="Say that a metrics adapter serves kingmaker_gateway_in_flight of pods (custom.metrics.k8s.io).",

@@ -103,6 +103,11 @@ def test_a_prometheus_that_selects_by_label_finds_a_models_monitor() -> None:
     assert made["metadata"]["labels"][manifests.MANAGED_BY] == "kingmaker", "or the controller would not know its own"
 
 
+def test_models_are_scraped_as_often_as_was_said() -> None:
+    made = manifests.monitor(OWNER, Template("image", "http://mlflow:5000", monitor_interval="1m"))
+    assert [endpoint["interval"] for endpoint in made["spec"]["endpoints"]] == ["1m"]
+
+
 def test_service_monitors_of_long_names_are_valid_and_each_models_own() -> None:
     names = ["a" * 59 + "-" + end for end in ("bcd", "bce")]
     assert {len(name) for name in names} == {63}  # the longest the definition takes

@@ -87,6 +87,7 @@ class _Stage:
             settings.registry_secret,
             ground.settings.log_format,
             settings.service_monitor_labels,
+            settings.service_monitor_interval,
         )
         self.copies = Copies(
             self._copy(SERVED_MODEL, self._note_model, keep=_without_managed_fields),
@@ -104,7 +105,7 @@ class _Stage:
             template,
             self.copies.deployments.objects,
             owner_of=self._owner_of,
-            has_monitors=lambda: self.copies.children[SERVICE_MONITOR.kind].exists,
+            has_monitors=lambda: settings.service_monitors and self.copies.children[SERVICE_MONITOR.kind].exists,
             on_change=self.wake.set,
         )
         self.events = Events(client, settings.namespace, self.holder, ground.metrics.events_dropped.inc)

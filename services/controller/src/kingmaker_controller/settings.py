@@ -44,6 +44,10 @@ class KubernetesSettings(BaseModel, frozen=True, extra="forbid"):
     """Name of a Secret whose entries become environment variables of the fetch step: MLflow's credentials."""
     service_monitor_labels: dict[str, str] = {}
     """Labels of the ServiceMonitors of models, for a Prometheus that selects them by label."""
+    service_monitor_interval: str = Field(default="15s", pattern=r"^[0-9]+(s|m)$")
+    """How often the model servers are scraped."""
+    service_monitors: bool = True
+    """Whether models get ServiceMonitors, where the cluster knows them."""
     sweep_s: float = Field(default=4.0, gt=0, le=60)
     """How often every model is looked at without a report; a foreign record in Redis lives no longer."""
     drain_s: float = Field(default=60.0, ge=2)

@@ -109,7 +109,7 @@ def monitor(owner: Owner, template: Template) -> Object:
         **head,
         "spec": {
             "selector": {"matchLabels": {MANAGED_BY: "kingmaker", MODEL_LABEL: _label(owner.name)}},
-            "endpoints": [{"port": "http", "path": "/metrics", "interval": "15s"}],
+            "endpoints": [{"port": "http", "path": "/metrics", "interval": template.monitor_interval}],
         },
     }
 

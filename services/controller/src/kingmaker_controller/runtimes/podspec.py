@@ -27,7 +27,8 @@ looked it up again (3 s), with as much to spare."""
 @dataclass(frozen=True, slots=True)
 class Template:
     """What is the same for every pod. registry_secret: a Secret whose entries the fetch step gets as environment
-    variables; "" for none. monitor_labels: of ServiceMonitors, for a Prometheus that selects them by label."""
+    variables; "" for none. monitor_labels: of ServiceMonitors, for a Prometheus that selects them by label;
+    monitor_interval: how often it scrapes."""
 
     image: str
     registry_uri: str
@@ -36,6 +37,7 @@ class Template:
     registry_secret: str = ""
     log_format: str = "json"
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    monitor_interval: str = "15s"
 
 
 @dataclass(frozen=True, slots=True)
