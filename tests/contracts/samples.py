@@ -132,6 +132,7 @@ ACK = acks.GatewayAck(
     revisions={"default/flights": 57},
     epochs={"default/flights": 3},
     accounts={"default/flights": acks.EventAccount(sent=403, dropped=3, last_seq=12, written=400)},
+    namespace="default",
 )
 EVIDENCE = evidence.Evidence(
     namespace="default",

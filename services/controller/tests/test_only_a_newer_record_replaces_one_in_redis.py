@@ -107,6 +107,19 @@ async def test_acknowledgements_are_read_by_model_and_unreadable_ones_left_out(s
     assert [(v.epoch, v.revision) for v in views["default/churn"]] == [(0, 0)]
 
 
+async def test_gateways_of_another_namespace_in_the_same_redis_are_not_waited_for(
+    store: RedisStore, valkey: Any
+) -> None:
+    now = "2026-11-21T00:00:00Z"
+    for namespace, model in (("shop", "shop/flights"), ("bank", "bank/loans")):
+        ack = GatewayAck(namespace, 0, now, now, {model: 7}, {model: 2}, {}, namespace=namespace)
+        valkey.client.set(keys.gateway(f"gateway-of-{namespace}"), msgspec.json.encode(ack))
+    older = GatewayAck("older", 0, now, now, {"shop/flights": 7}, {"shop/flights": 2}, {})
+    valkey.client.set(keys.gateway("one-that-does-not-say"), msgspec.json.encode(older))
+    [*views] = (await store.gateways(["shop/flights"]))["shop/flights"]
+    assert sorted(view.id for view in views) == ["km:gateways:gateway-of-shop", "km:gateways:one-that-does-not-say"]
+
+
 async def test_a_redis_that_is_not_there_is_one_kind_of_error(free_port: int) -> None:
     store = RedisStore(redis_client.connect(f"redis://127.0.0.1:{free_port}/0"))
     with pytest.raises(StoreUnavailable):

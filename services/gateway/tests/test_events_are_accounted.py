@@ -115,6 +115,7 @@ async def test_the_gateway_tells_its_accounts_and_the_routing_it_applied(
     ack = read_ack(bench.redis)
     assert ack is not None
     assert (ack.revisions, ack.epochs) == ({"default/flights": 5}, {"default/flights": 2})
+    assert ack.namespace == "default", "a controller of another namespace in the same Redis must not wait for it"
     assert 0 < bench.redis.ttl(keys.gateway("gw-test")) <= 60
 
 

@@ -23,7 +23,8 @@ class GatewayAck(msgspec.Struct, frozen=True):
     """Value of `km:gateways:{id}`. accounts and revisions are by `namespace/name`.
 
     producer: the id events carry, new in every life of the process; partition: the k it writes to; ended: these are
-    the last words of a life, and nothing of it will be written any more.
+    the last words of a life, and nothing of it will be written any more. namespace: the one it serves, for several may
+    share a Redis; None from a gateway that does not say.
     """
 
     producer: str
@@ -34,4 +35,5 @@ class GatewayAck(msgspec.Struct, frozen=True):
     epochs: dict[str, int]
     accounts: dict[str, EventAccount]
     ended: bool = False
+    namespace: str | None = None
     v: Literal[1] = 1

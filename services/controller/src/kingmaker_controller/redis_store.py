@@ -108,7 +108,7 @@ class RedisStore:
         return Stored(record, "", b"", plan, bool(is_indexed), there)
 
     async def gateways(self, models: list[str]) -> dict[str, tuple[GatewayView, ...]]:
-        """Acknowledgements by model; unreadable ones are left out."""
+        """Acknowledgements by model, of gateways that serve its namespace; unreadable ones are left out."""
         found = await _bounded(self._scan())
         acks: list[tuple[str, GatewayAck]] = []
         for key, raw in found:
@@ -120,6 +120,7 @@ class RedisStore:
             model: tuple(
                 GatewayView(key, ack.updated_at, ack.epochs.get(model, 0), ack.revisions.get(model, 0))
                 for key, ack in acks
+                if ack.namespace in (None, keys.split_model_id(model)[0])
             )
             for model in models
         }

@@ -26,12 +26,21 @@ class Acknowledger:
     """Owns the task that writes `km:gateways:{id}`."""
 
     def __init__(
-        self, redis: Redis, *, gateway_id: str, partition: int, routes: Routes, recorder: Recorder, metrics: Metrics
+        self,
+        redis: Redis,
+        *,
+        gateway_id: str,
+        namespace: str,
+        partition: int,
+        routes: Routes,
+        recorder: Recorder,
+        metrics: Metrics,
     ) -> None:
         self._redis = redis
         self._id = gateway_id
         self._key = keys.gateway(gateway_id)
         self._kept_former = False
+        self._namespace = namespace
         self._partition = partition
         self._routes = routes
         self._recorder = recorder
@@ -62,6 +71,7 @@ class Acknowledger:
             epochs={model: record.epoch for model, record in records.items()},
             accounts=self._recorder.accounts,
             ended=ended,
+            namespace=self._namespace,
         )
 
     async def _run(self) -> None:

@@ -74,6 +74,7 @@ def build(settings: Settings, registry: CollectorRegistry) -> Gateway:
     acks = Acknowledger(
         redis.plain,
         gateway_id=settings.gateway_id,
+        namespace=settings.namespace,
         partition=settings.partition,
         routes=routes,
         recorder=recorder,
