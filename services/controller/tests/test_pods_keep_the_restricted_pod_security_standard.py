@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,18 @@ def test_a_prometheus_that_selects_by_label_finds_a_models_monitor() -> None:
     made = manifests.monitor(OWNER, Template("image", "http://mlflow:5000", monitor_labels=labels))
     assert made["metadata"]["labels"]["release"] == "prometheus"
     assert made["metadata"]["labels"][manifests.MANAGED_BY] == "kingmaker", "or the controller would not know its own"
+
+
+def test_a_server_takes_the_largest_body_its_model_may_be_sent() -> None:
+    def limit(variant: WantedVariant) -> str | None:
+        container = made(variant)["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+        env = {item["name"]: item["value"] for item in container["env"]}
+        return env.get("KINGMAKER_MODEL_SERVER_MAX_BODY_BYTES")
+
+    # two characters of JSON may be eight bytes of a tensor, and the tensors' names come before them
+    large = int(limit(replace(wanted(), max_body_bytes=64 << 20)) or 0)
+    assert 4 * (64 << 20) < large < 5 * (64 << 20)
+    assert limit(wanted()) is None, "the server's own limit is made for the default, and its pods need not start anew"
 
 
 def test_models_are_scraped_as_often_as_was_said() -> None:

@@ -23,6 +23,7 @@ def test_nothing_is_routed_before_the_champion_is_ready(world_of: Any) -> None:
     outcome = world.step()
     assert (outcome.routing, outcome.status.champion, outcome.status.phase) == (None, None, "Pending")
     assert [v.name for v in outcome.wanted] == ["lr", "gbm"]
+    assert {v.max_body_bytes for v in outcome.wanted} == {4 << 20}
 
 
 def test_a_weight_waits_until_its_challenger_is_ready_and_is_then_applied(world_of: Any) -> None:

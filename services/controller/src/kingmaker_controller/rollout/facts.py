@@ -100,7 +100,8 @@ class WantedVariant:
     """A variant the runtime shall keep running. version, sha256, profile: the pin, "" and None before it is resolved.
 
     draining: leave it as it runs, and do not start it again. asked: what the spec says of its pods; None when the
-    spec does not name it any more: then it keeps the pods it has, for it may have all of the traffic.
+    spec does not name it any more: then it keeps the pods it has, for it may have all of the traffic. max_body_bytes:
+    of a client's request to the model; 0 when nothing is started.
     """
 
     name: str
@@ -111,6 +112,7 @@ class WantedVariant:
     replicas: int
     draining: bool = False
     asked: Champion | Challenger | None = None
+    max_body_bytes: int = 0
 
     @property
     def identity(self) -> Identity:

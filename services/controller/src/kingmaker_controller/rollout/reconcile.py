@@ -77,7 +77,7 @@ def reconcile(
         status=status,
         routing=routing,
         plan=traffic.plan_of(routing, spec) if routing else None,
-        wanted=variants.wanted(active, running, leaving),
+        wanted=variants.wanted(active, running, leaving, spec),
         events=(*summary.events(previous, status, routing), *_redis_events(previous, redis, routing)),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kingmaker_contracts.served_model import Champion, Resources
+from kingmaker_contracts.served_model import Champion, LimitsSpec, Resources
 from kingmaker_controller.kube.api import Object
 from kingmaker_controller.rollout.facts import WantedVariant
 
@@ -19,6 +19,8 @@ USER: Final = 65532
 _FOLDER: Final = "/models"
 _SERVER_PREFIX: Final = "KINGMAKER_MODEL_SERVER_"
 _DRAIN_S: Final = 5
+_NAMES: Final = 1 << 20
+"""What the names and shapes before a frame's tensors may take."""
 _LEAVE_S: Final = 15
 """Between being marked for removal and SIGTERM: the name's address is gone from DNS (5 s to live) and gateways have
 looked it up again (3 s), with as much to spare."""
@@ -74,7 +76,7 @@ def pod(model: str, wanted: WantedVariant, pin: Pin, template: Template, labels:
         ],
         "volumes": [{"name": "models", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
         "initContainers": [_fetch(wanted, pin, template, asked.resources)],
-        "containers": [_server(model, pin, template, asked.resources)],
+        "containers": [_server(model, wanted, pin, template, asked.resources)],
     }
     if asked.priority_class_name:
         spec["priorityClassName"] = asked.priority_class_name
@@ -120,7 +122,13 @@ def _fetch(wanted: WantedVariant, pin: Pin, template: Template, resources: Resou
     return container
 
 
-def _server(model: str, pin: Pin, template: Template, resources: Resources) -> Object:
+def body_limit(max_body_bytes: int) -> dict[str, int]:
+    """The setting of a server whose clients may send so much; nothing where its own limit does. A body of JSON grows as
+    it becomes tensors: two characters may be eight bytes."""
+    return {"MAX_BODY_BYTES": 4 * max_body_bytes + _NAMES} if max_body_bytes > LimitsSpec().max_body_bytes else {}
+
+
+def _server(model: str, wanted: WantedVariant, pin: Pin, template: Template, resources: Resources) -> Object:
     container = _container(SERVER, template, resources)
     container["command"] = ["python", "-m", "kingmaker_model_server"]
     settings: dict[str, Any] = {
@@ -132,6 +140,7 @@ def _server(model: str, pin: Pin, template: Template, resources: Resources) -> O
         "DRAIN_SECONDS": _DRAIN_S,
         "THREADS": threads_of(resources.cpu),
         "LOG_FORMAT": template.log_format,
+        **body_limit(wanted.max_body_bytes),
     }
     if pin.sha256:
         settings["EXPECTED_SHA256"] = pin.sha256

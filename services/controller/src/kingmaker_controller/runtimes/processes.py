@@ -17,6 +17,7 @@ from kingmaker_contracts import keys
 from kingmaker_controller.errors import FetchFailed
 from kingmaker_controller.rollout.facts import Identity, Observed, Phase, WantedVariant
 from kingmaker_controller.runtimes.fetching import Fetched, Fetcher
+from kingmaker_controller.runtimes.podspec import body_limit
 from kingmaker_controller.runtimes.replica import Backoff, Replica, Server
 
 logger = logging.getLogger(__name__)
@@ -215,7 +216,8 @@ class _Variant:
             "HOST": commands.host,
             "LOG_FORMAT": commands.log_format,
         }
-        env = {**commands.env, **{SERVER_PREFIX + key: value for key, value in settings.items()}}
+        larger = {SERVER_PREFIX + key: str(value) for key, value in body_limit(self._wanted.max_body_bytes).items()}
+        env = {**larger, **commands.env, **{SERVER_PREFIX + key: value for key, value in settings.items()}}
         log = self._log("log" if number == 0 else f"{number}.log")
         metadata = "" if manifest.profile_sha256 else f"/v2/models/{name}"
         return Server(commands.server, env, f"{SERVER_PREFIX}PORT", commands.host, log, metadata)
