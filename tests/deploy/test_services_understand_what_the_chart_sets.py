@@ -112,6 +112,11 @@ def test_models_are_monitored_by_the_prometheus_that_was_named(mounted: Path, mo
     assert settings.kubernetes.service_monitors is True
 
 
+def test_model_servers_listen_where_the_services_do(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: Any = read(chart.render(CASES["names"].values), "controller", mounted, monkeypatch)
+    assert settings.kubernetes.listen_address == settings.host == "::"
+
+
 def test_models_are_scraped_as_often_as_the_services_or_not_at_all(
     mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ _BY_CHART: Final[dict[str, tuple[str, ...]]] = {
         "KUBERNETES__KUBECONFIG",
         "KUBERNETES__HOLDER",
         "KUBERNETES__LEASE",
+        "KUBERNETES__LISTEN_ADDRESS",
         "KUBERNETES__REGISTRY_SECRET",
         "KUBERNETES__SERVICE_MONITOR",
     ),

@@ -116,6 +116,13 @@ def test_a_server_takes_the_largest_body_its_model_may_be_sent() -> None:
     assert limit(wanted()) is None, "the server's own limit is made for the default, and its pods need not start anew"
 
 
+def test_a_server_listens_where_the_cluster_has_addresses() -> None:
+    template = Template("image", "http://mlflow:5000", listen_address="::")
+    pod = manifests.objects(OWNER, wanted(), PIN, template)[-1]["spec"]["template"]["spec"]
+    env = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+    assert env["KINGMAKER_MODEL_SERVER_HOST"] == "::", "0.0.0.0 is no address of a cluster with IPv6 alone"
+
+
 def test_models_are_scraped_as_often_as_was_said() -> None:
     made = manifests.monitor(OWNER, Template("image", "http://mlflow:5000", monitor_interval="1m"))
     assert [endpoint["interval"] for endpoint in made["spec"]["endpoints"]] == ["1m"]

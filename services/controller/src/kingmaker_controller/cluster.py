@@ -88,6 +88,7 @@ class _Stage:
             ground.settings.log_format,
             settings.service_monitor_labels,
             settings.service_monitor_interval,
+            settings.listen_address,
         )
         self.copies = Copies(
             self._copy(SERVED_MODEL, self._note_model, keep=_without_managed_fields),

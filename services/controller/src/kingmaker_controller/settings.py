@@ -42,6 +42,8 @@ class KubernetesSettings(BaseModel, frozen=True, extra="forbid"):
     image_pull_secrets: tuple[str, ...] = ()
     registry_secret: str = ""
     """Name of a Secret whose entries become environment variables of the fetch step: MLflow's credentials."""
+    listen_address: Literal["0.0.0.0", "::"] = "0.0.0.0"  # noqa: S104 - the pods' own network
+    """Address model servers listen on; "::" for clusters with IPv6 alone."""
     service_monitor_labels: dict[str, str] = {}
     """Labels of the ServiceMonitors of models, for a Prometheus that selects them by label."""
     service_monitor_interval: str = Field(default="15s", pattern=r"^[0-9]+(s|m)$")

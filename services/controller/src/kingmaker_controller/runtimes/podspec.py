@@ -40,6 +40,7 @@ class Template:
     log_format: str = "json"
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
     monitor_interval: str = "15s"
+    listen_address: str = "0.0.0.0"  # noqa: S104 - the pod's own network
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def _server(model: str, wanted: WantedVariant, pin: Pin, template: Template, res
         "MODEL_DIR": f"{_FOLDER}/current",
         "MODEL_NAME": model,
         "VERSION": pin.version,
-        "HOST": "0.0.0.0",  # noqa: S104 - the pod's own network
+        "HOST": template.listen_address,
         "PORT": PORT,
         "DRAIN_SECONDS": _DRAIN_S,
         "THREADS": threads_of(resources.cpu),
