@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kingmaker_contracts.served_model import Challenger, Champion
+from kingmaker_contracts.served_model import Challenger, Champion, LimitsSpec
 from kingmaker_controller.rollout.facts import Identity, WantedVariant
 from kingmaker_controller.runtimes import manifests
 from kingmaker_controller.runtimes.manifests import Owner
@@ -111,9 +111,19 @@ def test_a_server_takes_the_largest_body_its_model_may_be_sent() -> None:
         return env.get("KINGMAKER_MODEL_SERVER_MAX_BODY_BYTES")
 
     # two characters of JSON may be eight bytes of a tensor, and the tensors' names come before them
-    large = int(limit(replace(wanted(), max_body_bytes=64 << 20)) or 0)
+    large = int(limit(replace(wanted(), limits=LimitsSpec(maxBodyBytes=64 << 20))) or 0)
     assert 4 * (64 << 20) < large < 5 * (64 << 20)
     assert limit(wanted()) is None, "the server's own limit is made for the default, and its pods need not start anew"
+
+
+def test_a_server_that_leaves_finishes_what_its_models_deadline_allows() -> None:
+    for deadline_s, patience_s in ((1, 5), (60, 60)):
+        limits = LimitsSpec(deadlineMilliseconds=deadline_s * 1000)
+        pod = made(replace(wanted(), limits=limits))["Deployment"]["spec"]["template"]["spec"]
+        env = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+        assert env["KINGMAKER_MODEL_SERVER_DRAIN_SECONDS"] == str(patience_s)
+        leaving = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert pod["terminationGracePeriodSeconds"] == leaving + patience_s + 10
 
 
 def test_a_server_listens_where_the_cluster_has_addresses() -> None:

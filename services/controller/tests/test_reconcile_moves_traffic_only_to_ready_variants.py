@@ -17,13 +17,13 @@ def spec(*challengers: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def test_nothing_is_routed_before_the_champion_is_ready(world_of: Any) -> None:
-    world = world_of(spec(GBM, weights={"gbm": 10}))
+    world = world_of(spec(GBM, weights={"gbm": 10}, limits={"deadlineMilliseconds": 2000}))
     world.step()
     world.ready(*GBM.values())
     outcome = world.step()
     assert (outcome.routing, outcome.status.champion, outcome.status.phase) == (None, None, "Pending")
     assert [v.name for v in outcome.wanted] == ["lr", "gbm"]
-    assert {v.max_body_bytes for v in outcome.wanted} == {4 << 20}
+    assert [v.limits.deadline_milliseconds for v in outcome.wanted] == [2000, 2000]
 
 
 def test_a_weight_waits_until_its_challenger_is_ready_and_is_then_applied(world_of: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 from kingmaker_contracts.plan import Plan
 from kingmaker_contracts.routing import RoutingRecord
-from kingmaker_contracts.served_model import Challenger, Champion, Fault, ServedModel
+from kingmaker_contracts.served_model import Challenger, Champion, Fault, LimitsSpec, ServedModel
 from kingmaker_contracts.status import Status
 
 Phase = Literal["Pending", "Fetching", "Starting", "Ready", "Draining", "Failed"]
@@ -100,8 +100,8 @@ class WantedVariant:
     """A variant the runtime shall keep running. version, sha256, profile: the pin, "" and None before it is resolved.
 
     draining: leave it as it runs, and do not start it again. asked: what the spec says of its pods; None when the
-    spec does not name it any more: then it keeps the pods it has, for it may have all of the traffic. max_body_bytes:
-    of a client's request to the model; 0 when nothing is started.
+    spec does not name it any more: then it keeps the pods it has, for it may have all of the traffic. limits:
+    those of the model, which its servers have to live up to.
     """
 
     name: str
@@ -112,7 +112,7 @@ class WantedVariant:
     replicas: int
     draining: bool = False
     asked: Champion | Challenger | None = None
-    max_body_bytes: int = 0
+    limits: LimitsSpec = field(default_factory=LimitsSpec)
 
     @property
     def identity(self) -> Identity:

@@ -69,15 +69,12 @@ def wanted(
     active_ones: Mapping[Identity, Asked], variants: list[VariantStatus], leaving: list[VariantStatus], spec: Spec
 ) -> tuple[WantedVariant, ...]:
     """What the runtime is asked for."""
-    largest = spec.limits.max_body_bytes
     running_on = []
     for variant in variants:
         asked = active_ones[identity_of(variant)]
         pin = (variant.version, variant.sha256, variant.profile)
         replicas = replicas_of(asked)
-        running_on.append(
-            WantedVariant(variant.name, variant.model, *pin, replicas, asked=asked, max_body_bytes=largest)
-        )
+        running_on.append(WantedVariant(variant.name, variant.model, *pin, replicas, asked=asked, limits=spec.limits))
     return (*running_on, *as_they_are(leaving))
 
 

@@ -63,7 +63,7 @@ def pod(model: str, wanted: WantedVariant, pin: Pin, template: Template, labels:
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": _LEAVE_S + _DRAIN_S + 10,
+        "terminationGracePeriodSeconds": _LEAVE_S + drain_s(wanted.limits) + 10,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -123,10 +123,16 @@ def _fetch(wanted: WantedVariant, pin: Pin, template: Template, resources: Resou
     return container
 
 
-def body_limit(max_body_bytes: int) -> dict[str, int]:
+def drain_s(limits: LimitsSpec) -> int:
+    """What requests in flight get after SIGTERM: all of the deadline their clients were promised."""
+    return max(_DRAIN_S, math.ceil(limits.deadline_milliseconds / 1000))
+
+
+def body_limit(limits: LimitsSpec) -> dict[str, int]:
     """The setting of a server whose clients may send so much; nothing where its own limit does. A body of JSON grows as
     it becomes tensors: two characters may be eight bytes."""
-    return {"MAX_BODY_BYTES": 4 * max_body_bytes + _NAMES} if max_body_bytes > LimitsSpec().max_body_bytes else {}
+    largest = limits.max_body_bytes
+    return {"MAX_BODY_BYTES": 4 * largest + _NAMES} if largest > LimitsSpec().max_body_bytes else {}
 
 
 def _server(model: str, wanted: WantedVariant, pin: Pin, template: Template, resources: Resources) -> Object:
@@ -138,10 +144,10 @@ def _server(model: str, wanted: WantedVariant, pin: Pin, template: Template, res
         "VERSION": pin.version,
         "HOST": template.listen_address,
         "PORT": PORT,
-        "DRAIN_SECONDS": _DRAIN_S,
+        "DRAIN_SECONDS": drain_s(wanted.limits),
         "THREADS": threads_of(resources.cpu),
         "LOG_FORMAT": template.log_format,
-        **body_limit(wanted.max_body_bytes),
+        **body_limit(wanted.limits),
     }
     if pin.sha256:
         settings["EXPECTED_SHA256"] = pin.sha256

@@ -216,7 +216,7 @@ class _Variant:
             "HOST": commands.host,
             "LOG_FORMAT": commands.log_format,
         }
-        larger = {SERVER_PREFIX + key: str(value) for key, value in body_limit(self._wanted.max_body_bytes).items()}
+        larger = {SERVER_PREFIX + key: str(value) for key, value in body_limit(self._wanted.limits).items()}
         env = {**larger, **commands.env, **{SERVER_PREFIX + key: value for key, value in settings.items()}}
         log = self._log("log" if number == 0 else f"{number}.log")
         metadata = "" if manifest.profile_sha256 else f"/v2/models/{name}"
