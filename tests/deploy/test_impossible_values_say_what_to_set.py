@@ -11,6 +11,14 @@ from tests.deploy.chart_cases import CHAMPION, EXTERNAL
 OUTSIDE = {"redis": {"enabled": False}, "externalRedis": {"url": "redis://r:6379/0"}}
 
 IMPOSSIBLE: dict[str, tuple[Values, str]] = {
+    "a label that pods are found by": (
+        {"commonLabels": {"team": "ml", "app.kubernetes.io/component": "models"}},
+        "commonLabels has app.kubernetes.io/component, which the chart sets itself. Take another label.",
+    ),
+    "a label that network policies go by": (
+        {"commonLabels": {"app.kubernetes.io/part-of": "platform"}},
+        "commonLabels has app.kubernetes.io/part-of, which the chart sets itself. Take another label.",
+    ),
     "two Redises": (
         {"externalRedis": {"url": "redis://r"}},
         "redis.enabled is true and externalRedis.url is set: there can be one Redis. Set redis.enabled=false, or leave "

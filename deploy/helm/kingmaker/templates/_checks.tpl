@@ -5,6 +5,7 @@ value alone may be stands in values.schema.json.
 {{- define "kingmaker.check" -}}
 {{- $v := .Values -}}
 {{- $found := concat
+  (include "kingmaker.check.labels" $v | fromJsonArray)
   (include "kingmaker.check.redis" $v | fromJsonArray)
   (include "kingmaker.check.registry" $v | fromJsonArray)
   (include "kingmaker.check.gateway" $v | fromJsonArray)
@@ -13,6 +14,16 @@ value alone may be stands in values.schema.json.
 {{- if $found -}}
 {{- fail (printf "\n\n%s\n" (join "\n" $found)) -}}
 {{- end -}}
+{{- end }}
+
+{{- define "kingmaker.check.labels" -}}
+{{- $found := list -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "app.kubernetes.io/version" "helm.sh/chart" -}}
+{{- if hasKey $.commonLabels $label -}}
+{{- $found = append $found (printf "commonLabels has %s, which the chart sets itself. Take another label." $label) -}}
+{{- end -}}
+{{- end -}}
+{{- $found | toJson -}}
 {{- end }}
 
 {{- define "kingmaker.check.redis" -}}
