@@ -251,6 +251,6 @@ class Registry(Part):
     peers: Peers = Field(default=[], description="Where it is, as NetworkPolicy peers. Empty: anywhere, on its port.")
     artifact_ports: list[Port] = Field(
         default=[],
-        description="Ports of an artifact store that model servers fetch from past MLflow, as 443 for a bucket. Empty: "
-        "MLflow hands artifacts out itself.",
+        description="Ports of an artifact store that model servers fetch from past MLflow, as 443 for a bucket; their "
+        "image then needs its client beside it (boto3, say). Empty: MLflow hands artifacts out itself.",
     )
