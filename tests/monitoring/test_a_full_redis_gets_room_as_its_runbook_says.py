@@ -24,11 +24,14 @@ def test_a_full_redis_takes_events_again(own_valkey: Valkey) -> None:
     client = own_valkey.client
     client.config_set("maxmemory", "8mb")
     client.config_set("maxmemory-policy", "noeviction")
-    with pytest.raises(OutOfMemoryError):
+    with pytest.raises(OutOfMemoryError) as refused:
         write(client, 10_000, times=200)
     with pytest.raises(OutOfMemoryError):
         write(client, 10)  # lowering what a gateway keeps does not help by itself
 
+    for name in ("KingmakerRedisAway", "KingmakerEventsDropped"):
+        [words] = re.findall(r"`(\S*\s?command not allowed[^`]*)`", (RUNBOOKS / f"{name}.md").read_text())
+        assert words in str(refused.value), f"{name} names other words than the log has, which are {refused.value}"
     text = (RUNBOOKS / "KingmakerRedisAway.md").read_text()
     [command] = re.findall(r"^redis-cli (XTRIM .+)$", text, re.MULTILINE)
     command = command.replace("$NS", "shop").replace("$MODEL", "flights")
