@@ -11,6 +11,12 @@ from tests.deploy.chart_cases import CHAMPION, EXTERNAL
 OUTSIDE = {"redis": {"enabled": False}, "externalRedis": {"url": "redis://r:6379/0"}}
 
 IMPOSSIBLE: dict[str, tuple[Values, str]] = {
+    "a Redis that one busy model fills": (
+        {"redis": {"maxMemory": "192mb"}},
+        "redis.maxMemory is 192mb and one model's events may take 268435456 bytes: a full Redis refuses every write, "
+        "changes of routing too. Set gateway.settings.RECORDER__MAX_STREAM_BYTES to four fifths of redis.maxMemory at "
+        "most.",
+    ),
     "a label that pods are found by": (
         {"commonLabels": {"team": "ml", "app.kubernetes.io/component": "models"}},
         "commonLabels has app.kubernetes.io/component, which the chart sets itself. Take another label.",

@@ -68,6 +68,10 @@ value alone may be stands in values.schema.json.
 {{- $found = append $found (printf "redis.maxMemory is %s and redis.resources.limits.memory is %v: Redis would be killed before it refuses a write. Leave it a fifth of the limit at least." .redis.maxMemory $limit) -}}
 {{- end -}}
 {{- end -}}
+{{- $stream := dig "RECORDER__MAX_STREAM_BYTES" 268435456 .gateway.settings | int64 -}}
+{{- if and .redis.enabled (gt (mulf 1.25 $stream) (include "kingmaker.bytes" .redis.maxMemory | float64)) -}}
+{{- $found = append $found (printf "redis.maxMemory is %s and one model's events may take %v bytes: a full Redis refuses every write, changes of routing too. Set gateway.settings.RECORDER__MAX_STREAM_BYTES to four fifths of redis.maxMemory at most." .redis.maxMemory $stream) -}}
+{{- end -}}
 {{- if and .redis.acl.enabled (not .redis.enabled) -}}
 {{- $found = append $found "redis.acl is for the chart's own Redis: set redis.enabled=true, or make the users yourself and set externalRedis.usernames and externalRedis.passwordSecret." -}}
 {{- else if and .redis.acl.enabled (not .redis.acl.existingSecret) -}}
