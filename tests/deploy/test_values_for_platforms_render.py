@@ -51,6 +51,17 @@ def test_a_cloud_chooses_its_disks_and_its_way_in(cloud: str) -> None:
     assert ("kubernetes.io/ingress.class" in ingress["metadata"]["annotations"]) == (cloud == "gke")
 
 
+@pytest.mark.parametrize("names", [("eks",), ("production", "eks")])
+def test_a_leaving_gateway_outlasts_what_the_load_balancer_still_sends_it(names: tuple[str, ...]) -> None:
+    values = [f"--values={FILES[name]}" for name in names]
+    rendered = chart.helm("template", "kingmaker", CHART, *values, *WITH_A_WAY_IN)
+    items = [item for item in yaml.load_all(rendered, yaml.CSafeLoader) if item]
+    [pod] = [pod for name, pod in chart.pods(items).items() if name.endswith("-gateway")]
+    [ingress] = [item for item in items if item["kind"] == "Ingress"]
+    said = ingress["metadata"]["annotations"]["alb.ingress.kubernetes.io/target-group-attributes"]
+    assert int(said.rpartition("=")[2]) < pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+
 def test_nothing_is_opened_to_the_outside_by_a_file_alone() -> None:
     for names in ALL:
         rendered = chart.helm("template", "kingmaker", CHART, *[f"--values={FILES[name]}" for name in names])
