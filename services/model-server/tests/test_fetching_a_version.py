@@ -1,5 +1,6 @@
 """The fetch step: from a model string to a verified folder, against a real MLflow registry on SQLite."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,6 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -373,3 +377,63 @@ def test_artifacts_in_a_store_this_image_has_no_client_for_are_told_with_the_cur
     assert (code, line["reason"]) == (1, "RegistryUnreachable"), line
     assert "s3://nobody/model" in line["error"]
     assert "--serve-artifacts" in line["error"]
+
+
+class SlowStore(ThreadingHTTPServer):
+    """MLflow's REST, as far as a fetch asks it: flights 1, whose files come seconds after they were asked for, as from
+    a server that gets each whole from a bucket first."""
+
+    def __init__(self, files: dict[str, bytes], delay_s: float) -> None:
+        self.answers: dict[str, Any] = {
+            "/api/2.0/mlflow/registered-models/get": {"registered_model": {"name": "flights"}},
+            "/api/2.0/mlflow/model-versions/get": {"model_version": {"name": "flights", "version": "1"}},
+            "/api/2.0/mlflow/model-versions/get-download-uri": {"artifact_uri": "mlflow-artifacts:/flights"},
+            "/api/2.0/mlflow-artifacts/artifacts": {"files": [{"path": n, "is_dir": False} for n in files]},
+        }
+        for name, raw in files.items():
+            self.answers[f"/api/2.0/mlflow-artifacts/artifacts/flights/{name}"] = raw
+        self.delay_s = delay_s
+        self.asked, self.goes_on = threading.Event(), threading.Event()
+        super().__init__(("127.0.0.1", 0), SlowHandler)
+
+
+class SlowHandler(BaseHTTPRequestHandler):
+    server: SlowStore
+
+    def do_GET(self) -> None:
+        answer = self.server.answers[self.path.partition("?")[0]]
+        if isinstance(answer, bytes):
+            self.server.asked.set()
+            self.server.goes_on.wait(self.server.delay_s)
+        raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def serving(store: SlowStore) -> Iterator[str]:
+    """Its address."""
+    thread = threading.Thread(target=store.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{store.server_port}"
+    finally:
+        store.goes_on.set()
+        store.shutdown()
+        thread.join()
+        store.server_close()
+
+
+def test_a_file_that_takes_long_to_begin_is_waited_for_longer_than_a_registry(tmp_path: Path, make: Any) -> None:
+    model = make.one_column_model()
+    files = {"MLmodel": b"flavors: {onnx: {data: model.onnx}}", "model.onnx": model}
+    store = SlowStore(files, delay_s=5)  # a registry is given 4 s
+    with serving(store) as uri:
+        code, line = run("models:/flights/1", "--to", str(tmp_path / "root"), "--registry", uri)
+    assert code == 0, line
+    assert line["manifest"]["sha256"] == hashlib.sha256(model).hexdigest()

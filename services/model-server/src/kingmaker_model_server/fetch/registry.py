@@ -4,10 +4,12 @@ No pandas is needed. mlflow is imported inside functions, after what needs no re
 alias is resolved once; from then on only its version is spoken of.
 """
 
+import contextlib
 import hashlib
 import os
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +26,16 @@ _SQLITE: Final = "sqlite:///"
 _ENVIRONMENT: Final = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""MLflow's own defaults keep an unreachable registry waiting for four minutes; these, for about ten seconds."""
+"""MLflow's own defaults keep an unreachable registry waiting for four minutes; these, with _ANSWER_S, for about ten
+seconds."""
+_TIMEOUT: Final = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_ANSWER_S: Final = "4"
+_FIRST_BYTE_S: Final = "120"
+"""Of an artifact: an MLflow that hands them out itself may fetch one whole from its store before it sends the first."""
 
 
 def fetch(text: str, wanted: RegistrySource, uri: str, root: Path) -> tuple[Path, Manifest]:
@@ -37,19 +43,34 @@ def fetch(text: str, wanted: RegistrySource, uri: str, root: Path) -> tuple[Path
     _check_uri(uri)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    version, tags, artifacts = _resolve(wanted, uri)
+    with _patience(_ANSWER_S):
+        version, tags, artifacts = _resolve(wanted, uri)
     told = tags.get(SHA_TAG)
     if told is not None:
         place = folder.place(root, wanted.name, version, told)
         done = folder.finished(place, told)
         if done is not None:
             return place, Manifest(text, wanted.name, version, told, wanted.alias, done.profile_sha256)
-    content = _download(artifacts, uri)
+    with _patience(_FIRST_BYTE_S):
+        content = _download(artifacts, uri)
     sha256 = hashlib.sha256(content.model).hexdigest()
     if told is not None and told != sha256:
         raise FetchFailed("ShaMismatch", f"{text}: model.onnx has sha256 {sha256}, the tag {SHA_TAG} says {told}")
     manifest = folder.manifest_of(content, text, wanted.name, version, wanted.alias)
     return folder.write(root, content, manifest), manifest
+
+
+@contextlib.contextmanager
+def _patience(seconds: str) -> Iterator[None]:
+    """How long MLflow's client waits for each answer, unless the operator has said so."""
+    if _TIMEOUT in os.environ:
+        yield
+        return
+    os.environ[_TIMEOUT] = seconds
+    try:
+        yield
+    finally:
+        del os.environ[_TIMEOUT]
 
 
 def _check_uri(uri: str) -> None:
