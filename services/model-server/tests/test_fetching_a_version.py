@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -437,3 +438,31 @@ def test_a_file_that_takes_long_to_begin_is_waited_for_longer_than_a_registry(tm
         code, line = run("models:/flights/1", "--to", str(tmp_path / "root"), "--registry", uri)
     assert code == 0, line
     assert line["manifest"]["sha256"] == hashlib.sha256(model).hexdigest()
+
+
+def test_a_signal_ends_a_download_with_the_one_line_and_leaves_nothing_half(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    store = SlowStore({"MLmodel": b"flavors: {onnx: {data: model.onnx}}", "model.onnx": b""}, delay_s=60)
+    command = [
+        sys.executable,
+        "-m",
+        "kingmaker_model_server.fetch",
+        "models:/flights/1",
+        "--to",
+        str(tmp_path / "root"),
+    ]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")} | {"TMPDIR": str(tmp_path / "tmp")}
+    with (
+        serving(store) as uri,
+        subprocess.Popen([*command, "--registry", uri], stdout=subprocess.PIPE, env=env) as step,
+    ):
+        try:
+            assert store.asked.wait(30)
+            assert [path.name.startswith("kingmaker-fetch-") for path in (tmp_path / "tmp").iterdir()] == [True]
+            step.send_signal(signal.SIGTERM)
+            out, _ = step.communicate(timeout=20)
+        finally:
+            step.kill()
+    assert step.returncode == 1
+    assert json.loads(out) == {"error": "stopped by a signal", "reason": "Stopped"}
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -6,6 +6,7 @@ MLflow prints goes to standard error: file descriptor 1 itself is pointed there 
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,16 +16,18 @@ from typing import Final
 import msgspec
 
 from kingmaker_model_server.fetch import local, registry, source
-from kingmaker_model_server.fetch.failure import FetchFailed
+from kingmaker_model_server.fetch.failure import FetchFailed, Reason
 
 _REPORT_BYTES: Final = 4096
 """What Kubernetes keeps of a termination message."""
+_STOPPED: Final[Reason] = "Stopped"
 _CUT: Final = "..."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch and report; returns the exit code."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 of a container is not ended without a handler
     sys.stdout.flush()
     out = os.dup(1)
     os.dup2(2, 1)
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
             code, line = 1, line if code else told
     os.write(out, _written(line))
+    if line.get("reason") == _STOPPED:
+        os._exit(code)  # the threads of a download would be waited for
     return code
 
 
@@ -65,6 +70,8 @@ def _report(options: argparse.Namespace) -> tuple[int, dict[str, object]]:
             _point(options.link, folder)
     except FetchFailed as failure:
         return 1, {"error": str(failure), "reason": failure.reason}
+    except KeyboardInterrupt:
+        return 1, {"error": "stopped by a signal", "reason": _STOPPED}
     except Exception as failure:  # outermost: the caller was promised a line
         traceback.print_exc()
         return 1, {"error": f"{type(failure).__name__}: {failure}", "reason": "Unexpected"}

@@ -12,6 +12,7 @@ Reason = Literal[
     "BadProfile",
     "OutsideFolder",
     "WriteFailed",
+    "Stopped",
     "Unexpected",
 ]
 
