@@ -42,7 +42,7 @@ DAMAGE = [
     (edit("manifest.json", sha256="0" * 64), "model.onnx: sha256 is .* manifest.json says 0000"),
     (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: is missing; .* fetch it again"),
     (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json: Manifest"),
-    (lambda folder: (folder / "manifest.json").write_bytes(b'{"source": "\xff"}'), "manifest.json: 'utf-8' codec"),
+    (lambda folder: (folder / "manifest.json").write_bytes(b'{"source": "\xff"}'), "Manifest: 'utf-8' codec"),
     (edit("manifest.json", v=2), r"manifest.json: Manifest: .*`\$.v`"),
     (lambda folder: (folder / "model.onnx").unlink(), "model.onnx: no such file"),
     (edit("profile.json", created_at="later"), "profile.json: sha256 is .* profile_sha256 of manifest.json"),

@@ -13,12 +13,12 @@ from typing import Any
 from redis import exceptions
 from redis.asyncio.cluster import ClusterPipeline, ClusterPubSub, RedisCluster
 
+from kingmaker_servicekit.redis_errors import is_wrong_type
+
 _LOOK_S = 0.05
 """How often streams are looked at during a blocking read, at most."""
 _REST = 10
 """And how many times as long as a look took to rest: 0.2 ms of processor time a slot, 30 ms for 200 models."""
-_WRONG_TYPE = "WRONGTYPE"
-"""How Redis begins its refusal of a GET for what is no text. To MGET that is nothing, and no reason to refuse."""
 
 
 @contextmanager
@@ -73,7 +73,7 @@ class ClusterClient(RedisCluster):
             pipeline.get(key)
         answers = await pipeline.execute(raise_on_error=False)
         for answer in answers:
-            if isinstance(answer, Exception) and not str(answer).startswith(_WRONG_TYPE):
+            if isinstance(answer, Exception) and not is_wrong_type(answer):  # to MGET that is nothing
                 raise answer
         return [None if isinstance(answer, Exception) else answer for answer in answers]
 

@@ -67,7 +67,7 @@ def profiles_of(raw: bytes | None) -> frozenset[str]:
     """Those a stored plan names; none when it cannot be read."""
     try:
         variants = [] if raw is None else wire.read_json(raw, Plan).variants
-    except (wire.BadRecord, UnicodeDecodeError):
+    except wire.BadRecord:
         return frozenset()
     return frozenset(variant.profile for variant in variants if variant.profile is not None)
 

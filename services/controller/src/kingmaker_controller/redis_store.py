@@ -103,7 +103,7 @@ class RedisStore:
             return Stored(None, plan=plan, is_indexed=bool(is_indexed), profiles=there)
         try:
             record = wire.read_json(raw, RoutingRecord)
-        except (wire.BadRecord, UnicodeDecodeError) as error:
+        except wire.BadRecord as error:
             return Stored(None, str(error), raw, plan, bool(is_indexed), there)
         return Stored(record, "", b"", plan, bool(is_indexed), there)
 
@@ -114,7 +114,7 @@ class RedisStore:
         for key, raw in found:
             try:
                 acks.append((key.decode(), wire.read_json(raw, GatewayAck)))
-            except (wire.BadRecord, UnicodeDecodeError) as error:
+            except wire.BadRecord as error:
                 logger.warning("gateway ack unreadable", extra={"key": repr(key), "error": str(error)})
         return {
             model: tuple(
@@ -139,7 +139,7 @@ class RedisStore:
         raw = await _bounded(self._redis.get(keys.profile(namespace, name, sha256)))
         try:
             found = wire.read_json(raw, Signature).inputs if raw else []
-        except (wire.BadRecord, UnicodeDecodeError) as error:
+        except wire.BadRecord as error:
             logger.warning("profile unreadable", extra={"sha256": sha256, "error": str(error)})
             return {}
         return {feature.name: signatures.type_of(feature.datatype, feature.shape) for feature in found} if raw else None

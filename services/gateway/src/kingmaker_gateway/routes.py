@@ -182,7 +182,7 @@ class Routes:
             try:
                 record = wire.read_json(raw, RoutingRecord)
                 _check(record, self._namespace, name)
-            except (BadRecord, UnicodeDecodeError) as error:
+            except BadRecord as error:
                 self._seen[model] = raw
                 self._ignore(model, "malformed", str(error))
             else:
@@ -223,7 +223,7 @@ class Routes:
             if profile.sha256_of(raw) != sha256:
                 raise BadRecord("Profile: its bytes do not have the hash it is named by")
             self._profiles[model, sha256] = raw, wire.read_json(raw, Profile)
-        except (BadRecord, UnicodeDecodeError) as error:
+        except BadRecord as error:
             self._complain(model, f"profile {sha256[:12]}", str(error))
             return False
         return True

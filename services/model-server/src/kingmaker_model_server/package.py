@@ -56,7 +56,7 @@ def read_manifest(path: Path) -> package.Manifest:
     """A manifest. Raises BadModel."""
     try:
         return wire.read_json(_bytes(path), package.Manifest)
-    except (wire.BadRecord, UnicodeDecodeError) as error:
+    except wire.BadRecord as error:
         raise BadModel(f"{path}: {error}") from None
 
 

@@ -76,7 +76,7 @@ class Fetcher:
                 is_it = (manifest.version, manifest.sha256) == (wanted.version, wanted.sha256)
                 if is_it and manifest.profile_sha256 == wanted.profile:
                     return Fetched(path.parent, manifest, _profile(path.parent, manifest))
-            except (OSError, wire.BadRecord, UnicodeDecodeError, FetchFailed) as error:
+            except (OSError, wire.BadRecord, FetchFailed) as error:
                 logger.warning("kept version unreadable", extra={"folder": str(path.parent), "error": str(error)})
         return None
 
@@ -121,7 +121,7 @@ def _profile(folder: Path, manifest: Manifest) -> bytes | None:
         if len(raw) > profile.MAX_BYTES:
             raise FetchFailed(f"{package.PROFILE} is larger than {profile.MAX_BYTES} bytes", "BadProfile")
         wire.read_json(raw, profile.Profile)
-    except (OSError, wire.BadRecord, UnicodeDecodeError) as error:
+    except (OSError, wire.BadRecord) as error:
         raise FetchFailed(f"{package.PROFILE} cannot be used: {error}", "BadProfile") from error
     found = profile.sha256_of(raw)
     if found != manifest.profile_sha256:
