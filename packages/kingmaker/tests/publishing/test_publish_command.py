@@ -1,5 +1,6 @@
 """`kingmaker publish`, with files as a person has them."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,23 @@ def test_a_column_of_codes_stays_one_kind_however_long_the_file(files: Path) -> 
     lines = [f"{i % 7},{i % 100},0" for i in range(rows)] + [f"{i % 7},A{i % 100},1" for i in range(rows)]
     (files / "test.csv").write_text("delay,code,late\n" + "\n".join(lines) + "\n")
     assert {type(value) for value in _read(files / "test.csv")["code"]} == {str}
+
+
+def test_rows_with_more_values_than_names_are_refused_and_not_shifted(files: Path, registry_uri: str) -> None:
+    """pandas makes row labels of the first columns then: a comma at the ends moves every value by one."""
+    header, *rows = (files / "train.csv").read_text().splitlines()
+    (files / "train.csv").write_text("\n".join([header, *(f"{row}," for row in rows)]))
+    done = run(files, registry_uri, "--name", "shifted")
+    assert isinstance(done.exception, Failure)
+    assert str(done.exception) == f"{files / 'train.csv'}: rows have more values than the 4 names in the first line"
+
+
+def test_a_database_without_its_driver_is_told_in_one_line(files: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        uri = f"postgresql+pg8000://me:secret@127.0.0.1:{database.getsockname()[1]}/mlflow"
+        done = run(files, uri, "--name", "nowhere")
+    assert isinstance(done.exception, Failure), done.exception
+    assert str(done.exception) == "MLflow could not store the model: No module named 'pg8000'"
 
 
 def test_without_a_registry_the_option_is_named(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

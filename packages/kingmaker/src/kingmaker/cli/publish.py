@@ -98,7 +98,13 @@ def _read(path: Path) -> "pd.DataFrame":
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".csv":
-            return pd.read_csv(path, low_memory=False)  # else a column's type is guessed anew in every part of the file
+            frame = pd.read_csv(
+                path, low_memory=False
+            )  # else a column's type is guessed anew in every part of the file
+            if isinstance(frame.index, pd.RangeIndex):
+                return frame
+            # what pandas made row labels of are the first columns, and every name stands over another's values
+            raise Failure(f"{path}: rows have more values than the {len(frame.columns)} names in the first line")
     except (ValueError, OSError, ImportError) as error:
         raise Failure(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
     raise Failure(f"{path} is neither .csv nor .parquet")

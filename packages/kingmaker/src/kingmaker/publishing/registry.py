@@ -207,7 +207,7 @@ def _quiet_and_explained() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         yield
-    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, OSError, ModuleNotFoundError) as error:
         reason = " ".join(str(error).split())[:400]
         raise RegistryRefused(f"MLflow could not store the model: {reason}") from error
     finally:
