@@ -11,6 +11,7 @@ import pytest
 
 from kingmaker_contracts import package, wire
 from kingmaker_contracts.package import Manifest
+from kingmaker_contracts.profile import sha256_of
 from kingmaker_contracts.served_model import Champion
 from kingmaker_controller.rollout.facts import WantedVariant
 from kingmaker_controller.runtimes.fetching import Fetched, Fetcher
@@ -79,9 +80,29 @@ async def test_a_profile_is_forgotten_with_its_variant(watched: Watched) -> None
 
 async def test_a_kept_version_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     fetcher = Fetcher(("no such program",), tmp_path / "models", tmp_path, None, {}, 5.0)
-    good = Manifest("models:/flights/1", "flights", "1", "a" * 64, None, None)
+    good = Manifest("models:/flights/1", "flights", "1", sha256_of(b"a model"), None, None)
     for name, raw in (("a-torn", b'{"source": "\xff"}'), ("flights-1", wire.write_json(good))):
         (fetcher.root / name).mkdir(parents=True)
         (fetcher.root / name / package.MANIFEST).write_bytes(raw)
-    pinned = WantedVariant("lr", "models:/flights/1", "1", "a" * 64, None, 1)
+        (fetcher.root / name / package.MODEL).write_bytes(b"a model")
+    pinned = WantedVariant("lr", "models:/flights/1", "1", good.sha256, None, 1)
     assert (await fetcher.fetch(pinned, tmp_path / "log")).folder == fetcher.root / "flights-1"
+
+
+@pytest.mark.parametrize("left", [None, b"", b"half of a mod"])
+async def test_a_kept_version_whose_model_was_damaged_is_fetched_again(tmp_path: Path, left: bytes | None) -> None:
+    """A full disk or a lost battery leaves such files; no server could ever start on one."""
+    raw = b"a model"
+    (tmp_path / "lr.onnx").write_bytes(raw)
+    command = (sys.executable, str(Path(__file__).with_name("stand_in_fetch.py")))
+    fetcher = Fetcher(command, tmp_path / "models", tmp_path, None, {}, 60.0)
+    wanted = WantedVariant("lr", "lr.onnx", "", "", None, 1)
+    first = await fetcher.fetch(wanted, tmp_path / "log")
+    model = first.folder / package.MODEL
+    if left is None:
+        model.unlink()
+    else:
+        model.write_bytes(left)
+    pinned = WantedVariant("lr", "lr.onnx", first.manifest.version, first.manifest.sha256, None, 1)
+    assert (await fetcher.fetch(pinned, tmp_path / "log")).folder == first.folder
+    assert model.read_bytes() == raw

@@ -1,9 +1,10 @@
 """Fetch a model version in a short-lived process, because MLflow shall not live in the controller.
 
-A version that was fetched before is used again without asking anybody: a restart needs no registry.
+A version that was fetched before, and is whole, is used again without asking anybody: a restart needs no registry.
 """
 
 import asyncio
+import hashlib
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ class Fetcher:
 
     async def fetch(self, wanted: WantedVariant, log: Path) -> Fetched:
         """The version a variant is pinned to, or whatever its model string leads to. Raises FetchFailed."""
-        kept = self._kept(wanted)
+        kept = await asyncio.to_thread(self._kept, wanted)  # a model may take a second to read
         if kept is not None:
             return kept
         answer = await self._run(_pinned(wanted), log)
@@ -75,6 +76,7 @@ class Fetcher:
                 manifest = wire.read_json(path.read_bytes(), Manifest)
                 is_it = (manifest.version, manifest.sha256) == (wanted.version, wanted.sha256)
                 if is_it and manifest.profile_sha256 == wanted.profile:
+                    _check(path.parent, manifest)
                     return Fetched(path.parent, manifest, _profile(path.parent, manifest))
             except (OSError, wire.BadRecord, FetchFailed) as error:
                 logger.warning("kept version unreadable", extra={"folder": str(path.parent), "error": str(error)})
@@ -110,6 +112,15 @@ def _pinned(wanted: WantedVariant) -> str:
         return wanted.model
     name = wanted.model.removeprefix(_REGISTRY_SCHEME).split("@")[0].split("/")[0]
     return f"{_REGISTRY_SCHEME}{name}/{wanted.version}"
+
+
+def _check(folder: Path, manifest: Manifest) -> None:
+    """Of a model that was damaged since, the fetch step makes a whole one again. Raises FetchFailed and OSError."""
+    with (folder / package.MODEL).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != manifest.sha256:
+        text = f"{package.MODEL} has sha256 {found[:12]}, the manifest says {manifest.sha256[:12]}"
+        raise FetchFailed(text, "ShaMismatch")
 
 
 def _profile(folder: Path, manifest: Manifest) -> bytes | None:
