@@ -92,7 +92,9 @@ def test_an_alias_that_mlflow_reserves_is_told(tmp_path: Path, alias: str) -> No
 
 def test_without_an_address_both_ways_to_give_one_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(BadTarget, match=r"give registry=\.\.\., for example .* or set MLFLOW_TRACKING_URI"):
+    with pytest.raises(
+        BadTarget, match=r"give --registry \(registry=\.\.\. in Python\), for example .* or set MLFLOW_TRACKING_URI"
+    ):
         registry.resolve(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///there.db")
     assert registry.resolve(None) == "sqlite:///there.db"
