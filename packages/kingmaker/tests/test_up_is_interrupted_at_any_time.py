@@ -33,7 +33,7 @@ cli.main()
 
 
 @pytest.mark.parametrize("where", ["reading", "starting"])
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_start_says_so_and_nothing_else(where: str, signal: str, tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(RESOURCE)

@@ -53,7 +53,7 @@ class NeverStarted(Exception):
 
 @contextmanager
 def running_stack(file: Path, port_base: int | None, console: Console) -> Iterator[Stack]:
-    """A started stack that is stopped on the way out: by Ctrl-C, SIGTERM or any error.
+    """A started stack that is stopped on the way out: by Ctrl-C, SIGTERM, a terminal that is closed, or any error.
 
     Raises Failure for what a user can mend. Ctrl-C ends the with block quietly; before it, it raises NeverStarted.
     """
@@ -61,11 +61,14 @@ def running_stack(file: Path, port_base: int | None, console: Console) -> Iterat
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         # One request to stop is enough: a second Ctrl-C must not interrupt the stopping.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in heeded:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    previous = [(number, signal.signal(number, terminate)) for number in (signal.SIGINT, signal.SIGTERM)]
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup wants the stack to outlive its terminal
+        heeded.append(signal.SIGHUP)
+    previous = [(number, signal.signal(number, terminate)) for number in heeded]
     try:
         models = resource_file.load(file)
         with Stack(Layout.of(file), models, port_base, partial(_say, console)) as stack:
