@@ -16,15 +16,6 @@ from kingmaker.local import running
 from kingmaker.local.layout import Layout
 from kingmaker_contracts.status import Status
 
-RESOURCE = """\
-apiVersion: kingmaker.dev/v1alpha1
-kind: ServedModel
-metadata: {name: flights}
-spec:
-  champion: {name: lr, model: lr.onnx}
-  challengers: [{name: gbm, model: gbm.onnx}]
-"""
-
 
 class Controller(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
@@ -39,11 +30,11 @@ class Controller(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def file(tmp_path: Path, resource: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file of a stack of which the controller runs."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     path = tmp_path / "model.yaml"
-    path.write_text(RESOURCE)
+    path.write_text(resource)
     layout = Layout.of(path)
     layout.prepare()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Controller)
@@ -60,13 +51,13 @@ def kingmaker(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_challenger_that_is_given_two_weights_gets_none(file: Path) -> None:
+def test_a_challenger_that_is_given_two_weights_gets_none(file: Path, resource: str) -> None:
     done = kingmaker("set-weight", "flights", "gbm=20", "gbm=30", "--file", str(file))
     assert (done.returncode, done.stderr) == (
         2,
         "gbm stands twice: 20 and 30; expected one weight for each challenger\n",
     )
-    assert file.read_text() == RESOURCE
+    assert file.read_text() == resource
 
 
 def test_a_weight_of_five_thousand_digits_is_no_weight(file: Path) -> None:

@@ -19,14 +19,6 @@ from kingmaker.local.layout import Layout
 from kingmaker.local.stack import Stack, StackError
 from kingmaker_servicekit import serving
 
-RESOURCE = """\
-apiVersion: kingmaker.dev/v1alpha1
-kind: ServedModel
-metadata: {name: flights}
-spec:
-  champion: {name: lr, model: lr.onnx}
-"""
-
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,9 +39,9 @@ def test_a_stack_is_found_by_model_file_or_as_the_only_one(tmp_path: Path) -> No
         assert running.find(model, file).file == str(layout.file)
 
 
-def test_a_model_that_came_into_the_file_later_is_found(tmp_path: Path) -> None:
+def test_a_model_that_came_into_the_file_later_is_found(tmp_path: Path, resource: str) -> None:
     layout = announce(tmp_path / "a", "default/flights")
-    layout.file.write_text(RESOURCE + "---\n" + RESOURCE.replace("name: flights", "name: boats"))
+    layout.file.write_text(resource + "---\n" + resource.replace("name: flights", "name: boats"))
     assert running.find("boats", None).file == str(layout.file)
     layout.file.write_text("half of an ed{it")
     assert running.find("flights", None).file == str(layout.file)
@@ -104,9 +96,9 @@ def test_a_withdrawn_stack_is_not_found(tmp_path: Path) -> None:
     assert running.all_stacks() == []
 
 
-def test_a_second_up_is_refused_and_the_first_stack_is_still_found(tmp_path: Path) -> None:
+def test_a_second_up_is_refused_and_the_first_stack_is_still_found(tmp_path: Path, resource: str) -> None:
     layout = announce(tmp_path / "a", "default/flights")
-    layout.file.write_text(RESOURCE)
+    layout.file.write_text(resource)
     with layout.lock.open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StackError, match="a stack runs already on"):

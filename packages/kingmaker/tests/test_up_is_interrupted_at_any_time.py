@@ -7,13 +7,6 @@ from pathlib import Path
 
 import pytest
 
-RESOURCE = """\
-apiVersion: kingmaker.dev/v1alpha1
-kind: ServedModel
-metadata: {name: flights}
-spec:
-  champion: {name: lr, model: lr.onnx}
-"""
 CALL = """
 import signal, sys
 from kingmaker import cli, resource_file
@@ -34,9 +27,9 @@ cli.main()
 
 @pytest.mark.parametrize("where", ["reading", "starting"])
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_an_interrupted_start_says_so_and_nothing_else(where: str, signal: str, tmp_path: Path) -> None:
+def test_an_interrupted_start_says_so_and_nothing_else(where: str, signal: str, tmp_path: Path, resource: str) -> None:
     file = tmp_path / "model.yaml"
-    file.write_text(RESOURCE)
+    file.write_text(resource)
     env = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
     command = [sys.executable, "-c", CALL, "up", str(file), signal, where]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)

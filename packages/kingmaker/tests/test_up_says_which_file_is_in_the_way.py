@@ -9,20 +9,12 @@ from kingmaker import resource_file
 from kingmaker.local.layout import Layout
 from kingmaker.local.stack import Stack, StackError
 
-RESOURCE = """\
-apiVersion: kingmaker.dev/v1alpha1
-kind: ServedModel
-metadata: {name: flights}
-spec:
-  champion: {name: lr, model: lr.onnx}
-"""
-
 
 @pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+def layout(tmp_path: Path, resource: str, monkeypatch: pytest.MonkeyPatch) -> Layout:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     file = tmp_path / "model.yaml"
-    file.write_text(RESOURCE)
+    file.write_text(resource)
     return Layout.of(file)
 
 

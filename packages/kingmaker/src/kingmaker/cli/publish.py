@@ -98,9 +98,8 @@ def _read(path: Path) -> "pd.DataFrame":
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".csv":
-            frame = pd.read_csv(
-                path, low_memory=False
-            )  # else a column's type is guessed anew in every part of the file
+            # otherwise a column's type is guessed anew in every part of the file
+            frame = pd.read_csv(path, low_memory=False)
             if isinstance(frame.index, pd.RangeIndex):
                 return frame
             # what pandas made row labels of are the first columns, and every name stands over another's values
