@@ -51,6 +51,7 @@ ROUTING = routing.RoutingRecord(
     updated_at="2026-11-21T01:00:00Z",
     sensitive=["age"],
 )
+WITHDRAWAL = routing.Withdrawal("default", "flights", 3)
 PLAN = plan.Plan(
     namespace="default",
     name="flights",
@@ -276,6 +277,7 @@ def _lines(raw: bytes) -> bytes:
 
 FORMS: dict[str, Callable[[], bytes]] = {
     "routing.json": _json(ROUTING),
+    "withdrawal.json": _json(WITHDRAWAL),
     "plan.json": _json(PLAN),
     "profile.json": _json(PROFILE),
     "gateway-ack.json": _json(ACK),

@@ -19,6 +19,7 @@ def test_every_wire_form_is_written_as_its_golden_file_says(name: str) -> None:
     ("name", "kind", "sample"),
     [
         ("routing.json", routing.RoutingRecord, samples.ROUTING),
+        ("withdrawal.json", routing.Withdrawal, samples.WITHDRAWAL),
         ("plan.json", plan.Plan, samples.PLAN),
         ("profile.json", profile.Profile, samples.PROFILE),
         ("gateway-ack.json", acks.GatewayAck, samples.ACK),

@@ -55,11 +55,11 @@ class Store(RedisStore):
             self.loses_answer = False
             raise StoreUnavailable("timeout")
 
-    async def remove(self, namespace: str, name: str, epoch: int) -> bool:
+    async def remove(self, namespace: str, name: str, epoch: int, seen: int | None = None) -> bool:
         self.removals += 1
         if self.is_away:
             raise StoreUnavailable("timeout")
-        return await super().remove(namespace, name, epoch)
+        return await super().remove(namespace, name, epoch, seen)
 
 
 class Records(State):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from kingmaker_contracts import keys
+from kingmaker_contracts import keys, wire
 from kingmaker_contracts.plan import Plan, PlannedVariant
-from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky
+from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky, Withdrawal
 from kingmaker_controller.leftovers import STAY_S
 from kingmaker_controller.redis_store import RedisStore
 from kingmaker_servicekit import redis_client
@@ -68,6 +68,28 @@ async def test_what_a_deleted_model_leaves_goes_after_a_day(model: Model) -> Non
     assert model.times(*STREAMS, OLD) == [FOR_EVER] * 4
     await model.store.remove(*FLIGHTS, 1)
     assert all(map(is_a_day, model.times(*STREAMS, OLD)))
+
+
+async def test_a_withdrawal_says_that_it_was_deleted_until_it_is_made_again(model: Model) -> None:
+    withdrawal = keys.withdrawal(*FLIGHTS)
+    await model.store.remove(*FLIGHTS, 3)
+    assert wire.read_json(model.client.get(withdrawal), Withdrawal) == Withdrawal(*FLIGHTS, 3)
+    assert is_a_day(model.client.ttl(withdrawal))
+    await model.serve(2, "old")
+    assert model.client.get(withdrawal) is None
+
+
+async def test_a_leader_that_lost_its_lease_withdraws_nothing(model: Model) -> None:
+    assert not await model.store.remove(*FLIGHTS, 0)
+    assert model.times(*STREAMS, OLD, keys.withdrawal(*FLIGHTS)) == [FOR_EVER] * 4 + [-2]
+
+
+async def test_what_is_newer_than_what_was_seen_is_not_removed(model: Model) -> None:
+    """An orphan that was made again meanwhile, by this same leader."""
+    await model.serve(2, "old")
+    assert not await model.store.remove(*FLIGHTS, 1, seen=1)
+    assert (await model.store.read(*FLIGHTS, frozenset())).record == record(2)
+    assert await model.store.remove(*FLIGHTS, 1, seen=2)
 
 
 async def test_a_lease_of_the_monitor_is_left_alone(model: Model) -> None:

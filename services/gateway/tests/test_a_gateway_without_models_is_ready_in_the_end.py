@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from prometheus_client import CollectorRegistry
 
-from kingmaker_contracts import keys
+from kingmaker_contracts import keys, wire
+from kingmaker_contracts.routing import Withdrawal
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.routes import Routes
 from kingmaker_servicekit import redis_client
@@ -65,6 +66,7 @@ async def test_a_redis_that_said_so_once_and_went_away_has_not_said_so_for_long(
         metrics=Metrics(CollectorRegistry()),
         adopt=lambda *_: None,
         awaits=lambda *_: False,
+        withdraw=lambda _: None,
     )
     routes.start()
     await kit.until(lambda: leaving.looks > 1)
@@ -94,3 +96,18 @@ async def test_an_emptied_redis_leaves_a_serving_gateway_ready(valkey: Any, pair
         valkey.client.flushall()
         await kit.until(lambda: bench.metric("routing_age_seconds") < 0.05)
         assert await is_ready(admin) and await bench.is_ready()
+
+
+async def test_a_gateway_whose_last_model_was_deleted_waits_for_nothing(valkey: Any, pair: "Pair", kit: "Kit") -> None:
+    settings = kit.settings(valkey.url, routes={"poll_ms": 20, "settle_ms": 60_000})
+    async with kit.running(settings, valkey.client) as bench, admin_of(bench) as admin:
+        await bench.publish(pair.record(), pair.profiles)
+        said = wire.write_json(Withdrawal("default", "flights", 1))
+        valkey.client.set(keys.withdrawal("default", "flights"), said)
+        valkey.client.srem(keys.MODELS, "default/flights")
+
+        async def is_withdrawn() -> bool:
+            return not await bench.is_ready()
+
+        await kit.until(is_withdrawn)
+        assert await is_ready(admin)

@@ -96,6 +96,7 @@ async def test_a_record_is_applied_though_redis_failed_between_it_and_its_profil
         metrics=metrics,
         adopt=lambda record, _: adopted.append(record.revision),
         awaits=lambda *_: False,
+        withdraw=lambda _: None,
     )
     bench.store(pair.record(), pair.profiles)
     routes.start()

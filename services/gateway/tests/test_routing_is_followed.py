@@ -224,6 +224,7 @@ async def following(
         metrics=Metrics(CollectorRegistry()),
         adopt=adopt,
         awaits=lambda *_: False,
+        withdraw=lambda _: None,
     )
     routes.start()
     try:

@@ -35,6 +35,12 @@ def plan(namespace: str, name: str) -> str:
     return f"{_base(namespace, name)}:plan"
 
 
+def withdrawal(namespace: str, name: str) -> str:
+    """Says for a while that a model was deleted, which a routing record that is gone does not: a Redis that was wiped
+    has none either."""
+    return f"{_base(namespace, name)}:withdrawn"
+
+
 def profile(namespace: str, name: str, sha256: str) -> str:
     return f"{_base(namespace, name)}:profile:{sha256}"
 

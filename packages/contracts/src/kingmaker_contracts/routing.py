@@ -92,3 +92,12 @@ class RoutingRecord(msgspec.Struct, frozen=True):
     def order(self) -> tuple[int, int]:
         """What a newer record has more of."""
         return self.epoch, self.revision
+
+
+class Withdrawal(msgspec.Struct, frozen=True):
+    """A model was deleted: records of this epoch and of lower ones are no longer in force."""
+
+    namespace: str
+    name: str
+    epoch: int
+    v: Literal[1] = 1

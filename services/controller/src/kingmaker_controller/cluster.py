@@ -197,12 +197,20 @@ class _Stage:
             try:
                 for model in await self.ground.store.indexed():
                     where, _, name = model.partition("/")
-                    is_orphan = where == namespace and name not in self.copies.models.objects
-                    if is_orphan and await self.ground.store.remove(where, name, self.leader.epoch):
-                        logger.info("orphaned routing removed", extra={"model": model})
+                    if where == namespace and name not in self.copies.models.objects:
+                        await self._sweep_orphan(where, name)
             except StoreUnavailable as error:
                 logger.debug("orphans not looked for", extra={"error": str(error)})
             await asyncio.sleep(60.0)
+
+    async def _sweep_orphan(self, namespace: str, name: str) -> None:
+        """Unless it is made again meanwhile, by this same leader even: its record is newer then."""
+        record = (await self.ground.store.read(namespace, name, frozenset())).record
+        if name in self.copies.models.objects:
+            return
+        seen = record.revision if record is not None else 0
+        if await self.ground.store.remove(namespace, name, self.leader.epoch, seen):
+            logger.info("orphaned routing removed", extra={"model": keys.model_id(namespace, name)})
 
 
 async def lead(ground: Ground, settings: KubernetesSettings, environ: Mapping[str, str]) -> None:

@@ -50,13 +50,17 @@ _REMOVE: Final = """
 local stored = redis.call('GET', KEYS[1])
 if stored then
   local good, record = pcall(cjson.decode, stored)
-  if good and type(record) == 'table' and (tonumber(record.epoch) or 0) > tonumber(ARGV[1]) then return 0 end
+  local epoch = good and type(record) == 'table' and tonumber(record.epoch) or 0
+  local revision = good and type(record) == 'table' and tonumber(record.revision) or 0
+  local e, seen = tonumber(ARGV[1]), tonumber(ARGV[2])
+  if epoch > e or (epoch == e and seen and revision > seen) then return 0 end
 end
 local plan = redis.call('GET', KEYS[2])
 redis.call('DEL', KEYS[1], KEYS[2])
 return {plan}
 """
-"""KEYS: routing, plan. ARGV: epoch. Returns the plan that stood there, 0 when nothing is removed."""
+"""KEYS: routing, plan. ARGV: epoch, the highest revision to be removed or nothing. Returns the plan that stood there, 0
+when nothing is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +168,14 @@ class RedisStore:
             await _bounded(self._leftovers.of_versions(namespace, name, former, profiles))
         await self._announce(namespace, name, is_there=True)
 
-    async def remove(self, namespace: str, name: str, epoch: int) -> bool:
-        """Take the model's routing and plan away; False when a leader of a higher epoch owns them."""
+    async def remove(self, namespace: str, name: str, epoch: int, seen: int | None = None) -> bool:
+        """Take the model's routing and plan away; False when a leader of a higher epoch owns them, or when they are
+        newer than the revision that was seen, for the model was made again."""
         names = [keys.routing(namespace, name), keys.plan(namespace, name)]
-        removed = await self._run(_REMOVE, names, [epoch])
+        removed = await self._run(_REMOVE, names, [epoch, "" if seen is None else seen])
         if not removed:
             return False
-        await _bounded(self._leftovers.of_model(namespace, name, leftovers.profiles_of(removed[0])))
+        await _bounded(self._leftovers.of_model(namespace, name, leftovers.profiles_of(removed[0]), epoch))
         await self._announce(namespace, name, is_there=False)
         return True
 

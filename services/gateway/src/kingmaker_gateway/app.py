@@ -107,6 +107,7 @@ def _routes(settings: Settings, redis: _RedisClients, models: Models, metrics: M
         metrics=metrics,
         adopt=models.adopt,
         awaits=models.awaits,
+        withdraw=models.withdraw,
     )
 
 

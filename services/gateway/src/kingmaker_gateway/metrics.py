@@ -97,5 +97,11 @@ class Metrics:
         for gauge in (self.breaker_state, self.signature_mismatch):
             gauge.remove_by_labels({MODEL: model, VARIANT: variant})
 
+    def forget_model(self, model: str) -> None:
+        """Likewise of a whole model."""
+        self.forget(model, "")
+        for gauge in (self.ready, self.in_flight):
+            gauge.remove_by_labels({MODEL: model})
+
     def variant(self, model: str, variant: str) -> VariantMetrics:
         return VariantMetrics(self, model, variant)

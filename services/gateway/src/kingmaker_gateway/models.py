@@ -133,6 +133,17 @@ class Models:
         for live in new.values():
             self._start_discovery(record.name, live)
 
+    def withdraw(self, name: str) -> None:
+        """Serve a model no longer. What is on its way still gets its answer."""
+        self._dismiss_heir(name)
+        for live in self._variants.pop(name).values():
+            self._wires.retire(live)
+            self._metrics.forget(name, live.routed.name)
+        del self._models[name]
+        self._metrics.forget_model(name)
+        for changed in self._watchers:
+            changed()
+
     async def close(self) -> None:
         """Stop copies and connections now."""
         live = [variant for variants in self._variants.values() for variant in variants.values()]

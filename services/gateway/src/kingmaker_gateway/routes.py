@@ -2,7 +2,8 @@
 
 Announcements over pub/sub make a change fast; polling makes it certain. A record is applied only when it
 is well-formed and newer (epoch, revision) than the one in force. A record that is gone changes nothing:
-a flushed Redis looks exactly like that, and the controller will write it anew.
+a flushed Redis looks exactly like that, and the controller will write it anew. That a model was deleted is said by a
+withdrawal of its own.
 """
 
 import asyncio
@@ -15,8 +16,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from kingmaker_contracts import keys, profile, wire
+from kingmaker_contracts.labels import MODEL
 from kingmaker_contracts.profile import Profile
-from kingmaker_contracts.routing import RoutingRecord
+from kingmaker_contracts.routing import RoutingRecord, Withdrawal
 from kingmaker_contracts.wire import BadRecord
 from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.snapshot import Snapshot, SnapshotFile, StoredProfile
@@ -28,6 +30,9 @@ Adopt = Callable[[RoutingRecord, dict[str, Profile]], None]
 
 Awaits = Callable[[RoutingRecord, dict[str, Profile]], bool]
 """Whether a record should be put in force a little later; asked again until it says no."""
+
+Withdraw = Callable[[str], None]
+"""Told the name of a model that was deleted."""
 
 _RESUBSCRIBE_S = 0.5
 _HEIR_LOOK_S = 0.05
@@ -49,6 +54,7 @@ class Routes:
         metrics: Metrics,
         adopt: Adopt,
         awaits: Awaits,
+        withdraw: Withdraw,
     ) -> None:
         self._redis = redis
         self._blocking = blocking
@@ -59,6 +65,7 @@ class Routes:
         self._metrics = metrics
         self._adopt = adopt
         self._awaits = awaits
+        self._withdraw = withdraw
         self._records: dict[str, RoutingRecord] = {}
         self._profiles: dict[tuple[str, str], tuple[bytes, Profile]] = {}
         self._seen: dict[str, bytes] = {}
@@ -155,8 +162,12 @@ class Routes:
 
     async def _read_each(self) -> None:
         members = await self._redis.smembers(keys.MODELS)
+        models = sorted(_bytes(member).decode("utf-8", "replace") for member in members)
+        for model in self._records.keys() - set(models):
+            if await self._is_withdrawn(model):
+                self._forget(model)
         is_empty = not self._records
-        for model in sorted(_bytes(member).decode("utf-8", "replace") for member in members):
+        for model in models:
             namespace, _, name = model.partition("/")
             if namespace == self._namespace and name:
                 is_empty = False
@@ -165,6 +176,28 @@ class Routes:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = time.monotonic()
+
+    async def _is_withdrawn(self, model: str) -> bool:
+        """Whether a model that is not there was deleted, and not lost by Redis."""
+        try:
+            raw = await self._redis.get(keys.withdrawal(*keys.split_model_id(model)))
+            return raw is not None and wire.read_json(raw, Withdrawal).epoch >= self._records[model].epoch
+        except (ResponseError, BadRecord) as error:
+            self._complain(model, "withdrawal", str(error))
+            return False
+
+    def _forget(self, model: str) -> None:
+        record = self._records.pop(model)
+        self._seen.pop(model, None)
+        for key in [key for key in self._profiles if key[0] == model]:
+            del self._profiles[key]
+        self._complaints = {what: said for what, said in self._complaints.items() if what[0] != model}
+        self._metrics.routing_revision.remove_by_labels({MODEL: record.name})
+        self._withdraw(record.name)
+        self._unsaved = True
+        if not self._records:
+            self._empty_since = time.monotonic() - self._settle_s  # said, not inferred: there is nothing to wait for
+        logger.info("model withdrawn", extra={"model": model, "epoch": record.epoch, "revision": record.revision})
 
     async def _read(self, model: str, name: str) -> bool:
         """One model's record; whether anything changed."""
