@@ -99,7 +99,11 @@ class Pod:
         raise AssertionError(f"no {program} here")
 
     def _environment(self, container: dict[str, Any]) -> dict[str, str]:
-        told = {item["name"]: self._here(item["value"]) for item in container.get("env") or []}
+        # what the controller is told of pods is meant for those, each of which has an address of its own
+        told = {
+            item["name"]: item["value"] if "KUBERNETES__LISTEN" in item["name"] else self._here(item["value"])
+            for item in container.get("env") or []
+        }
         spec = self._manifest["spec"]
         if spec.get("automountServiceAccountToken") and "serviceAccountName" in spec:
             kubeconfig = self._server.kubeconfig(self.folder / "kubeconfig", self._manifest["metadata"]["namespace"])
