@@ -1,5 +1,6 @@
 """Values of sensitive features leave the gateway for model servers alone: Redis and the log never see them."""
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from kingmaker_contracts import keys
 from kingmaker_contracts.profile import Feature, Profile
-from kingmaker_gateway import answerers
+from kingmaker_gateway import answerers, envelope, runs
+from kingmaker_gateway.answerers import Answerer
 
 if TYPE_CHECKING:
     from services.gateway.tests.conftest import Bench, Kit, Pair
@@ -62,3 +64,25 @@ def test_a_block_is_meant_whole_or_by_its_columns(sensitive: list[str], withheld
     )
     assert answerers.withheld_of(profile, sensitive) == withheld
     assert answerers.withheld_of(None, sensitive) == {}
+
+
+@pytest.mark.parametrize(
+    ("sensitive", "unseen", "codes"),
+    [
+        ([], ["north", "south"], [0.0, 1.0]),
+        (["towns"], [], [np.nan, np.nan]),
+        (["towns[0]"], ["south"], [np.nan, 0.0]),
+    ],
+)
+def test_of_a_block_of_categories_only_what_is_shown_is_spelled_out(
+    sensitive: list[str], unseen: list[str], codes: list[float]
+) -> None:
+    profile = profile_of(Feature("age", "FP32", [-1, 1], "numeric"), Feature("towns", "BYTES", [-1, 2], "categorical"))
+    known, _ = answerers.codes_of(profile)
+    withheld = answerers.withheld_of(profile, sensitive)
+    by = Answerer("default/m", 1, 1, "r1", "lr", "3", "champion", ("lr",), "0" * 64, profile, known, withheld=withheld)
+    request: Any = SimpleNamespace(id=bytes(16), mark=(1, 0, "weight", 0, 200), key_hash=0)
+    inputs = {"age": np.full((1, 1), 40, np.float32), "towns": np.array([["north", "south"]], object)}
+    batch = envelope.build([runs.of(by, [request], [0.001], 5_000_000, 1, inputs, [])], "me", 1, 0, 0)
+    assert batch.unseen == ({"towns": unseen} if unseen else {})
+    assert np.array_equal(batch.features[:, 0], np.array([40, *codes], np.float32), equal_nan=True)

@@ -29,6 +29,7 @@ _REASON_CODE: Final = {reason: code for code, reason in enumerate(REASONS)}
 _MOST: Final = {name: int(np.iinfo(dtype).max) for name, dtype in COLUMNS.items() if dtype.kind == "u"}
 _MARKED: Final = ("assigned", "reason", "eligible", "status")
 """The columns that Marks hold, in their order, behind rows."""
+ALL: Final = slice(None)
 TURNED_AT_ONCE: Final = 256
 """Rows made columns in one step: as many as the processor's nearest cache holds, of some dozens of features."""
 
@@ -133,8 +134,13 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
     first = 0
     for feature, width in zip(inputs, widths, strict=True):
         place = features[first : first + width]
+        shown = _shown(by, first, width)
         first += width
-        values = _values(runs, feature, width, rows)
+        if shown != ALL:
+            place.fill(np.nan)
+        if not shown:
+            continue
+        values = _values(runs, feature, width, rows)[:, shown]
         if feature.kind == "categorical":
             values, new = _codes(values, by.known_codes.get(feature.name, Codes({})))
             if new:
@@ -143,11 +149,15 @@ def _features(runs: Sequence[Run], by: Answerer, rows: int) -> tuple[NDArray[np.
             place.fill(np.nan)
             continue
         for at in range(0, rows, TURNED_AT_ONCE):
-            place[:, at : at + TURNED_AT_ONCE] = values[at : at + TURNED_AT_ONCE].T
-    for at, name in by.withheld.items():
-        features[at] = np.nan
-        unseen.pop(name, None)
+            place[shown, at : at + TURNED_AT_ONCE] = values[at : at + TURNED_AT_ONCE].T
     return features, unseen
+
+
+def _shown(by: Answerer, first: int, width: int) -> list[int] | slice:
+    """Which columns of a feature may be recorded: what is not, is not looked at either."""
+    if not by.withheld:
+        return ALL
+    return [at for at in range(width) if first + at not in by.withheld]
 
 
 def _values(runs: Sequence[Run], feature: Feature, width: int, rows: int) -> NDArray[Any]:
