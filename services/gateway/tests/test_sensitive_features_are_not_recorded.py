@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from kingmaker_contracts import keys
+from kingmaker_contracts import buckets, keys
 from kingmaker_contracts.profile import Feature, Profile
+from kingmaker_contracts.routing import Sticky
 from kingmaker_gateway import answerers, envelope, runs
 from kingmaker_gateway.answerers import Answerer
 
@@ -40,6 +41,21 @@ async def test_what_is_sensitive_stands_in_no_event_of_champion_or_shadow(
         assert sorted(batch.withheld) == sorted(sensitive)
         assert batch.columns["status"].tolist() == [200] and not np.isnan(batch.columns["score"]).any()
     assert by_variant["gbm"].features[2].tolist() == [2.5], "the others are recorded as ever"
+
+
+@pytest.mark.parametrize(("sensitive", "is_told"), [([], True), (["distance"], True), (["carrier"], False)])
+async def test_of_a_sensitive_sticky_key_no_hash_is_recorded(
+    bench: "Bench", pair: "Pair", kit: "Kit", sensitive: list[str], is_told: bool
+) -> None:
+    """A hash of one of few values, or of a number that counts up, tells the value to whoever tries them all."""
+    record = pair.record(mirror=100, sensitive=sensitive, sticky=Sticky("Feature", "salt", "carrier"))
+    await bench.publish(record, pair.profiles)
+    await bench.challenger_is_up("gbm")
+    rows = [{"distance": DISTANCE, "carrier": SECRET, "gain": 2.5}] * 2
+    assert (await bench.predict(rows)).status_code == 200
+    await kit.until(lambda: len(bench.batches()) == 2)
+    found = [batch.columns["key_hash"].tolist() for batch in bench.batches()]
+    assert found == [[buckets.key_hash(SECRET) if is_told else 0] * 2] * 2
 
 
 def profile_of(*inputs: Feature) -> Profile:

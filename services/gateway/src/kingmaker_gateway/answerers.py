@@ -72,7 +72,7 @@ class Answerer:
     """Who answered, as the header of a batch says it: one object a variant and routing revision.
 
     known_codes: of categories, by categorical feature; label_codes: of classes; withheld: names of sensitive columns by
-    their place among the features.
+    their place among the features; withholds_key: the sticky key is the value of a sensitive feature.
     """
 
     model: str
@@ -88,6 +88,7 @@ class Answerer:
     known_codes: dict[str, Codes] = field(default_factory=dict)
     label_codes: Codes = field(default_factory=lambda: Codes({}))
     withheld: dict[int, str] = field(default_factory=dict)
+    withholds_key: bool = False
 
 
 def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:

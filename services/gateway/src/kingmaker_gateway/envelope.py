@@ -114,7 +114,7 @@ def _marks(runs: Sequence[Run], requests: list[int]) -> tuple[list[Mark], NDArra
 
 def _key_hashes(runs: Sequence[Run]) -> NDArray[Any]:
     hashes = _of_each(runs, "key_hashes")
-    if hashes.count(None) == len(hashes):
+    if runs[0].by.withholds_key or hashes.count(None) == len(hashes):
         return np.zeros(1, COLUMNS["key_hash"])
     return np.frombuffer(key_hashes(runs), np.uint64)
 

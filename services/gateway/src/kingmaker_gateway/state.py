@@ -178,6 +178,7 @@ def _answerer(record: RoutingRecord, live: LiveVariant, table: Table) -> Answere
         known_codes=known,
         label_codes=labels,
         withheld=answerers.withheld_of(live.profile, record.sensitive),
+        withholds_key=record.sticky.source == "Feature" and record.sticky.name in record.sensitive,
     )
 
 
