@@ -95,3 +95,14 @@ def test_a_profile_that_could_not_be_written_is_fetched_again(
     assert counting.book.profiles.missing(world.schema)
     counting.book.learn(world.schema, world.raw_profile, world.t0)
     assert counting.evidence.variants["lr"].quality.n == 1
+
+
+def test_a_profile_that_is_damaged_in_the_file_is_replaced(counting: "Counting", world: "World") -> None:
+    counting.take(world.batch(1, first=0), world.labels((0, 1)))
+    counting.store.sql.execute("UPDATE profiles SET raw = x'00'")
+    counting.reopen()
+    assert counting.book.profiles.get(world.schema) is None
+    counting.book.learn(world.schema, world.raw_profile, world.t0)
+    assert counting.evidence.variants["lr"].quality.n == 1, "what was judged by it once is not judged again"
+    counting.reopen()
+    assert counting.book.profiles.get(world.schema) is not None

@@ -71,14 +71,17 @@ class Book:
         self.is_stale = False
 
     def learn(self, sha256: str, raw: bytes | None, now_ms: int) -> None:
-        """Take in a profile as fetched. Labels that met their predictions before it are judged now."""
-        if sha256 in self._store.profiles() or not self.profiles.learn(sha256, raw) or raw is None:
+        """Take in a profile as fetched. Labels that met their predictions before it are judged now; not so by one the
+        file has but cannot read any more, for they were."""
+        is_new = sha256 not in self._store.profiles()
+        if not self.profiles.learn(sha256, raw) or raw is None:
             return
         try:
             with self._guarded():
                 self._store.save_profile(sha256, raw)
                 for state in self.models.values():
-                    self._judge_by(sha256, state, now_ms)
+                    if is_new:
+                        self._judge_by(sha256, state, now_ms)
                     state.version += 1  # what was counted can be judged now
         except Exception:
             self.profiles.unlearn(sha256)
