@@ -66,7 +66,7 @@ def profile_of(*inputs: Feature) -> Profile:
     ("sensitive", "withheld"),
     [
         (["age"], {0: "age"}),
-        (["scan"], {1: "scan[0]", 2: "scan[1]", 3: "scan[2]"}),
+        (["scan"], {1: "scan", 2: "scan", 3: "scan"}),
         (["scan[1]", "town"], {2: "scan[1]", 4: "town"}),
         (["nothing", "scan[3]"], {}),
         ([], {}),
@@ -100,5 +100,6 @@ def test_of_a_block_of_categories_only_what_is_shown_is_spelled_out(
     request: Any = SimpleNamespace(id=bytes(16), mark=(1, 0, "weight", 0, 200), key_hash=0)
     inputs = {"age": np.full((1, 1), 40, np.float32), "towns": np.array([["north", "south"]], object)}
     batch = envelope.build([runs.of(by, [request], [0.001], 5_000_000, 1, inputs, [])], "me", 1, 0, 0)
+    assert batch.withheld == sensitive, "a block is named once, however wide it is"
     assert batch.unseen == ({"towns": unseen} if unseen else {})
     assert np.array_equal(batch.features[:, 0], np.array([40, *codes], np.float32), equal_nan=True)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from kingmaker_contracts.events import EventBatch
+from kingmaker_contracts.profile import Feature, sha256_of
+from kingmaker_contracts.wire import write_json
 from kingmaker_monitor import health, reports
 
 if TYPE_CHECKING:
@@ -59,6 +61,26 @@ def test_a_withheld_segment_is_none(new: "Callable[..., Counting]", world: "Worl
     counting = new()
     counting.take(batch(world, 1, 1))
     assert {arm.segment for arm in counting.state.arms} == {""}
+
+
+@pytest.mark.parametrize(("withheld", "counted"), [(["scan"], (0, 0, 10)), (["scan[1]"], (10, 0, 10))])
+def test_a_block_is_withheld_by_its_name_or_by_columns(
+    new_counting: "Callable[..., Counting]", world: "World", withheld: list[str], counted: tuple[int, ...]
+) -> None:
+    reference = world.profile.reference
+    assert reference is not None
+    numbers = dict.fromkeys(("scan[0]", "scan[1]"), reference.numeric["distance"])
+    inputs = [Feature("scan", "FP32", [-1, 2], "numeric"), world.profile.inputs[1]]
+    reference = msgspec.structs.replace(reference, numeric=numbers)
+    raw = write_json(msgspec.structs.replace(world.profile, inputs=inputs, reference=reference))
+    plan = world.plan(lr="1")
+    plan = msgspec.structs.replace(plan, variants=[msgspec.structs.replace(plan.variants[0], profile=sha256_of(raw))])
+    counting = new_counting(plan=plan, profile=False)
+    counting.book.learn(sha256_of(raw), raw, world.t0)
+    made = world.batch(1, schema=sha256_of(raw), features=np.zeros((3, 10), np.float32))
+    made.withheld = withheld
+    drift = counting.take(made).variants["lr"].drift
+    assert tuple(drift[name].n for name in ("scan[0]", "scan[1]", "carrier")) == counted
 
 
 def test_a_sensitive_name_that_protects_nothing_is_told(new: "Callable[..., Counting]") -> None:

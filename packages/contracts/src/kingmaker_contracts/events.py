@@ -8,9 +8,9 @@ Features lie column-major as float32 in the order of the answering variant's pro
 sha256, "" for a variant without one): numbers as they are, missing as NaN, categories as the profile's
 codes. A category the profile does not hold is spelled out in `unseen` and coded behind the known ones. A feature in
 `rare` is one of whose rare categories the profile keeps hashes: there the first code behind the known ones stands
-for all of those, and unseen ones follow it. A column in `withheld` is sensitive: it is NaN in every row and means
-nothing. Copies that a shadow failed come in entries without features (width 0): the champion's entry has those it takes
-too.
+for all of those, and unseen ones follow it. What `withheld` names, a feature or a column of a block, is sensitive:
+it is NaN in every row and means nothing. Copies that a shadow failed come in entries without features (width 0): the
+champion's entry has those it takes too.
 """
 
 from dataclasses import dataclass, field

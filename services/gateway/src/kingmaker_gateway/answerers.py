@@ -71,8 +71,9 @@ _SMALL: Final = 128
 class Answerer:
     """Who answered, as the header of a batch says it: one object a variant and routing revision.
 
-    known_codes: of categories, by categorical feature; label_codes: of classes; withheld: names of sensitive columns by
-    their place among the features; withholds_key: the sticky key is the value of a sensitive feature.
+    known_codes: of categories, by categorical feature; label_codes: of classes; withheld: what is sensitive, a feature
+    or a column of a block, by the places of its columns among the features; withholds_key: the sticky key is the value
+    of a sensitive feature.
     """
 
     model: str
@@ -105,17 +106,18 @@ def codes_of(profile: Profile | None) -> tuple[dict[str, Codes], Codes]:
 
 
 def withheld_of(profile: Profile | None, sensitive: Collection[str]) -> dict[int, str]:
-    """The columns that are meant: a feature's, or those of a whole block. Names as the monitor has them."""
+    """The columns that are meant: a feature's, or those of a whole block, and by which name."""
     if profile is None or not sensitive:
         return {}
     found: dict[int, str] = {}
     place = 0
     for feature in profile.inputs:
         width = width_of(feature)
-        names = [feature.name] if width == 1 else [f"{feature.name}[{i}]" for i in range(width)]
-        for at, name in enumerate(names, place):
-            if name in sensitive or feature.name in sensitive:
-                found[at] = name
+        if feature.name in sensitive:
+            found |= dict.fromkeys(range(place, place + width), feature.name)
+        elif width > 1 and any(name.startswith(f"{feature.name}[") for name in sensitive):
+            columns = {f"{feature.name}[{i}]": place + i for i in range(width)}
+            found |= {columns[name]: name for name in sensitive if name in columns}
         place += width
     return found
 

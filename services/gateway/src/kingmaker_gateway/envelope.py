@@ -60,7 +60,7 @@ def build(runs: Sequence[Run], producer: str, seq: int, sent: int, dropped: int)
         features=features,
         unseen=unseen,
         rare=[name for name, codes in by.known_codes.items() if codes.tells_rare],
-        withheld=list(by.withheld.values()),
+        withheld=list(dict.fromkeys(by.withheld.values())),
     )
 
 

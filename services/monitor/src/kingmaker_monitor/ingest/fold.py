@@ -4,7 +4,7 @@ Who gets a row counted: `assigned`, `fallbacks` and `ineligible` belong to the v
 else to the variant that answered. An override was not the split's doing and is assigned to nobody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,8 +30,8 @@ FAILED: Final = 500
 
 @dataclass(slots=True)
 class Rows:
-    """Rows of one or more batches with the same header: answering variant, variants in order, schema, and which columns
-    are withheld."""
+    """Rows of one or more batches with the same header: answering variant, variants in order, schema, and which
+    features, or columns of blocks, are withheld."""
 
     variants: list[str]
     columns: dict[str, NDArray[Any]]
@@ -151,9 +151,14 @@ def of_segments(rows: Rows, binning: Binning, features: Sequence[str]) -> list[l
     `segments.fault`) is left out."""
     found = []
     for i, (name, _) in enumerate(binning.columns):
-        if name in features and name not in rows.withheld and segments.fault(binning, name) is None:
+        if name in features and not _is_withheld(name, rows.withheld) and segments.fault(binning, name) is None:
             found.append(segments.split(binning, name, rows.features[i]))
     return found
+
+
+def _is_withheld(column: str, withheld: Set[str]) -> bool:
+    """Whether it, or the block it is of, is named."""
+    return bool(withheld) and (column in withheld or (column.endswith("]") and column.rpartition("[")[0] in withheld))
 
 
 def of_assigned(rows: Rows) -> dict[str, Aggregate]:
@@ -183,9 +188,9 @@ def _features(  # noqa: PLR0917 - once a batch
 ) -> None:
     extra = also.columns if also is not None and kind == "live" else {}
     if withheld:  # nobody knows their values, which is not the same as that they had none
-        extra = {name: bins for name, bins in extra.items() if name not in withheld}
+        extra = {name: bins for name, bins in extra.items() if not _is_withheld(name, withheld)}
     for name, counts in binning.count(features, extra).items():
-        if name in withheld:
+        if _is_withheld(name, withheld):
             continue
         result.add(name if name.startswith(AS) else f"{kind}/{name}", counts)
 
