@@ -334,6 +334,21 @@ async def test_a_stream_that_is_refused_for_long_leaves_room_for_others(
     assert found[MODEL].sent - found[MODEL].dropped - 10 in kept
 
 
+async def test_a_full_redis_that_takes_nobody_s_events_leaves_nobody_half_a_buffer(own_valkey: Any, kit: "Kit") -> None:
+    known = Known(own_valkey.url, flush_ms=10, buffer_rows=100)
+    by = answerer(kit, [("x", "FP32")], [-1, 3])
+    own_valkey.client.config_set("maxmemory", 1)
+    async with working(known):
+        known.recorder.offer(run_of(by, 1, 3))
+        await kit.until(lambda: known.recorder._failing)
+        for _ in range(200):
+            known.recorder.offer(run_of(by, 1, 3))
+        assert known.metric("events_buffered") == 100
+        own_valkey.client.config_set("maxmemory", 0)
+        await kit.until(lambda: known.metric("events_buffered") == 0)
+    assert sum(batch.count for batch in stored_in(own_valkey)) == 100
+
+
 async def test_stopping_does_not_wait_for_the_next_attempt(free_port: int, kit: "Kit") -> None:
     known = Known(f"redis://127.0.0.1:{free_port}/0", flush_ms=60_000, batch_rows=4)
     async with asyncio.timeout(15), working(known):

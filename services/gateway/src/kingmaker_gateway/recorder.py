@@ -27,6 +27,7 @@ from kingmaker_gateway.metrics import Metrics
 from kingmaker_gateway.runs import Run
 from kingmaker_gateway.settings import RecorderSettings
 from kingmaker_servicekit.quick_metrics import Count
+from kingmaker_servicekit.redis_errors import is_full
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ class _Pile:
 @dataclass(slots=True)
 class _Stream:
     """The accounts of one model's stream. sent: rows offered; encoded: rows that got a sequence number;
-    written: rows Redis took; unsent_bytes: of entries it did not take yet; is_refused: though it is there, it did not
-    take the last one; mean_bytes: of an entry, lately; growing: piles by answerer and whether there are inputs; full:
-    those that get no more."""
+    written: rows Redis took; unsent_bytes: of entries it did not take yet; is_refused: though it is there and not full,
+    it did not take the last one; mean_bytes: of an entry, lately; growing: piles by answerer and whether there are
+    inputs; full: those that get no more."""
 
     sent: Count
     given_up: dict[str, Counter]
@@ -266,10 +267,12 @@ class Recorder:
         """Forget what Redis took; keep what it refused, and everything behind it in the same stream."""
         refused: list[_Entry] = []
         models: set[str] = set()
+        takes_nothing = False
         for entry, result in zip(entries, results, strict=True):
             self._unsent.popleft()
             if entry.model in models or isinstance(result, Exception):
                 models.add(entry.model)
+                takes_nothing = takes_nothing or (isinstance(result, Exception) and is_full(result))
                 refused.append(entry)
                 self._told(failing=True, reason=str(result))
                 continue
@@ -279,7 +282,7 @@ class Recorder:
             stream.written += entry.rows
             stream.is_refused = False
         for model in models:
-            self._streams[model].is_refused = True
+            self._streams[model].is_refused = not takes_nothing
         if refused:  # behind all other streams, which are not to be held up
             others = [entry for entry in self._unsent if entry.model not in models]
             theirs = [entry for entry in self._unsent if entry.model in models]
