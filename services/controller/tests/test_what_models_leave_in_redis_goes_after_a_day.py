@@ -8,6 +8,7 @@ import pytest
 from kingmaker_contracts import keys, wire
 from kingmaker_contracts.plan import Plan, PlannedVariant
 from kingmaker_contracts.routing import Limits, RoutedVariant, RoutingRecord, Sticky, Withdrawal
+from kingmaker_controller.errors import StoreUnavailable
 from kingmaker_controller.leftovers import STAY_S
 from kingmaker_controller.redis_store import RedisStore
 from kingmaker_servicekit import redis_client
@@ -123,6 +124,22 @@ async def test_a_model_is_not_in_the_index_before_it_keeps_what_it_left(
     assert stored.record == record(2) and not stored.is_indexed
     await model.store.replace(record(2), plan(2, "old"), stored)
     assert model.times(*STREAMS, OLD) == [FOR_EVER] * 4
+
+
+async def test_a_removal_that_was_broken_off_is_finished_by_the_next(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken_off(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kingmaker_controller.leftovers.Leftovers.of_model", broken_off)
+        with pytest.raises(StoreUnavailable):
+            await model.store.remove(*FLIGHTS, 1)
+    assert await model.store.indexed() == ["default/flights"], "so that somebody tries again"
+    assert await model.store.remove(*FLIGHTS, 1)
+    assert all(map(is_a_day, model.times(*STREAMS, OLD)))
+    assert model.client.exists(keys.routing(*FLIGHTS), keys.plan(*FLIGHTS)) == 0
 
 
 async def test_a_version_that_is_served_no_more_leaves_its_profile_for_a_day(model: Model) -> None:

@@ -55,12 +55,16 @@ if stored then
   local e, seen = tonumber(ARGV[1]), tonumber(ARGV[2])
   if epoch > e or (epoch == e and seen and revision > seen) then return 0 end
 end
-local plan = redis.call('GET', KEYS[2])
-redis.call('DEL', KEYS[1], KEYS[2])
-return {plan}
+redis.call('DEL', KEYS[1])
+return {redis.call('GET', KEYS[2])}
 """
-"""KEYS: routing, plan. ARGV: epoch, the highest revision to be removed or nothing. Returns the plan that stood there, 0
-when nothing is removed."""
+"""KEYS: routing, plan. ARGV: epoch, the highest revision to be removed or nothing. Returns the plan that stands there,
+0 when nothing is removed."""
+
+_REMOVE_PLAN: Final = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
+"""
+"""KEYS: routing, plan. Once what it names is seen to: a removal that was broken off before finds it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,7 @@ class RedisStore:
         if not removed:
             return False
         await _bounded(self._leftovers.of_model(namespace, name, leftovers.profiles_of(removed[0]), epoch))
+        await self._run(_REMOVE_PLAN, names, [])
         await self._announce(namespace, name, is_there=False)
         return True
 
