@@ -119,8 +119,16 @@ CASES: dict[str, Case] = {
         [({"sensitive": ["age", "income", "age"]}, ["sensitive[2]"])],
     ),
     "a sensitive feature cannot be a segment: its values are not recorded": Case(
-        [{"segments": ["carrier"], "sensitive": ["age"]}, {"segments": ["carrier"]}, {"sensitive": ["age"]}],
-        [({"segments": ["origin", "carrier"], "sensitive": ["age", "carrier"]}, ["segments[1]"])],
+        [
+            {"segments": ["carrier"], "sensitive": ["age"]},
+            {"segments": ["carrier"]},
+            {"sensitive": ["age"]},
+            {"segments": ["scan[1]", "scanner"], "sensitive": ["scan[2]", "scan_no"]},
+        ],
+        [
+            ({"segments": ["origin", "carrier"], "sensitive": ["age", "carrier"]}, ["segments[1]"]),
+            ({"segments": ["scan[1]"], "sensitive": ["scan"]}, ["segments[0]"]),
+        ],
     ),
     "step weights must not fall": Case(
         [

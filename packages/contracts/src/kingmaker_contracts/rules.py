@@ -143,9 +143,14 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "a sensitive feature cannot be a segment: its values are not recorded",
-        lambda s: [f"segments[{i}]" for i, name in enumerate(s.segments) if name in s.sensitive],
+        lambda s: [
+            f"segments[{i}]"
+            for i, name in enumerate(s.segments)
+            if any(name == hidden or name.startswith(f"{hidden}[") for hidden in s.sensitive)
+        ],
         Cel(
-            "!has(self.segments) || !has(self.sensitive) || self.segments.all(n, !(n in self.sensitive))",
+            "!has(self.segments) || !has(self.sensitive) ||"
+            " self.segments.all(n, !self.sensitive.exists(s, n == s || n.startsWith(s + '[')))",
             field=".segments",
         ),
     ),
