@@ -4,7 +4,8 @@ A withdrawal tells gateways meanwhile that it was deleted.
 
 Streams and profiles are not deleted at once: a resource that was deleted by mistake, or is made anew, finds what was
 not read yet. A script sets their time and takes it away again only while the routing record says so too, so the last
-words of a leader that lost its lease can shorten nobody's life.
+words of a leader that lost its lease end nothing of a model that is there. (A profile that it may still hit is written
+again: the leader looks for those in every sweep.)
 """
 
 import logging
